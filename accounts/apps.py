@@ -1,0 +1,23 @@
+from django.apps import AppConfig
+
+
+class AccountsConfig(AppConfig):
+    name = "accounts"
+    verbose_name = "People and environments"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from auditlog.registry import auditlog
+
+        from accounts.models import Environment, User
+
+        # accounts stands below audit, so it registers with the change log itself. The mask hides
+        # a password hash whole; the default mask would show its second half.
+        auditlog.register(
+            User,
+            mask_fields=["password"],
+            mask_callable="common.redaction.hidden",
+            exclude_fields=["last_login"],
+            m2m_fields={"groups", "user_permissions"},
+        )
+        auditlog.register(Environment)

@@ -1,0 +1,150 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from actions.models import Action, Run
+
+
+class BudgetSerializer(serializers.Serializer[Any]):
+    actions = serializers.IntegerField(min_value=0, required=False, allow_null=True)
+    amount = serializers.DecimalField(
+        max_digits=18, decimal_places=4, min_value=0, required=False, allow_null=True
+    )
+
+
+class OpenRunSerializer(serializers.Serializer[Any]):
+    initiator_kind = serializers.ChoiceField(choices=Run.Initiator.choices)
+    initiator = serializers.CharField(max_length=200)
+    purpose = serializers.CharField(max_length=500)
+    reference = serializers.CharField(max_length=100, required=False, default="")
+    labels = serializers.ListField(
+        child=serializers.SlugField(max_length=50), required=False, default=list, max_length=20
+    )
+    budget = BudgetSerializer(required=False)
+
+
+class CloseRunSerializer(serializers.Serializer[Any]):
+    outcome = serializers.CharField(max_length=200)
+
+
+class ProposeSerializer(serializers.Serializer[Any]):
+    run = serializers.UUIDField()
+    tool = serializers.CharField(max_length=200)
+    arguments = serializers.JSONField(default=dict)
+    claims = serializers.DictField(default=dict, help_text="What the runtime declares.")
+    mode = serializers.ChoiceField(
+        choices=["wait", "later"],
+        default="wait",
+        help_text="wait: an allowed action is executed in the request. later: by a worker.",
+    )
+
+
+class ReasonSerializer(serializers.Serializer[Any]):
+    rule = serializers.CharField()
+    title = serializers.CharField()
+    reason = serializers.CharField()
+    control = serializers.CharField(required=False)
+
+
+class DecisionSerializer(serializers.Serializer[Any]):
+    outcome = serializers.ChoiceField(choices=Action.Outcome.choices)
+    tier = serializers.CharField(allow_null=True)
+    reasons = ReasonSerializer(many=True)
+    release = serializers.IntegerField()
+    decided_at = serializers.DateTimeField()
+
+
+class ActionSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    run = serializers.UUIDField()
+    tool = serializers.CharField()
+    arguments_digest = serializers.CharField()
+    status = serializers.ChoiceField(choices=Action.Status.choices)
+    decision = DecisionSerializer()
+    decided_again = serializers.JSONField(allow_null=True)
+    approval = serializers.UUIDField(allow_null=True)
+    attempts = serializers.IntegerField()
+    result = serializers.JSONField(allow_null=True)
+    error = serializers.DictField(allow_null=True)
+
+
+class RunSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    agent = serializers.CharField()
+    environment = serializers.CharField()
+    status = serializers.ChoiceField(choices=Run.Status.choices)
+    purpose = serializers.CharField()
+    reference = serializers.CharField(allow_blank=True)
+    labels = serializers.ListField(child=serializers.CharField())
+    actions = serializers.IntegerField()
+    denials = serializers.IntegerField()
+    amount = serializers.CharField()
+    opened_at = serializers.DateTimeField()
+    closed_at = serializers.DateTimeField(allow_null=True)
+    outcome = serializers.CharField(allow_blank=True)
+
+
+class ToolOutlookSerializer(serializers.Serializer[Any]):
+    tool = serializers.CharField()
+    title = serializers.CharField()
+    description = serializers.CharField()
+    access = serializers.CharField()
+    input_schema = serializers.JSONField()
+    claims = serializers.ListField(child=serializers.DictField())
+    outlook = serializers.ChoiceField(
+        choices=["allowed", "needs_approval", "denied", "halted", "depends"]
+    )
+    rules = ReasonSerializer(many=True)
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """RFC 9457."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    code = serializers.CharField()
+    request_id = serializers.CharField()
+
+
+def action_body(action: Action) -> dict[str, Any]:
+    """An action as the API shows it. Written out: it is on the hot path."""
+    error = {"code": action.error_code, "message": action.error} if action.error_code else None
+    return {
+        "id": str(action.pk),
+        "run": str(action.run_id),
+        "tool": action.tool,
+        "arguments_digest": action.arguments_digest,
+        "status": str(action.status),
+        "decision": {
+            "outcome": str(action.outcome),
+            "tier": action.tier or None,
+            "reasons": action.reasons,
+            "release": action.release,
+            "decided_at": action.decided_at.isoformat(),
+        },
+        "decided_again": action.decided_again,
+        "approval": str(action.approval_id) if action.approval_id else None,
+        "attempts": action.attempts_count,
+        "result": action.result,
+        "error": error,
+    }
+
+
+def run_body(run: Run) -> dict[str, Any]:
+    return {
+        "id": str(run.pk),
+        "agent": run.agent,
+        "environment": run.environment,
+        "status": str(run.status),
+        "purpose": run.purpose,
+        "reference": run.reference,
+        "labels": run.labels,
+        "actions": run.actions_count,
+        "denials": run.denials_count,
+        "amount": str(run.amount),
+        "opened_at": run.opened_at.isoformat(),
+        "closed_at": run.closed_at.isoformat() if run.closed_at else None,
+        "outcome": run.outcome,
+    }

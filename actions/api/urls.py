@@ -1,0 +1,12 @@
+from django.urls import path
+
+from actions.api import views
+
+urlpatterns = [
+    path("runs", views.RunsView.as_view(), name="runs"),
+    path("runs/<uuid:run_id>", views.RunView.as_view(), name="run"),
+    path("runs/<uuid:run_id>/close", views.CloseRunView.as_view(), name="run-close"),
+    path("actions", views.ActionsView.as_view(), name="actions"),
+    path("actions/<uuid:action_id>", views.ActionView.as_view(), name="action"),
+    path("tools", views.ToolsView.as_view(), name="tools"),
+]

@@ -1,0 +1,223 @@
+import re
+import time
+from typing import Any
+from uuid import UUID
+
+from django.db import close_old_connections
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from actions.api import serializers
+from actions.errors import IdempotencyKeyRequired
+from actions.models import Action, Run
+from actions.services import calling, runs
+from actions.services.proposals import Proposal
+from agents.api.authentication import AgentAuthentication, DecidedLaterAuthentication, IsAgent
+from agents.tokens import Caller
+from common.actors import Actor
+from common.errors import NotFound
+from policies.asking import may_ask
+from policies.evaluation import Request as PolicyRequest
+from policies.outlook import outlook
+from policies.snapshot import Snapshot, snapshot
+from tools.definitions import ToolSpec
+
+MAX_WAIT_SECONDS = 30
+POLL_SECONDS = 0.25
+_KEY = re.compile(r"[\x21-\x7e]{1,100}")
+_PROBLEMS = {code: serializers.ProblemSerializer for code in (400, 401, 404, 409, 429, 503)}
+
+
+class AgentView(APIView):
+    authentication_classes = (AgentAuthentication,)
+    permission_classes = (IsAgent,)
+
+    @property
+    def caller(self) -> Caller:
+        return self.request.user.caller  # type: ignore[union-attr]  # IsAgent has let it in
+
+    @property
+    def actor(self) -> Actor:
+        client_id = self.caller.identity.client_id
+        return Actor(kind="agent", id=client_id, label=client_id)
+
+    def own_run(self, run_id: UUID) -> Run:
+        run = Run.objects.filter(pk=run_id, identity_id=self.caller.identity.pk).first()
+        if run is None:
+            raise NotFound
+        return run
+
+
+class RunsView(AgentView):
+    @extend_schema(
+        summary="Open a run",
+        operation_id="open_run",
+        request=serializers.OpenRunSerializer,
+        responses={201: serializers.RunSerializer, **_PROBLEMS},
+    )
+    def post(self, request: Request) -> Response:
+        form = serializers.OpenRunSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        given = form.validated_data
+        budget = given.pop("budget", {})
+        run = runs.open_run(
+            self.caller,
+            actor=self.actor,
+            budget=runs.Budget(budget.get("actions"), budget.get("amount")),
+            **given,
+        )
+        return Response(serializers.run_body(run), status=201)
+
+
+class RunView(AgentView):
+    @extend_schema(
+        summary="A run of this agent",
+        operation_id="get_run",
+        responses={200: serializers.RunSerializer, **_PROBLEMS},
+    )
+    def get(self, request: Request, run_id: UUID) -> Response:
+        return Response(serializers.run_body(self.own_run(run_id)))
+
+
+class CloseRunView(AgentView):
+    @extend_schema(
+        summary="Close a run",
+        operation_id="close_run",
+        request=serializers.CloseRunSerializer,
+        responses={200: serializers.RunSerializer, **_PROBLEMS},
+    )
+    def post(self, request: Request, run_id: UUID) -> Response:
+        form = serializers.CloseRunSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        run = runs.close_run(
+            run_id,
+            actor=self.actor,
+            identity_id=self.caller.identity.pk,
+            outcome=form.validated_data["outcome"],
+        )
+        return Response(serializers.run_body(run))
+
+
+class ActionsView(AgentView):
+    authentication_classes = (DecidedLaterAuthentication,)
+
+    @extend_schema(
+        summary="Propose an action",
+        description=(
+            "Decides on one tool call and, if it is allowed, executes it. A denied action is a "
+            "created resource with `status: denied`, not an error. The same Idempotency-Key "
+            "gives the same action again (200)."
+        ),
+        operation_id="propose_action",
+        parameters=[OpenApiParameter("Idempotency-Key", str, "header", required=True)],
+        request=serializers.ProposeSerializer,
+        responses={
+            200: serializers.ActionSerializer,
+            201: serializers.ActionSerializer,
+            **_PROBLEMS,
+        },
+    )
+    def post(self, request: Request) -> Response:
+        key = request.headers.get("Idempotency-Key", "")
+        if not _KEY.fullmatch(key):
+            raise IdempotencyKeyRequired
+        form = serializers.ProposeSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        given = form.validated_data
+        committed = calling.call(
+            Proposal(
+                caller=self.caller,
+                run_id=given["run"],
+                tool=given["tool"],
+                arguments=given["arguments"],
+                claims=given["claims"],
+                idempotency_key=key,
+                asynchronous=given["mode"] == "later",
+            )
+        )
+        status = 200 if committed.replayed else 201
+        response = Response(serializers.action_body(committed.action), status=status)
+        response["Server-Timing"] = f"decide;dur={committed.decided_in_ms:.2f}"
+        return response
+
+
+class ActionView(AgentView):
+    @extend_schema(
+        summary="An action of this agent",
+        description="With `wait`, answers when the action is settled or the time is up.",
+        operation_id="get_action",
+        parameters=[OpenApiParameter("wait", int, description="Seconds, at most 30.")],
+        responses={200: serializers.ActionSerializer, **_PROBLEMS},
+    )
+    def get(self, request: Request, action_id: UUID) -> Response:
+        deadline = time.monotonic() + _wait_seconds(request.query_params.get("wait"))
+        while True:
+            action = Action.objects.filter(
+                pk=action_id, run__identity_id=self.caller.identity.pk
+            ).first()
+            if action is None:
+                raise NotFound
+            left = deadline - time.monotonic()
+            if action.is_settled or left <= 0:
+                return Response(serializers.action_body(action))
+            # A waiting caller holds a thread; it must not hold a database connection as well.
+            close_old_connections()
+            time.sleep(min(POLL_SECONDS, left))
+
+
+def _wait_seconds(text: str | None) -> int:
+    return min(int(text), MAX_WAIT_SECONDS) if text and text.isdigit() and len(text) < 4 else 0
+
+
+class ToolsView(AgentView):
+    @extend_schema(
+        summary="Tools that this agent may call",
+        description="And how a call would be decided, before its arguments are known.",
+        operation_id="list_tools",
+        responses={200: serializers.ToolOutlookSerializer(many=True), **_PROBLEMS},
+    )
+    def get(self, request: Request) -> Response:
+        held = snapshot.fresh()
+        caller = self.caller
+        tools = sorted(held.catalog.tools.values(), key=lambda spec: spec.full_name)
+        return Response(
+            [
+                _tool_body(held, caller, spec)
+                for spec in tools
+                if not spec.serves_facts_only and may_ask(held, caller, spec)
+            ]
+        )
+
+
+def _tool_body(held: Snapshot, caller: Caller, spec: ToolSpec) -> dict[str, Any]:
+    identity = caller.identity
+    asked = PolicyRequest(
+        agent=identity.agent_slug,
+        risk=identity.risk,
+        roles=held.roles(caller),
+        action=spec.full_name,
+        system=spec.system,
+        access=spec.access,
+        environment=identity.environment,
+        context={},
+    )
+    rules = held.policies.slice_for(asked).rules.values() if held.policies else ()
+    found = outlook(rules)
+    return {
+        "tool": spec.full_name,
+        "title": spec.title,
+        "description": spec.description,
+        "access": spec.access,
+        "input_schema": spec.input_schema,
+        "claims": [
+            {"name": claim.name, "title": claim.title, "type": claim.policy_type}
+            for claim in spec.claims
+        ],
+        "outlook": found.outcome,
+        "rules": [
+            {"rule": rule.id, "title": rule.title, "reason": rule.sentence}
+            for rule in found.rules
+        ],
+    }

@@ -1,0 +1,28 @@
+from common.errors import GovernanceError, InvalidInput
+
+
+class RunNotOpen(GovernanceError):
+    code = "run_not_open"
+    sentence = "The run is closed or halted."
+
+
+class IdempotencyKeyReused(GovernanceError):
+    code = "idempotency_key_reused"
+    sentence = "This idempotency key was used for another call."
+
+
+class IdempotencyKeyRequired(InvalidInput):
+    code = "idempotency_key_required"
+    sentence = "Send an Idempotency-Key header of 1 to 100 printable characters."
+
+
+class DecisionConflict(GovernanceError):
+    """The governed state moved at every try. Nothing was decided."""
+
+    code = "decision_conflict"
+    sentence = "The governed state is changing right now: try again."
+
+
+class ActionNotReady(GovernanceError):
+    code = "action_not_ready"
+    sentence = "This action is not ready to be executed."

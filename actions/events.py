@@ -1,0 +1,39 @@
+from audit.vocabulary import declare
+
+RUN_STARTED = declare(
+    "run.started", "A run was started", "initiator_kind", "initiator", "environment"
+)
+RUN_CLOSED = declare("run.closed", "A run was closed", "outcome", "actions")
+RUN_HALTED = declare("run.halted", "A run was halted", "rules")
+DECISION_MADE = declare(
+    "decision.made",
+    "A decision was made",
+    "tool",
+    "outcome",
+    "tier",
+    "rules",
+    "release",
+    "args_digest",
+    "facts_digest",
+    "claims_digest",
+    "again",
+    "approval",
+)
+CALL_REQUESTED = declare(
+    "tool.call.requested", "A tool was called", "tool", "attempt", "args_digest"
+)
+CALL_COMPLETED = declare(
+    "tool.call.completed",
+    "A tool answered",
+    "tool",
+    "attempt",
+    "args_digest",
+    "result_digest",
+    "labels",
+)
+CALL_FAILED = declare(
+    "tool.call.failed", "A tool call failed", "tool", "attempt", "error", "again"
+)
+CALL_UNRESOLVED = declare(
+    "tool.call.unresolved", "Whether a call took effect is unknown", "tool", "attempt", "error"
+)

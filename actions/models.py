@@ -1,0 +1,203 @@
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Q
+
+from agents.models import AgentIdentity
+from common.ids import uuid7
+
+
+class Run(models.Model):
+    """One piece of work by an agent: who or what started it, why, in which environment."""
+
+    class Status(models.TextChoices):
+        OPEN = "open", "open"
+        CLOSED = "closed", "closed"
+        HALTED = "halted", "halted"
+
+    class Initiator(models.TextChoices):
+        USER = "user", "a user"
+        SCHEDULE = "schedule", "a schedule"
+        EVENT = "event", "an event"
+        AGENT = "agent", "the agent"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="runs")
+    agent = models.CharField(max_length=64)
+    environment = models.CharField(max_length=32)
+    initiator_kind = models.CharField(max_length=16, choices=Initiator.choices)
+    initiator = models.CharField(max_length=200)
+    purpose = models.CharField(max_length=500)
+    reference = models.CharField(max_length=100, blank=True)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.OPEN)
+    labels = models.JSONField(default=list)
+    budget_actions = models.PositiveIntegerField(null=True)
+    budget_amount = models.DecimalField(max_digits=18, decimal_places=4, null=True)
+    actions_count = models.PositiveIntegerField(default=0)
+    denials_count = models.PositiveIntegerField(default=0)
+    amount = models.DecimalField(max_digits=18, decimal_places=4, default=0)
+    opened_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ("view",)
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status="open", closed_at=None)
+                | (~Q(status="open") & Q(closed_at__isnull=False)),
+                name="run_closed_at_matches_status",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {str(self.pk)[-12:]}"
+
+
+class ActionQuerySet(models.QuerySet["Action"]):
+    def ready_since(self, before: datetime) -> "ActionQuerySet":
+        return self.filter(status=Action.Status.READY, changed_at__lte=before)
+
+    def with_run(self) -> "ActionQuerySet":
+        return self.select_related("run", "run__identity")
+
+
+class Action(models.Model):
+    """One governed tool call within a run, with the decision on it.
+
+    Tool, agent and environment are names: an action must read the same when they have changed.
+    Rows are inserted by the deciding transaction in hand-written SQL.
+    """
+
+    class Outcome(models.TextChoices):
+        ALLOWED = "allowed", "allowed"
+        NEEDS_APPROVAL = "needs_approval", "needs approval"
+        DENIED = "denied", "denied"
+        HALTED = "halted", "halted"
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", "waiting for people"
+        READY = "ready", "ready to execute"
+        EXECUTING = "executing", "executing"
+        SUCCEEDED = "succeeded", "succeeded"
+        FAILED = "failed", "failed"
+        UNKNOWN = "unknown", "unknown"
+        DENIED = "denied", "denied"
+        HALTED = "halted", "halted"
+        REJECTED = "rejected", "rejected by people"
+        EXPIRED = "expired", "not decided in time"
+        WITHDRAWN = "withdrawn", "withdrawn"
+
+    SETTLED = frozenset(
+        {
+            Status.SUCCEEDED,
+            Status.FAILED,
+            Status.UNKNOWN,
+            Status.DENIED,
+            Status.HALTED,
+            Status.REJECTED,
+            Status.EXPIRED,
+            Status.WITHDRAWN,
+        }
+    )
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="actions")
+    idempotency_key = models.CharField(max_length=100)
+    request_digest = models.CharField(max_length=64)
+    agent = models.CharField(max_length=64)
+    environment = models.CharField(max_length=32)
+    tool = models.CharField(max_length=200)
+    tool_digest = models.CharField(max_length=64)
+    arguments = models.JSONField()
+    arguments_digest = models.CharField(max_length=64)
+    claims = models.JSONField(default=dict)
+    facts = models.JSONField(default=dict)
+    amount = models.DecimalField(max_digits=18, decimal_places=4, default=0)
+    outcome = models.CharField(max_length=16, choices=Outcome.choices)
+    tier = models.CharField(max_length=32, blank=True)
+    reasons = models.JSONField(default=list)
+    release = models.PositiveIntegerField()
+    decided_again = models.JSONField(null=True)
+    status = models.CharField(max_length=16, choices=Status.choices)
+    approval_id = models.UUIDField(null=True)
+    attempts_count = models.PositiveSmallIntegerField(default=0)
+    result = models.JSONField(null=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    error = models.CharField(max_length=500, blank=True)
+    decided_at = models.DateTimeField()
+    changed_at = models.DateTimeField()
+
+    objects = ActionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "idempotency_key"], name="action_once_per_key"
+            ),
+            # What was denied or halted is never carried out.
+            models.CheckConstraint(
+                condition=~Q(outcome__in=["denied", "halted"]) | Q(attempts_count=0),
+                name="action_denied_never_attempted",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["changed_at"],
+                name="action_unsettled",
+                condition=Q(status__in=["ready", "executing"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tool} ({str(self.pk)[-12:]})"
+
+    @property
+    def is_settled(self) -> bool:
+        return self.status in self.SETTLED
+
+
+class Attempt(models.Model):
+    """One try at executing an action, committed before the tool is called."""
+
+    class Status(models.TextChoices):
+        STARTED = "started", "started"
+        SUCCEEDED = "succeeded", "succeeded"
+        FAILED = "failed", "failed"
+        UNKNOWN = "unknown", "unknown"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    action = models.ForeignKey(Action, on_delete=models.PROTECT, related_name="attempts")
+    number = models.PositiveSmallIntegerField()
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.STARTED)
+    started_at = models.DateTimeField()
+    lease_until = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    error = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ["number"]
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["action", "number"], name="attempt_numbered_once"),
+            models.UniqueConstraint(
+                fields=["action"], condition=Q(status="started"), name="attempt_one_at_a_time"
+            ),
+            models.CheckConstraint(
+                condition=Q(status="started", ended_at=None)
+                | (~Q(status="started") & Q(ended_at__isnull=False)),
+                name="attempt_ended_at_matches_status",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["lease_until"], name="attempt_running", condition=Q(status="started")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}"

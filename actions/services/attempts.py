@@ -1,0 +1,55 @@
+"""Attempts: committed before the tool is called, closed when it has answered."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from actions import events
+from actions.models import Action, Attempt
+from audit.services import Subject, event_row
+from common.actors import Actor
+from common.ids import uuid7
+from tools.definitions import ToolSpec
+
+# Beyond the call's own time limit: back-off before it, and writing the result after it.
+LEASE_MARGIN = timedelta(seconds=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An attempt whose row is committed: the tool may be called now."""
+
+    id: UUID
+    number: int
+
+
+def attempt_rows(
+    action: Action, tool: ToolSpec, *, actor: Actor, now: datetime
+) -> tuple[Started, dict[str, Any], dict[str, Any]]:
+    """The next attempt of the action, with its row and event; counts it on the action."""
+    action.attempts_count += 1
+    started = Started(uuid7(), action.attempts_count)
+    row = {
+        "id": started.id,
+        "action_id": action.pk,
+        "number": started.number,
+        "status": Attempt.Status.STARTED.value,
+        "started_at": now,
+        "lease_until": now + timedelta(seconds=tool.timeout_seconds) + LEASE_MARGIN,
+        "error_code": "",
+        "error": "",
+    }
+    event = event_row(
+        events.CALL_REQUESTED,
+        actor=actor,
+        subject=Subject("actions.action", str(action.pk), action.tool),
+        run_id=action.run_id,
+        at=now,
+        details={
+            "tool": action.tool,
+            "attempt": started.number,
+            "args_digest": action.arguments_digest,
+        },
+    )
+    return started, row, event

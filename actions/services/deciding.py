@@ -1,0 +1,425 @@
+"""The deciding transaction: one function that commits one or many decisions.
+
+Everything slow (facts, connectors) happens before it. Inside: a shared lock that a change of
+generation waits for, the generation and the runs re-read, the pure decisions, and one write of
+Actions, Attempts, ApprovalRequests, Events and run totals. If the generation moved since the
+proposals were prepared, nothing is written and they are prepared anew.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from actions import events
+from actions.errors import DecisionConflict, IdempotencyKeyReused, RunNotOpen
+from actions.models import Action, Run
+from actions.services import rows
+from actions.services.attempts import Started, attempt_rows
+from actions.services.proposals import Prepared, Proposal, prepare
+from approvals.services import REQUESTS, Question, question_rows
+from audit.generation import current_mark, hold_shared
+from audit.services import EVENTS, Subject, event_row
+from common.actors import Actor
+from common.canonical import digest
+from common.errors import GovernanceError, NotFound
+from common.ids import uuid7
+from common.queueing import queue
+from common.sql import Row, Write, write
+from policies.asking import RunState, request_for
+from policies.evaluation import Decision, decide
+from policies.snapshot import snapshot
+
+EXECUTE = "actions.execute"
+MAX_TRIES = 5
+
+
+@dataclass
+class RunRow:
+    """A run as the deciding transaction holds it, moving with each decision of the batch."""
+
+    id: UUID
+    identity_id: int
+    status: str
+    initiator: str
+    purpose: str
+    labels: tuple[str, ...]
+    actions: int
+    denials: int
+    amount: Decimal
+    budget_actions: int | None
+    budget_amount: Decimal | None
+    closed_at: datetime | None = None
+    outcome: str = ""
+
+    def state(self) -> RunState:
+        return RunState(
+            initiator=self.initiator,
+            purpose=self.purpose,
+            labels=self.labels,
+            actions=self.actions,
+            denials=self.denials,
+            amount=self.amount,
+            budget_actions=self.budget_actions,
+            budget_amount=self.budget_amount,
+        )
+
+    def count(self, decision: Decision, amount: Decimal) -> None:
+        self.actions += 1
+        if decision.outcome in {"denied", "halted"}:
+            self.denials += 1
+        if decision.outcome == "allowed":
+            self.amount += amount
+
+    def totals(self) -> Row:
+        return {
+            "id": self.id,
+            "status": self.status,
+            "actions_count": self.actions,
+            "denials_count": self.denials,
+            "amount": str(self.amount),
+            "closed_at": self.closed_at,
+            "outcome": self.outcome,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A decision that is in the database."""
+
+    action: Action
+    replayed: bool = False
+    started: Started | None = None
+    decided_in_ms: float = 0.0
+
+
+@dataclass
+class _Batch:
+    """Rows to be written together, by table."""
+
+    actions: list[Row] = field(default_factory=list)
+    attempts: list[Row] = field(default_factory=list)
+    requests: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    runs: dict[UUID, Row] = field(default_factory=dict)
+
+    def writes(self) -> list[tuple[Write, Sequence[Row]]]:
+        return [
+            (rows.ACTIONS, self.actions),
+            (rows.ATTEMPTS, self.attempts),
+            (REQUESTS, self.requests),
+            (EVENTS, self.events),
+            (rows.RUN_TOTALS, list(self.runs.values())),
+        ]
+
+
+def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceError]:
+    """Decide and commit every proposal, in order; a refused one is its error, in its place.
+
+    Raises DecisionConflict if the governed state moved at each of MAX_TRIES tries, and the
+    database's own error if the rows cannot be written: then nothing was decided.
+    """
+    outcomes: dict[int, Committed | GovernanceError] = {}
+    mark, held = snapshot.marked()
+    for attempt in range(MAX_TRIES):
+        prepared: dict[int, Prepared] = {}
+        for place, proposal in enumerate(proposals):
+            try:
+                prepared[place] = prepare(proposal, mark, held)
+            except GovernanceError as error:
+                outcomes[place] = error
+        # A refusal from a snapshot that is out of date is no refusal: look again first.
+        if len(prepared) < len(proposals) and attempt == 0 and current_mark() != mark:
+            snapshot.fresh()
+            mark, held = snapshot.marked()
+            continue
+        try:
+            committed = _commit(list(prepared.values()), mark)
+        except IntegrityError:
+            # Another request with the same idempotency key was first: the next look finds it.
+            # Anything else, such as an audit row that is refused, comes again and is raised.
+            if attempt:
+                raise
+            committed = None
+        if committed is not None:
+            outcomes.update(zip(prepared, committed, strict=True))
+            return [outcomes[place] for place in range(len(proposals))]
+        snapshot.fresh()
+        mark, held = snapshot.marked()
+    raise DecisionConflict
+
+
+def propose(proposal: Proposal) -> Committed:
+    """Decide on one proposal. Raises its refusal."""
+    [outcome] = decide_all([proposal])
+    if isinstance(outcome, GovernanceError):
+        raise outcome
+    return outcome
+
+
+def _commit(prepared: list[Prepared], mark: int) -> list[Committed | GovernanceError] | None:
+    """One transaction; None if the generation moved."""
+    if not prepared:
+        return []
+    with transaction.atomic():
+        hold_shared()
+        seen, runs, known = _locked_state(prepared)
+        if seen != mark:
+            return None
+        now = timezone.now()
+        batch = _Batch()
+        results: list[Committed | GovernanceError] = []
+        for item in prepared:
+            results.append(_one(item, runs, known, batch, now=now))
+        write(connection, batch.writes())
+        for result in results:
+            if isinstance(result, Committed) and result.action.status == Action.Status.READY:
+                queue.enqueue(EXECUTE, str(result.action.pk))
+    return results
+
+
+def _one(
+    item: Prepared,
+    runs: Mapping[UUID, RunRow],
+    known: dict[tuple[UUID, str], tuple[UUID, str]],
+    batch: _Batch,
+    *,
+    now: datetime,
+) -> Committed | GovernanceError:
+    proposal = item.proposal
+    run = runs.get(proposal.run_id)
+    if run is None or run.identity_id != proposal.caller.identity.pk:
+        return NotFound()
+    key = (run.id, proposal.idempotency_key)
+    if key in known:
+        action_id, request_digest = known[key]
+        if request_digest != item.request_digest:
+            return IdempotencyKeyReused()
+        written = next((row for row in batch.actions if row["id"] == action_id), None)
+        return Committed(
+            Action(**written) if written else Action.objects.get(pk=action_id), replayed=True
+        )
+    if run.status != Run.Status.OPEN:
+        return RunNotOpen()
+    decision = decide(
+        request_for(item.snapshot, item.call, run.state(), now=now),
+        item.snapshot.policies,
+        item.snapshot.ranks,
+    )
+    run.count(decision, item.call.amount)
+    committed = _recorded(item, run, decision, batch, now=now)
+    known[key] = (committed.action.pk, item.request_digest)
+    batch.runs[run.id] = run.totals()
+    return committed
+
+
+def _recorded(
+    item: Prepared, run: RunRow, decision: Decision, batch: _Batch, *, now: datetime
+) -> Committed:
+    """Put the rows of one decision into the batch."""
+    actor = as_actor(item)
+    action = _action(item, run, decision, now=now)
+    started: Started | None = None
+    batch.events.append(
+        decision_event(action, decision, item.arguments_digest, actor=actor, now=now)
+    )
+    if decision.outcome == "needs_approval":
+        request, event = question_rows(question(item, action, run), actor=actor, now=now)
+        action.approval_id = request["id"]
+        batch.requests.append(request)
+        batch.events.append(event)
+    elif decision.outcome == "halted":
+        run.status, run.closed_at, run.outcome = Run.Status.HALTED, now, "halted by a rule"
+        batch.events.append(
+            event_row(
+                events.RUN_HALTED,
+                actor=actor,
+                subject=run_subject(run.id),
+                run_id=run.id,
+                at=now,
+                details={"rules": [reason.rule for reason in decision.reasons]},
+            )
+        )
+    elif action.status == Action.Status.EXECUTING:
+        started, attempt, event = attempt_rows(action, item.call.tool, actor=actor, now=now)
+        batch.attempts.append(attempt)
+        batch.events.append(event)
+    batch.actions.append({name: _column(action, name) for name in rows.ACTIONS.columns})
+    return Committed(action, started=started)
+
+
+def _column(action: Action, name: str) -> Any:
+    value = getattr(action, name)
+    return str(value) if isinstance(value, Decimal) else value
+
+
+_STATUS = {
+    "needs_approval": Action.Status.WAITING,
+    "denied": Action.Status.DENIED,
+    "halted": Action.Status.HALTED,
+}
+
+
+def _action(item: Prepared, run: RunRow, decision: Decision, *, now: datetime) -> Action:
+    identity, tool = item.proposal.caller.identity, item.call.tool
+    allowed = (
+        Action.Status.READY if item.proposal.asynchronous else Action.Status.EXECUTING
+    )
+    return Action(
+        id=uuid7(),
+        run_id=run.id,
+        idempotency_key=item.proposal.idempotency_key,
+        request_digest=item.request_digest,
+        agent=identity.agent_slug,
+        environment=identity.environment,
+        tool=tool.full_name,
+        tool_digest=tool.digest,
+        arguments=dict(item.call.arguments),
+        arguments_digest=item.arguments_digest,
+        claims=dict(item.call.claims),
+        facts=dict(item.call.facts),
+        amount=item.call.amount,
+        outcome=decision.outcome,
+        tier=decision.tier or "",
+        reasons=[reason.plain() for reason in decision.reasons],
+        release=decision.release,
+        status=_STATUS.get(decision.outcome, allowed),
+        decided_at=now,
+        changed_at=now,
+    )
+
+
+def question(item: Prepared, action: Action, run: RunRow) -> Question:
+    """What people are asked, with a frozen picture of what would be executed."""
+    tool, identity = item.call.tool, item.proposal.caller.identity
+    return Question(
+        kind=EXECUTE,
+        title=f"{identity.agent_title} wants to: {tool.title}",
+        subject=action_subject(action),
+        tier=item.snapshot.tiers[action.tier],
+        snapshot={
+            "tool": action.tool,
+            "tool_title": tool.title,
+            "tool_digest": action.tool_digest,
+            "access": tool.access,
+            "environment": action.environment,
+            "agent": action.agent,
+            "arguments": action.arguments,
+            "arguments_digest": action.arguments_digest,
+            "claims": action.claims,
+            "facts": action.facts,
+            "fact_titles": {fact.name: fact.title for fact in tool.facts},
+            "claim_titles": {claim.name: claim.title for claim in tool.claims},
+            "amount": str(action.amount),
+            "release": action.release,
+            "run": {
+                "id": str(run.id),
+                "initiator": run.initiator,
+                "purpose": run.purpose,
+                "labels": list(run.labels),
+            },
+        },
+        reasons=action.reasons,
+        answerable_users=identity.answerable_users,
+        run_id=run.id,
+    )
+
+
+def decision_event(
+    action: Action, decision: Decision, arguments_digest: str, *, actor: Actor, now: datetime
+) -> dict[str, Any]:
+    """Digests, never values: the log outlives the right to keep personal data."""
+    return event_row(
+        events.DECISION_MADE,
+        actor=actor,
+        subject=action_subject(action),
+        run_id=action.run_id,
+        at=now,
+        details={
+            "tool": action.tool,
+            "outcome": decision.outcome,
+            "tier": decision.tier or "",
+            "rules": [reason.rule for reason in decision.reasons],
+            "release": decision.release,
+            "args_digest": arguments_digest,
+            "facts_digest": digest(action.facts),
+            "claims_digest": digest(action.claims),
+        },
+    )
+
+
+def as_actor(item: Prepared) -> Actor:
+    client_id = item.proposal.caller.identity.client_id
+    return Actor(kind="agent", id=client_id, label=client_id)
+
+
+def action_subject(action: Action) -> Subject:
+    return Subject("actions.action", str(action.pk), action.tool)
+
+
+def run_subject(run_id: UUID) -> Subject:
+    return Subject("actions.run", str(run_id), f"run {str(run_id)[-12:]}")
+
+
+_COLUMNS = (
+    "r.id, r.identity_id, r.status, r.initiator, r.purpose, r.labels, r.actions_count, "
+    "r.denials_count, r.amount, r.budget_actions, r.budget_amount"
+)
+
+
+def _locked_state(
+    prepared: Sequence[Prepared],
+) -> tuple[int, dict[UUID, RunRow], dict[tuple[UUID, str], tuple[UUID, str]]]:
+    """The mark, the runs (locked) and the actions that have one of the idempotency keys."""
+    on_postgresql = connection.vendor == "postgresql"
+    one = "(%s::uuid, %s::text)" if on_postgresql else "(%s, %s)"
+    parameters: list[Any] = []
+    for item in prepared:
+        run_id = item.proposal.run_id
+        parameters += [run_id if on_postgresql else run_id.hex, item.proposal.idempotency_key]
+    sql = (
+        f"WITH asked(run_id, key) AS (VALUES {', '.join([one] * len(prepared))}) "  # noqa: S608
+        f"SELECT (SELECT mark FROM audit_generation WHERE id = 1), {_COLUMNS}, "
+        "asked.key, a.id, a.request_digest FROM asked JOIN actions_run r ON r.id = asked.run_id "
+        "LEFT JOIN actions_action a ON a.run_id = r.id AND a.idempotency_key = asked.key "
+        "ORDER BY r.id" + (" FOR UPDATE OF r" if on_postgresql else "")
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        found = cursor.fetchall()
+    runs: dict[UUID, RunRow] = {}
+    known: dict[tuple[UUID, str], tuple[UUID, str]] = {}
+    for row in found:
+        run = _run_row(row[1:12])
+        runs.setdefault(run.id, run)
+        if row[13] is not None:
+            known[run.id, row[12]] = (_uuid(row[13]), row[14])
+    mark = found[0][0] if found else current_mark()
+    return int(mark or 0), runs, known
+
+
+def _run_row(row: Sequence[Any]) -> RunRow:
+    labels = json.loads(row[5]) if isinstance(row[5], str) else row[5]
+    return RunRow(
+        id=_uuid(row[0]),
+        identity_id=row[1],
+        status=row[2],
+        initiator=row[3],
+        purpose=row[4],
+        labels=tuple(labels),
+        actions=row[6],
+        denials=row[7],
+        amount=Decimal(str(row[8])),
+        budget_actions=row[9],
+        budget_amount=None if row[10] is None else Decimal(str(row[10])),
+    )
+
+
+def _uuid(value: Any) -> UUID:
+    return value if isinstance(value, UUID) else UUID(str(value))

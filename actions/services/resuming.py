@@ -1,0 +1,374 @@
+"""Actions that wait to be executed: approved by people, asked for later, or cut off by a crash.
+
+An approval is an input to policy, not a way round it: the action is decided again, against the
+live release and fresh facts, with the approved rank in the request. The approval counts only for
+what it was given for, and is spent in the transaction that commits the first attempt.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from actions import events
+from actions.errors import DecisionConflict
+from actions.models import Action, Attempt, Run
+from actions.services import rows
+from actions.services.attempts import Started, attempt_rows
+from actions.services.deciding import (
+    EXECUTE,
+    MAX_TRIES,
+    RunRow,
+    action_subject,
+    decision_event,
+    question,
+    run_subject,
+)
+from actions.services.execution import MAX_ATTEMPTS, may_be_repeated, perform, progress
+from actions.services.proposals import Prepared, Proposal, found_out
+from actions.services.runs import withdraw_questions
+from agents.tokens import SCOPE_ALL, Caller
+from approvals.models import ApprovalRequest
+from approvals.services import REQUESTS, question_rows, spend
+from audit.generation import current_mark, hold_shared
+from audit.services import EVENTS, event_row
+from common.actors import SYSTEM, Actor
+from common.queueing import queue
+from common.sql import write
+from policies.asking import request_for
+from policies.evaluation import Decision, Reason, decide
+from policies.snapshot import Snapshot, snapshot
+from tools.catalog import catalog
+
+HINT_OVERDUE = timedelta(seconds=10)
+
+TOOL_CHANGED = Reason(
+    "chancery:tool-changed",
+    "Tool changed since it was asked for",
+    "The tool's definition is not the one that this action was proposed and approved with.",
+)
+RUN_ENDED = Reason(
+    "chancery:run-not-open", "Run ended", "The run was closed or halted before this was executed."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resumed:
+    action: Action
+    started: Started | None
+    mark: int
+    snapshot: Snapshot
+
+
+def resume(action_id: UUID) -> Action | None:
+    """Decide a ready action again and carry it out if it is still allowed.
+
+    None if it is not ready: a repeated hint does nothing. Raises DecisionConflict.
+    """
+    for _ in range(MAX_TRIES):
+        action = (
+            Action.objects.with_run().filter(pk=action_id, status=Action.Status.READY).first()
+        )
+        if action is None:
+            return None
+        snapshot.fresh()
+        mark, held = snapshot.marked()
+        prepared = _prepared(action, mark, held)
+        resumed = _decided_again(prepared, action_id)
+        if resumed is not None:
+            if resumed.started is None:
+                return resumed.action
+            return perform(
+                resumed.action, resumed.started, mark=resumed.mark, held=resumed.snapshot
+            )
+    raise DecisionConflict
+
+
+def _prepared(action: Action, mark: int, held: Snapshot) -> Prepared:
+    identity = held.directory.identities[action.run.identity.client_id]
+    # The token's scope was a ceiling on what could be proposed; grants are checked again now.
+    caller = Caller(identity, frozenset({SCOPE_ALL}), jti="", epoch=identity.epoch, expires_at=0)
+    spec = held.catalog.tools[action.tool]
+    call = found_out(
+        held, caller, spec, action.arguments, claims=action.claims, run_id=action.run_id
+    )
+    proposal = Proposal(
+        caller=caller,
+        run_id=action.run_id,
+        tool=action.tool,
+        arguments=action.arguments,
+        claims=action.claims,
+        idempotency_key=action.idempotency_key,
+    )
+    return Prepared(
+        proposal, mark, held, call, action.arguments_digest, action.request_digest
+    )
+
+
+@transaction.atomic
+def _decided_again(prepared: Prepared, action_id: UUID) -> _Resumed | None:
+    """None if the generation moved or the action is no longer ready; the caller looks again."""
+    hold_shared()
+    if current_mark() != prepared.mark:
+        return None
+    # Locks in this order everywhere: run, approval, action.
+    run = Run.objects.select_for_update().get(pk=prepared.proposal.run_id)
+    approval = _locked_approval(action_id)
+    action = Action.objects.select_for_update().get(pk=action_id)
+    if action.status != Action.Status.READY:
+        return None
+    now = timezone.now()
+    rank = _counting_rank(approval, action, prepared)
+    decision = _decision(prepared, action, run, rank=rank, now=now)
+    action.facts = dict(prepared.call.facts)
+    started = _applied(decision, prepared, action, run, approval=approval, now=now)
+    return _Resumed(action, started, prepared.mark, prepared.snapshot)
+
+
+def _locked_approval(action_id: UUID) -> ApprovalRequest | None:
+    approval_id = (
+        Action.objects.filter(pk=action_id).values_list("approval_id", flat=True).first()
+    )
+    if approval_id is None:
+        return None
+    return ApprovalRequest.objects.select_for_update().get(pk=approval_id)
+
+
+def _counting_rank(
+    approval: ApprovalRequest | None, action: Action, prepared: Prepared
+) -> int:
+    """The rank that the approval gives: 0 unless it was given for exactly this, under the live
+    release, and is unspent (or was spent on an earlier attempt of this very action).
+    """
+    if approval is None or approval.status != ApprovalRequest.Status.APPROVED:
+        return 0
+    held = prepared.snapshot
+    shown = approval.snapshot
+    is_same = (
+        shown.get("arguments_digest") == action.arguments_digest
+        and shown.get("tool_digest") == prepared.call.tool.digest
+        and shown.get("release") == (held.policies.number if held.policies else 0)
+    )
+    is_usable = approval.spent_at is None or action.attempts_count > 0
+    return held.ranks.get(approval.tier_id, 0) if is_same and is_usable else 0
+
+
+def _decision(
+    prepared: Prepared, action: Action, run: Run, *, rank: int, now: datetime
+) -> Decision:
+    held = prepared.snapshot
+    number = held.policies.number if held.policies else 0
+    if run.status != Run.Status.OPEN:
+        return Decision("denied", (RUN_ENDED,), release=number)
+    if prepared.call.tool.digest != action.tool_digest:
+        return Decision("denied", (TOOL_CHANGED,), release=number)
+    state = _without(action, run_row(run)).state()
+    request = request_for(held, prepared.call, state, now=now, approved_rank=rank)
+    return decide(request, held.policies, held.ranks)
+
+
+def _without(action: Action, row: RunRow) -> RunRow:
+    """The run's totals as they were before this action was counted in."""
+    row.actions -= 1
+    if action.outcome == Action.Outcome.ALLOWED:
+        row.amount -= action.amount
+    return row
+
+
+def run_row(run: Run) -> RunRow:
+    return RunRow(
+        id=run.pk,
+        identity_id=run.identity_id,
+        status=run.status,
+        initiator=run.initiator,
+        purpose=run.purpose,
+        labels=tuple(run.labels),
+        actions=run.actions_count,
+        denials=run.denials_count,
+        amount=run.amount,
+        budget_actions=run.budget_actions,
+        budget_amount=run.budget_amount,
+    )
+
+
+def _applied(
+    decision: Decision,
+    prepared: Prepared,
+    action: Action,
+    run: Run,
+    *,
+    approval: ApprovalRequest | None,
+    now: datetime,
+) -> Started | None:
+    """Write the second decision and what follows from it; the attempt to make, if any."""
+    event = decision_event(action, decision, action.arguments_digest, actor=SYSTEM, now=now)
+    event["details"] |= {"again": True, "approval": str(approval.pk) if approval else ""}
+    batch_events = [event]
+    action.decided_again = _plain(decision, now)
+    started: Started | None = None
+    if decision.outcome == "allowed":
+        started = _begin(prepared, action, run, approval=approval, now=now, events_=batch_events)
+    elif decision.outcome == "needs_approval":
+        _ask_again(decision, prepared, action, run, now=now, events_=batch_events)
+    else:
+        _stop(decision, action, run, now=now, events_=batch_events)
+    action.save(
+        update_fields=["facts", "decided_again", "approval_id", "tier", "reasons", "release"]
+    )
+    write(
+        connection,
+        [(EVENTS, batch_events), (rows.ACTION_PROGRESS, [progress(action, now)])],
+    )
+    return started
+
+
+def _plain(decision: Decision, now: datetime) -> dict[str, Any]:
+    return {
+        "outcome": decision.outcome,
+        "tier": decision.tier or "",
+        "reasons": [reason.plain() for reason in decision.reasons],
+        "release": decision.release,
+        "at": now.isoformat(),
+    }
+
+
+def _begin(
+    prepared: Prepared,
+    action: Action,
+    run: Run,
+    *,
+    approval: ApprovalRequest | None,
+    now: datetime,
+    events_: list[dict[str, Any]],
+) -> Started:
+    if approval is not None and action.attempts_count == 0:
+        if approval.status == ApprovalRequest.Status.APPROVED and approval.spent_at is None:
+            spend(approval.pk, actor=SYSTEM, action=str(action.pk))
+        if action.outcome != Action.Outcome.ALLOWED:
+            run.amount += action.amount
+            run.save(update_fields=["amount"])
+    started, attempt, event = attempt_rows(action, prepared.call.tool, actor=SYSTEM, now=now)
+    action.status = Action.Status.EXECUTING
+    events_.append(event)
+    write(connection, [(rows.ATTEMPTS, [attempt])])
+    return started
+
+
+def _ask_again(
+    decision: Decision,
+    prepared: Prepared,
+    action: Action,
+    run: Run,
+    *,
+    now: datetime,
+    events_: list[dict[str, Any]],
+) -> None:
+    """The approval does not cover what is needed now: ask anew, showing today's facts."""
+    action.tier = decision.tier or ""
+    action.reasons = [reason.plain() for reason in decision.reasons]
+    action.release = decision.release
+    action.status = Action.Status.WAITING
+    client_id = prepared.proposal.caller.identity.client_id
+    agent = Actor(kind="agent", id=client_id, label=client_id)
+    row, event = question_rows(
+        question(prepared, action, run_row(run)), actor=agent, now=now
+    )
+    action.approval_id = row["id"]
+    events_.append(dict(event))
+    write(connection, [(REQUESTS, [row])])
+
+
+def _stop(
+    decision: Decision, action: Action, run: Run, *, now: datetime, events_: list[dict[str, Any]]
+) -> None:
+    action.status = Action.Status(decision.outcome)
+    run.denials_count += 1
+    if decision.outcome == "halted" and run.status == Run.Status.OPEN:
+        run.status, run.closed_at, run.outcome = Run.Status.HALTED, now, "halted by a rule"
+        withdraw_questions(run.pk, actor=SYSTEM, reason="The run was halted.")
+        events_.append(
+            event_row(
+                events.RUN_HALTED,
+                actor=SYSTEM,
+                subject=run_subject(run.pk),
+                run_id=run.pk,
+                at=now,
+                details={"rules": [reason.rule for reason in decision.reasons]},
+            )
+        )
+    run.save(update_fields=["status", "closed_at", "outcome", "denials_count"])
+
+
+_AFTER_PEOPLE = {
+    ApprovalRequest.Status.APPROVED: Action.Status.READY,
+    ApprovalRequest.Status.REJECTED: Action.Status.REJECTED,
+    ApprovalRequest.Status.EXPIRED: Action.Status.EXPIRED,
+}
+
+
+def people_decided(request: ApprovalRequest, actor: Actor) -> None:
+    """The outcome handler: in the transaction of the last vote or of the expiry."""
+    action = Action.objects.select_for_update().get(pk=UUID(request.subject_id))
+    if action.status != Action.Status.WAITING or action.approval_id != request.pk:
+        return
+    action.status = _AFTER_PEOPLE[ApprovalRequest.Status(request.status)]
+    action.changed_at = timezone.now()
+    action.save(update_fields=["status", "changed_at"])
+    if action.status == Action.Status.READY:
+        queue.enqueue(EXECUTE, str(action.pk))
+
+
+def settle_abandoned(*, now: datetime | None = None, limit: int = 200) -> int:
+    """Close attempts whose worker has gone: whether they took effect is unknown.
+
+    A tool that can be repeated is made ready again under the same idempotency key; any other
+    action stays `unknown` for a person. How many attempts were closed.
+    """
+    moment = now or timezone.now()
+    overdue = Attempt.objects.filter(
+        status=Attempt.Status.STARTED, lease_until__lte=moment
+    ).values_list("pk", "action_id")
+    return sum(_abandoned(pk, action_id, moment) for pk, action_id in overdue[:limit])
+
+
+@transaction.atomic
+def _abandoned(attempt_id: UUID, action_id: UUID, now: datetime) -> bool:
+    action = Action.objects.select_for_update().get(pk=action_id)
+    closed = Attempt.objects.filter(pk=attempt_id, status=Attempt.Status.STARTED).update(
+        status=Attempt.Status.UNKNOWN, ended_at=now, error_code="abandoned"
+    )
+    if not closed:
+        return False
+    spec = catalog.fresh().tools[action.tool]
+    repeat = may_be_repeated(spec) and action.attempts_count < MAX_ATTEMPTS
+    action.status = Action.Status.READY if repeat else Action.Status.UNKNOWN
+    action.error_code = "abandoned"
+    action.error = "The worker that was carrying this out went away."
+    event = event_row(
+        events.CALL_UNRESOLVED,
+        actor=SYSTEM,
+        subject=action_subject(action),
+        run_id=action.run_id,
+        at=now,
+        details={
+            "tool": action.tool,
+            "attempt": action.attempts_count,
+            "error": "abandoned",
+        },
+    )
+    write(connection, [(EVENTS, [event]), (rows.ACTION_PROGRESS, [progress(action, now)])])
+    if repeat:
+        queue.enqueue(EXECUTE, str(action_id))
+    return True
+
+
+def hint_overdue(*, now: datetime | None = None, limit: int = 200) -> int:
+    """Send the hint again for ready actions whose first one seems lost; how many."""
+    before = (now or timezone.now()) - HINT_OVERDUE
+    ids = list(Action.objects.ready_since(before).values_list("pk", flat=True)[:limit])
+    for action_id in ids:
+        queue.enqueue(EXECUTE, str(action_id))
+    return len(ids)

@@ -1,0 +1,77 @@
+"""The tables of the governed path, as the deciding transaction writes them."""
+
+from common.sql import Insert, Update
+
+ACTIONS = Insert(
+    "actions_action",
+    {
+        "id": "uuid",
+        "run_id": "uuid",
+        "idempotency_key": "text",
+        "request_digest": "text",
+        "agent": "text",
+        "environment": "text",
+        "tool": "text",
+        "tool_digest": "text",
+        "arguments": "jsonb",
+        "arguments_digest": "text",
+        "claims": "jsonb",
+        "facts": "jsonb",
+        "amount": "numeric",
+        "outcome": "text",
+        "tier": "text",
+        "reasons": "jsonb",
+        "release": "integer",
+        "status": "text",
+        "approval_id": "uuid",
+        "attempts_count": "smallint",
+        "error_code": "text",
+        "error": "text",
+        "decided_at": "timestamptz",
+        "changed_at": "timestamptz",
+    },
+)
+
+ATTEMPTS = Insert(
+    "actions_attempt",
+    {
+        "id": "uuid",
+        "action_id": "uuid",
+        "number": "smallint",
+        "status": "text",
+        "started_at": "timestamptz",
+        "lease_until": "timestamptz",
+        "error_code": "text",
+        "error": "text",
+    },
+)
+
+RUN_TOTALS = Update(
+    "actions_run",
+    "id",
+    {
+        "id": "uuid",
+        "status": "text",
+        "actions_count": "integer",
+        "denials_count": "integer",
+        "amount": "numeric",
+        "closed_at": "timestamptz",
+        "outcome": "text",
+    },
+)
+
+RUN_LABELS = Update("actions_run", "id", {"id": "uuid", "labels": "jsonb"})
+
+ACTION_PROGRESS = Update(
+    "actions_action",
+    "id",
+    {
+        "id": "uuid",
+        "status": "text",
+        "attempts_count": "smallint",
+        "result": "jsonb",
+        "error_code": "text",
+        "error": "text",
+        "changed_at": "timestamptz",
+    },
+)

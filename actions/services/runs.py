@@ -1,0 +1,109 @@
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from actions import events
+from actions.errors import RunNotOpen
+from actions.models import Action, Run
+from agents.errors import InvalidToken
+from agents.tokens import Caller, still_valid
+from approvals.models import ApprovalRequest
+from approvals.services import withdraw
+from audit.generation import hold_shared
+from audit.services import EVENTS, Subject, event_row, record
+from common.actors import Actor
+from common.commands import command
+from common.errors import NotFound
+from common.sql import write
+from policies.snapshot import snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a run may use up; None is no limit."""
+
+    actions: int | None = None
+    amount: Decimal | None = None
+
+
+@command
+def open_run(
+    caller: Caller,
+    *,
+    actor: Actor,
+    initiator_kind: Run.Initiator,
+    initiator: str,
+    purpose: str,
+    reference: str = "",
+    labels: Iterable[str] = (),
+    budget: Budget = Budget(),  # noqa: B008 - frozen
+) -> Run:
+    """Start a run. Raises InvalidToken if the caller may no longer act."""
+    hold_shared()
+    if not still_valid(caller, snapshot.fresh().directory):
+        raise InvalidToken
+    identity = caller.identity
+    run = Run.objects.create(
+        identity_id=identity.pk,
+        agent=identity.agent_slug,
+        environment=identity.environment,
+        initiator_kind=initiator_kind,
+        initiator=initiator,
+        purpose=purpose,
+        reference=reference,
+        labels=sorted(set(labels)),
+        budget_actions=budget.actions,
+        budget_amount=budget.amount,
+        opened_at=timezone.now(),
+    )
+    event = event_row(
+        events.RUN_STARTED,
+        actor=actor,
+        subject=Subject.of(run),
+        run_id=run.pk,
+        details={
+            "initiator_kind": str(initiator_kind),
+            "initiator": initiator,
+            "environment": identity.environment,
+        },
+    )
+    write(connection, [(EVENTS, [event])])
+    return run
+
+
+@command
+def close_run(run_id: UUID, *, actor: Actor, identity_id: int, outcome: str) -> Run:
+    """End a run; questions still open in it are withdrawn. Raises NotFound, RunNotOpen."""
+    run = Run.objects.select_for_update().filter(pk=run_id, identity_id=identity_id).first()
+    if run is None:
+        raise NotFound
+    if run.status != Run.Status.OPEN:
+        raise RunNotOpen
+    withdraw_questions(run.pk, actor=actor, reason="The run was closed.")
+    run.status = Run.Status.CLOSED
+    run.closed_at = timezone.now()
+    run.outcome = outcome
+    run.save(update_fields=["status", "closed_at", "outcome"])
+    record(
+        events.RUN_CLOSED,
+        actor=actor,
+        subject=run,
+        run_id=run.pk,
+        outcome=outcome,
+        actions=run.actions_count,
+    )
+    return run
+
+
+def withdraw_questions(run_id: UUID, *, actor: Actor, reason: str) -> None:
+    """Take back what people are still asked in a run that has ended. The run is locked."""
+    waiting = ApprovalRequest.objects.select_for_update().pending().filter(run_id=run_id)
+    for request in waiting.order_by("pk"):
+        withdraw(request.pk, actor=actor, reason=reason)
+        Action.objects.filter(approval_id=request.pk, status=Action.Status.WAITING).update(
+            status=Action.Status.WITHDRAWN, changed_at=timezone.now()
+        )

@@ -1,0 +1,21 @@
+from uuid import UUID
+
+from celery import shared_task
+
+from actions.services import resuming
+
+
+# Acknowledged early: the message is a hint, the database holds the work, the sweeper finds it.
+@shared_task(name="actions.execute")
+def execute(action_id: str) -> None:
+    resuming.resume(UUID(action_id))
+
+
+@shared_task(name="actions.settle_abandoned")
+def settle_abandoned() -> int:
+    return resuming.settle_abandoned()
+
+
+@shared_task(name="actions.hint_overdue")
+def hint_overdue() -> int:
+    return resuming.hint_overdue()

@@ -1,0 +1,65 @@
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from agents.directory import directory
+from agents.errors import InvalidToken
+from agents.tokens import Caller, verify
+from common.rates import ensure_within
+
+
+class AgentPrincipal:
+    """What DRF calls a user: an agent's identity, which is no row of the user table."""
+
+    is_authenticated = True
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        self.pk = caller.identity.client_id
+
+
+class AgentAuthentication(BaseAuthentication):
+    """`Authorization: Bearer`, exactly once, in the header. State is read afresh."""
+
+    def authenticate(self, request: Request) -> tuple[AgentPrincipal, Caller] | None:
+        header = request.META.get("HTTP_AUTHORIZATION", "")
+        scheme, _, token = header.partition(" ")
+        # Two headers arrive joined by a comma; a token has none.
+        if scheme.lower() != "bearer" or not token or "," in token:
+            raise InvalidToken
+        caller = verify(token.strip(), self._known())
+        ensure_within(
+            f"agent:{caller.identity.client_id}", per_minute=settings.AGENT_REQUESTS_PER_MINUTE
+        )
+        return AgentPrincipal(caller), caller
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+    def _known(self) -> Any:
+        return directory.fresh()
+
+
+class DecidedLaterAuthentication(AgentAuthentication):
+    """For calls whose deciding transaction checks the caller again: no query of its own."""
+
+    def _known(self) -> Any:
+        return directory.latest()
+
+
+class IsAgent(BasePermission):
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return isinstance(request.user, AgentPrincipal)
+
+
+class AgentScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # its base class
+    target_class = "agents.api.authentication.AgentAuthentication"
+    match_subclasses = True
+    name = "agentToken"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"}

@@ -1,0 +1,92 @@
+"""Identities, signing keys and halts as one frozen value per generation.
+
+What a token's verification and a decision need to know of agents, without a query.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from joserfc.jwk import ECKey
+
+from agents.models import Agent, AgentIdentity, Halt, SigningKey
+from audit.snapshots import PerGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIdentity:
+    pk: int
+    client_id: str
+    environment: str
+    epoch: int
+    agent_pk: int
+    agent_slug: str
+    agent_title: str
+    risk: str
+    answerable_users: tuple[int, ...]
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    environment: str
+    key: ECKey
+
+
+@dataclass(frozen=True)
+class Directory:
+    identities: Mapping[str, KnownIdentity]
+    verification_keys: Mapping[str, VerificationKey]
+    halts: Mapping[tuple[str, str], str]
+
+    def halt_covering(
+        self, *, agent: str, environment: str, system: str, tool: str
+    ) -> tuple[str, str, str] | None:
+        """(kind, target, reason) of the widest halt in force over such a call, or None."""
+        for covered in (
+            ("global", ""),
+            ("environment", environment),
+            ("system", system),
+            ("tool", tool),
+            ("agent", agent),
+        ):
+            reason = self.halts.get(covered)
+            if reason is not None:
+                return (*covered, reason)
+        return None
+
+
+def _build() -> Directory:
+    identities = AgentIdentity.objects.select_related("agent", "agent__sponsor", "agent__owner")
+    return Directory(
+        identities={row.client_id: _known(row) for row in identities},
+        verification_keys={
+            row.kid: VerificationKey(row.environment_id, ECKey.import_key(row.public_jwk))
+            for row in SigningKey.objects.exclude(status=SigningKey.Status.REVOKED)
+        },
+        halts={(row.kind, row.target): row.reason for row in Halt.objects.in_force()},
+    )
+
+
+def _known(row: AgentIdentity) -> KnownIdentity:
+    agent = row.agent
+    usable = (
+        row.status == AgentIdentity.Status.ACTIVE
+        and agent.status == Agent.Status.ACTIVE
+        # No active sponsor, no active identity.
+        and agent.sponsor.is_active
+    )
+    return KnownIdentity(
+        pk=row.pk,
+        client_id=row.client_id,
+        environment=row.environment_id,
+        epoch=row.epoch,
+        agent_pk=agent.pk,
+        agent_slug=agent.slug,
+        agent_title=agent.title,
+        risk=agent.risk,
+        answerable_users=tuple(sorted({agent.owner_id, agent.sponsor_id})),
+        usable=usable,
+    )
+
+
+directory = PerGeneration(_build)

@@ -1,0 +1,63 @@
+from common.errors import GovernanceError, InvalidInput
+
+
+class InvalidToken(GovernanceError):
+    code = "invalid_token"
+    sentence = "The access token is missing, expired or not valid here."
+
+
+class InvalidClient(GovernanceError):
+    """One answer for every way a client can fail to prove itself."""
+
+    code = "invalid_client"
+    sentence = "The client could not be authenticated."
+
+
+class InvalidTokenRequest(GovernanceError):
+    code = "invalid_request"
+    sentence = "The token request is not well formed."
+
+
+class UnsupportedGrantType(GovernanceError):
+    code = "unsupported_grant_type"
+    sentence = "This grant type is not supported."
+
+
+class InvalidScope(GovernanceError):
+    code = "invalid_scope"
+    sentence = "The scope is not one this server knows."
+
+
+class InvalidEnrolment(GovernanceError):
+    code = "invalid_enrolment"
+    sentence = "The enrolment code or the proof of possession is not valid."
+
+
+class InvalidKey(InvalidInput):
+    code = "invalid_key"
+    sentence = "The key must be a public P-256 or Ed25519 key in JWK form."
+
+
+class KeyAlreadyUsed(GovernanceError):
+    code = "key_already_used"
+    sentence = "This key already belongs to an identity. Keys are never shared."
+
+
+class WrongLifeCycleStep(GovernanceError):
+    code = "wrong_life_cycle_step"
+    sentence = "The agent's state does not allow this step."
+
+
+class NoActiveSponsor(GovernanceError):
+    code = "no_active_sponsor"
+    sentence = "An agent needs an active sponsor to be active."
+
+
+class AlreadyHalted(GovernanceError):
+    code = "already_halted"
+    sentence = "A halt on this is already in force."
+
+
+class HaltNotInForce(GovernanceError):
+    code = "halt_not_in_force"
+    sentence = "This halt is not in force."

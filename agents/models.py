@@ -1,0 +1,210 @@
+from datetime import datetime
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import Environment
+
+
+class Agent(models.Model):
+    """An AI agent as the organisation knows it."""
+
+    class Risk(models.TextChoices):
+        LOW = "low", "low"
+        MEDIUM = "medium", "medium"
+        HIGH = "high", "high"
+
+    class Status(models.TextChoices):
+        DRAFT = "draft", "draft"
+        ACTIVE = "active", "active"
+        SUSPENDED = "suspended", "suspended"
+        RETIRED = "retired", "retired"
+
+    slug = models.SlugField(unique=True, max_length=64)
+    title = models.CharField(max_length=100)
+    purpose = models.TextField()
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="owned_agents"
+    )
+    sponsor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="sponsored_agents"
+    )
+    risk = models.CharField(max_length=16, choices=Risk.choices, default=Risk.MEDIUM)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.DRAFT)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["slug"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(purpose=""), name="agent_has_a_purpose"),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class AgentIdentity(models.Model):
+    """An agent in exactly one environment. Nothing is shared between two identities."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active", "active"
+        SUSPENDED = "suspended", "suspended"
+
+    agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="identities")
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="+")
+    client_id = models.CharField(max_length=100, unique=True, editable=False)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.ACTIVE)
+    epoch = models.PositiveIntegerField(
+        default=1, help_text="Tokens of an earlier epoch are dead; every stop raises it."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["agent__slug", "environment__position"]
+        verbose_name_plural = "agent identities"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["agent", "environment"], name="identity_once_per_environment"
+            ),
+            models.CheckConstraint(condition=Q(epoch__gt=0), name="identity_epoch_is_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return self.client_id
+
+
+class AgentKey(models.Model):
+    """A public key of one identity. The private key never reaches the portal."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active", "active"
+        REVOKED = "revoked", "revoked"
+
+    identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="keys")
+    thumbprint = models.CharField(
+        max_length=64, unique=True, help_text="RFC 7638; unique over all agents and all time."
+    )
+    algorithm = models.CharField(max_length=16)
+    public_jwk = models.JSONField()
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.ACTIVE)
+    enrolled_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-enrolled_at"]
+
+    def __str__(self) -> str:
+        return self.thumbprint[:12]
+
+
+class EnrolmentCode(models.Model):
+    """A code that lets one key enrol for one identity, once. Only its HMAC is kept."""
+
+    identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="codes")
+    code_hmac = models.CharField(max_length=64, unique=True)
+    issued_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    issued_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-issued_at"]
+
+    def __str__(self) -> str:
+        return f"code for {self.identity}"
+
+    def is_usable(self, now: datetime) -> bool:
+        return self.used_at is None and now < self.expires_at
+
+
+class SigningKey(models.Model):
+    """The key that signs one environment's access tokens. The private part is sealed."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active", "active"
+        RETIRING = "retiring", "retiring"
+        REVOKED = "revoked", "revoked"
+
+    kid = models.CharField(max_length=64, unique=True)
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="+")
+    public_jwk = models.JSONField()
+    sealed_private = models.BinaryField()
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.ACTIVE)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["environment", "-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment"],
+                condition=Q(status="active"),
+                name="signing_key_one_active_per_environment",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.kid
+
+
+class AssertionReplay(models.Model):
+    """A client assertion that was used; the primary key is the memory of all processes."""
+
+    digest = models.CharField(primary_key=True, max_length=64)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.digest
+
+
+class HaltQuerySet(models.QuerySet["Halt"]):
+    def in_force(self) -> "HaltQuerySet":
+        return self.filter(lifted_at=None)
+
+
+class Halt(models.Model):
+    """The kill switch. While it is in force, nothing it covers is decided as allowed."""
+
+    class Kind(models.TextChoices):
+        GLOBAL = "global", "everything"
+        ENVIRONMENT = "environment", "an environment"
+        SYSTEM = "system", "a system"
+        TOOL = "tool", "a tool"
+        AGENT = "agent", "an agent"
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    target = models.CharField(
+        max_length=200, blank=True, help_text="Slug or full name; empty for everything."
+    )
+    reason = models.TextField()
+    placed_by = models.CharField(max_length=200)
+    placed_at = models.DateTimeField(auto_now_add=True)
+    lifted_by = models.CharField(max_length=200, blank=True)
+    lifted_at = models.DateTimeField(null=True)
+
+    objects = HaltQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-placed_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind", "target"],
+                condition=Q(lifted_at=None),
+                name="halt_one_in_force_per_target",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="global", target="") | (~Q(kind="global") & ~Q(target="")),
+                name="halt_names_its_target",
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="halt_has_a_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.target}".strip()

@@ -1,0 +1,147 @@
+"""An agent's life: registered, given identities, activated, suspended, retired."""
+
+from accounts.models import Environment, User
+from agents import events
+from agents.errors import NoActiveSponsor, WrongLifeCycleStep
+from agents.models import Agent, AgentIdentity
+from audit.services import record
+from common.actors import Actor
+from common.commands import command
+from common.errors import InvalidInput, NotFound, required_reason
+
+
+@command
+def register_agent(
+    slug: str,
+    *,
+    actor: Actor,
+    title: str,
+    purpose: str,
+    owner: User,
+    sponsor: User,
+    risk: Agent.Risk = Agent.Risk.MEDIUM,
+) -> Agent:
+    """A new agent, in draft. Raises InvalidInput for a slug that is taken."""
+    if Agent.objects.filter(slug=slug).exists():
+        message = f"There is an agent {slug} already."
+        raise InvalidInput(message)
+    agent = Agent(
+        slug=slug, title=title, purpose=purpose, owner=owner, sponsor=sponsor, risk=risk
+    )
+    agent.full_clean(exclude=["owner", "sponsor"])
+    agent.save()
+    record(
+        events.AGENT_REGISTERED,
+        actor=actor,
+        subject=agent,
+        owner=owner.get_username(),
+        sponsor=sponsor.get_username(),
+    )
+    return agent
+
+
+@command
+def create_identity(agent_id: int, *, actor: Actor, environment: Environment) -> AgentIdentity:
+    """The agent in one environment. Raises InvalidInput if it has an identity there."""
+    agent = _locked(agent_id)
+    if agent.status == Agent.Status.RETIRED:
+        raise WrongLifeCycleStep
+    if agent.identities.filter(environment=environment).exists():
+        message = f"{agent} has an identity in {environment} already."
+        raise InvalidInput(message)
+    identity = AgentIdentity.objects.create(
+        agent=agent, environment=environment, client_id=f"{agent.slug}.{environment.slug}"
+    )
+    record(
+        events.IDENTITY_CREATED, actor=actor, subject=identity, environment=environment.slug
+    )
+    return identity
+
+
+@command
+def activate(agent_id: int, *, actor: Actor, reason: str) -> Agent:
+    """Draft or suspended to active. Raises NoActiveSponsor, WrongLifeCycleStep."""
+    reason = required_reason(reason)
+    agent = _locked(agent_id)
+    if agent.status not in {Agent.Status.DRAFT, Agent.Status.SUSPENDED}:
+        raise WrongLifeCycleStep
+    if not agent.sponsor.is_active:
+        raise NoActiveSponsor
+    agent.status = Agent.Status.ACTIVE
+    agent.save(update_fields=["status"])
+    record(events.AGENT_ACTIVATED, actor=actor, subject=agent, reason=reason)
+    return agent
+
+
+@command
+def suspend(agent_id: int, *, actor: Actor, reason: str) -> Agent:
+    """Active to suspended; every token of every identity is dead from the commit on."""
+    reason = required_reason(reason)
+    agent = _locked(agent_id)
+    if agent.status != Agent.Status.ACTIVE:
+        raise WrongLifeCycleStep
+    agent.status = Agent.Status.SUSPENDED
+    agent.save(update_fields=["status"])
+    _raise_epochs(agent)
+    record(events.AGENT_SUSPENDED, actor=actor, subject=agent, reason=reason)
+    return agent
+
+
+@command
+def retire(agent_id: int, *, actor: Actor, reason: str) -> Agent:
+    """The end of an agent's life; its history stays."""
+    reason = required_reason(reason)
+    agent = _locked(agent_id)
+    if agent.status == Agent.Status.RETIRED:
+        raise WrongLifeCycleStep
+    agent.status = Agent.Status.RETIRED
+    agent.save(update_fields=["status"])
+    _raise_epochs(agent)
+    record(events.AGENT_RETIRED, actor=actor, subject=agent, reason=reason)
+    return agent
+
+
+@command
+def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIdentity:
+    """Stop the agent in one environment."""
+    reason = required_reason(reason)
+    identity = _locked_identity(identity_id)
+    if identity.status != AgentIdentity.Status.ACTIVE:
+        raise WrongLifeCycleStep
+    identity.status = AgentIdentity.Status.SUSPENDED
+    identity.epoch += 1
+    identity.save(update_fields=["status", "epoch"])
+    record(events.IDENTITY_SUSPENDED, actor=actor, subject=identity, reason=reason)
+    return identity
+
+
+@command
+def resume_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIdentity:
+    reason = required_reason(reason)
+    identity = _locked_identity(identity_id)
+    if identity.status != AgentIdentity.Status.SUSPENDED:
+        raise WrongLifeCycleStep
+    identity.status = AgentIdentity.Status.ACTIVE
+    identity.save(update_fields=["status"])
+    record(events.IDENTITY_RESUMED, actor=actor, subject=identity, reason=reason)
+    return identity
+
+
+def _raise_epochs(agent: Agent) -> None:
+    for identity in agent.identities.select_for_update():
+        identity.epoch += 1
+        identity.save(update_fields=["epoch"])
+
+
+def _locked(agent_id: int) -> Agent:
+    try:
+        return Agent.objects.select_for_update().get(pk=agent_id)
+    except Agent.DoesNotExist as error:
+        raise NotFound from error
+
+
+def _locked_identity(identity_id: int) -> AgentIdentity:
+    try:
+        return AgentIdentity.objects.select_for_update(of=("self",)).get(pk=identity_id)
+    except AgentIdentity.DoesNotExist as error:
+        raise NotFound from error

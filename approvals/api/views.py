@@ -1,0 +1,88 @@
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.models import AnonymousUser
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.models import User
+from approvals import services
+from approvals.models import ApprovalRequest, Vote
+from common.actors import Actor
+
+MAX_LISTED = 100
+
+
+class ApprovalSerializer(serializers.ModelSerializer[ApprovalRequest]):
+    class Meta:
+        model = ApprovalRequest
+        fields = (
+            "id",
+            "kind",
+            "title",
+            "subject_kind",
+            "subject_id",
+            "snapshot",
+            "snapshot_digest",
+            "reasons",
+            "requester_label",
+            "tier",
+            "quorum",
+            "status",
+            "opened_at",
+            "expires_at",
+            "decided_at",
+        )
+
+
+class VoteSerializer(serializers.Serializer[Any]):
+    answer = serializers.ChoiceField(choices=Vote.Answer.choices)
+    reason = serializers.CharField(max_length=2_000)
+
+
+class PersonView(APIView):
+    """For people with a session; agents' tokens are not looked at here."""
+
+    authentication_classes = (SessionAuthentication,)
+    permission_classes = (IsAuthenticated,)
+
+    @property
+    def person(self) -> User:
+        user = self.request.user
+        assert not isinstance(user, AnonymousUser)  # noqa: S101 - IsAuthenticated; for the type
+        return user
+
+
+class ApprovalsView(PersonView):
+    @extend_schema(
+        summary="Questions waiting for you",
+        operation_id="list_approvals",
+        responses=ApprovalSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        waiting = ApprovalRequest.objects.pending().for_approver(self.person)
+        return Response(ApprovalSerializer(waiting.order_by("pk")[:MAX_LISTED], many=True).data)
+
+
+class VotesView(PersonView):
+    @extend_schema(
+        summary="Answer a question",
+        operation_id="cast_vote",
+        request=VoteSerializer,
+        responses={201: ApprovalSerializer},
+    )
+    def post(self, request: Request, approval_id: UUID) -> Response:
+        form = VoteSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        approval = services.cast_vote(
+            approval_id,
+            actor=Actor.from_user(self.person),
+            answer=Vote.Answer(form.validated_data["answer"]),
+            reason=form.validated_data["reason"],
+        )
+        return Response(ApprovalSerializer(approval).data, status=201)

@@ -1,0 +1,46 @@
+from common.errors import GovernanceError
+
+
+class RequestAlreadyDecided(GovernanceError):
+    code = "approval_already_decided"
+    sentence = "This request has already been decided."
+
+
+class RequestExpired(GovernanceError):
+    code = "approval_expired"
+    sentence = "The time to decide this request has run out."
+
+
+class OwnRequest(GovernanceError):
+    code = "approval_of_own_request"
+    sentence = "Nobody decides their own request."
+
+
+class OwnAgent(GovernanceError):
+    code = "approval_for_own_agent"
+    sentence = "This tier does not let an agent's owner or sponsor sign for it."
+
+
+class NotAnApprover(GovernanceError):
+    code = "not_an_approver"
+    sentence = "You are not in a group that decides requests of this tier."
+
+
+class AlreadyVoted(GovernanceError):
+    code = "already_voted"
+    sentence = "You have already voted on this request."
+
+
+class ApprovalNotGiven(GovernanceError):
+    code = "approval_not_given"
+    sentence = "This request was not approved."
+
+
+class ApprovalAlreadySpent(GovernanceError):
+    code = "approval_already_spent"
+    sentence = "This approval has already been used."
+
+
+class UnknownTier(GovernanceError):
+    code = "unknown_tier"
+    sentence = "There is no such tier."

@@ -1,0 +1,331 @@
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from accounts.models import User
+from approvals import events, outcomes
+from approvals.errors import (
+    AlreadyVoted,
+    ApprovalAlreadySpent,
+    ApprovalNotGiven,
+    NotAnApprover,
+    RequestAlreadyDecided,
+    UnknownTier,
+)
+from approvals.models import ApprovalRequest, Tier, Vote
+from audit.services import EVENTS, Subject, event_row, record
+from common.actors import SYSTEM, Actor
+from common.canonical import digest
+from common.commands import command
+from common.errors import NotFound, required_reason
+from common.ids import uuid7
+from common.sql import Insert, Row, write
+
+REQUESTS = Insert(
+    "approvals_approvalrequest",
+    {
+        "id": "uuid",
+        "kind": "text",
+        "title": "text",
+        "subject_kind": "text",
+        "subject_id": "text",
+        "subject_label": "text",
+        "run_id": "uuid",
+        "snapshot": "jsonb",
+        "snapshot_digest": "text",
+        "reasons": "jsonb",
+        "requester_kind": "text",
+        "requester_id": "text",
+        "requester_label": "text",
+        "answerable_users": "jsonb",
+        "tier_id": "text",
+        "quorum": "smallint",
+        "status": "text",
+        "opened_at": "timestamptz",
+        "expires_at": "timestamptz",
+        "decided_at": "timestamptz",
+        "spent_at": "timestamptz",
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TierTerms:
+    """A tier as decisions use it, held in memory."""
+
+    slug: str
+    title: str
+    rank: int
+    quorum: int
+    time_limit_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to ask people, before it is opened."""
+
+    kind: str
+    title: str
+    subject: Subject
+    tier: TierTerms
+    snapshot: Mapping[str, Any]
+    reasons: Sequence[Mapping[str, str]] = ()
+    answerable_users: Sequence[int] = ()
+    run_id: UUID | None = None
+    id: UUID = field(default_factory=uuid7)
+
+
+def terms_by_slug() -> dict[str, TierTerms]:
+    rows = Tier.objects.values_list("slug", "title", "rank", "quorum", "time_limit_seconds")
+    return {row[0]: TierTerms(*row) for row in rows}
+
+
+def question_rows(question: Question, *, actor: Actor, now: datetime) -> tuple[Row, Row]:
+    """The rows of a request and of its event, for writers that commit many at once."""
+    expires_at = now + timedelta(seconds=question.tier.time_limit_seconds)
+    snapshot_digest = digest(question.snapshot)
+    row = {
+        "id": question.id,
+        "kind": question.kind,
+        "title": question.title[:200],
+        "subject_kind": question.subject.kind,
+        "subject_id": question.subject.id,
+        "subject_label": question.subject.label[:200],
+        "run_id": question.run_id,
+        "snapshot": question.snapshot,
+        "snapshot_digest": snapshot_digest,
+        "reasons": list(question.reasons),
+        "requester_kind": actor.kind,
+        "requester_id": actor.id,
+        "requester_label": actor.label[:200],
+        "answerable_users": list(question.answerable_users),
+        "tier_id": question.tier.slug,
+        "quorum": question.tier.quorum,
+        "status": ApprovalRequest.Status.PENDING.value,
+        "opened_at": now,
+        "expires_at": expires_at,
+        "decided_at": None,
+        "spent_at": None,
+    }
+    event = event_row(
+        events.APPROVAL_REQUESTED,
+        actor=actor,
+        subject=question.subject,
+        run_id=question.run_id,
+        at=now,
+        details={
+            "approval": str(question.id),
+            "tier": question.tier.slug,
+            "quorum": question.tier.quorum,
+            "expires_at": expires_at.isoformat(),
+            "digest": snapshot_digest,
+        },
+    )
+    return row, event
+
+
+@command
+def open_request(question: Question, *, actor: Actor) -> ApprovalRequest:
+    """Ask people. Raises KeyError for a kind that no handler is registered for."""
+    if question.kind not in outcomes.handled_kinds():
+        raise KeyError(question.kind)
+    row, event = question_rows(question, actor=actor, now=timezone.now())
+    write(connection, [(REQUESTS, [row]), (EVENTS, [event])])
+    return ApprovalRequest.objects.get(pk=question.id)
+
+
+@command
+def cast_vote(
+    request_id: UUID, *, actor: Actor, answer: Vote.Answer, reason: str
+) -> ApprovalRequest:
+    """Record a person's answer and resolve the request if it settles it.
+
+    One rejection rejects; `quorum` approvals at the current tier approve. Raises the refusals of
+    `approvals.errors`, NotFound, and ReasonRequired.
+    """
+    reason = required_reason(reason)
+    request = _locked(request_id)
+    now = timezone.now()
+    request.ensure_pending(now)
+    voter = _person(actor)
+    request.ensure_may_be_decided_by(voter)
+    try:
+        with transaction.atomic():
+            Vote.objects.create(
+                request=request,
+                voter=voter,
+                tier=request.tier,
+                answer=answer,
+                reason=reason,
+                snapshot_digest=request.snapshot_digest,
+                cast_at=now,
+            )
+    except IntegrityError as error:
+        raise AlreadyVoted from error
+    record(
+        events.APPROVAL_VOTED,
+        actor=actor,
+        subject=_subject(request),
+        run_id=request.run_id,
+        answer=str(answer),
+        reason=reason,
+        tier=request.tier_id,
+    )
+    if answer == Vote.Answer.REJECT:
+        _resolve(request, ApprovalRequest.Status.REJECTED, actor=actor, now=now)
+    elif _approvals(request) >= request.quorum:
+        _resolve(request, ApprovalRequest.Status.APPROVED, actor=actor, now=now)
+    return request
+
+
+@command
+def withdraw(request_id: UUID, *, actor: Actor, reason: str) -> None:
+    """Take a waiting question back. Raises RequestAlreadyDecided if it is not waiting."""
+    request = _locked(request_id)
+    if request.status != ApprovalRequest.Status.PENDING:
+        raise RequestAlreadyDecided
+    request.status = ApprovalRequest.Status.WITHDRAWN
+    request.decided_at = timezone.now()
+    request.save(update_fields=["status", "decided_at"])
+    record(
+        events.APPROVAL_WITHDRAWN,
+        actor=actor,
+        subject=_subject(request),
+        run_id=request.run_id,
+        reason=reason,
+    )
+
+
+@command
+def spend(request_id: UUID, *, actor: Actor, action: str) -> ApprovalRequest:
+    """Use an approval, once, in the transaction of what it allows.
+
+    Raises ApprovalNotGiven, ApprovalAlreadySpent.
+    """
+    request = _locked(request_id)
+    if request.status != ApprovalRequest.Status.APPROVED:
+        raise ApprovalNotGiven
+    if request.spent_at is not None:
+        raise ApprovalAlreadySpent
+    request.spent_at = timezone.now()
+    request.save(update_fields=["spent_at"])
+    record(
+        events.APPROVAL_SPENT,
+        actor=actor,
+        subject=_subject(request),
+        run_id=request.run_id,
+        action=action,
+    )
+    return request
+
+
+def settle_due(*, now: datetime | None = None, limit: int = 200) -> int:
+    """Expire or escalate requests whose time has run out; the number settled."""
+    moment = now or timezone.now()
+    due = ApprovalRequest.objects.due(moment).order_by("expires_at").values_list("pk", flat=True)
+    return sum(_settle_one(request_id, moment, actor=SYSTEM) for request_id in due[:limit])
+
+
+@command
+def _settle_one(request_id: UUID, now: datetime, *, actor: Actor) -> bool:
+    request = _locked(request_id)
+    # Somebody may have decided it, or another sweeper settled it, since the list was read.
+    if request.status != ApprovalRequest.Status.PENDING or request.expires_at > now:
+        return False
+    next_tier = request.tier.escalate_to
+    if request.tier.on_timeout == Tier.OnTimeout.ESCALATE and next_tier is not None:
+        _escalate(request, next_tier, actor=actor, now=now)
+    else:
+        _resolve(request, ApprovalRequest.Status.EXPIRED, actor=actor, now=now)
+    return True
+
+
+def _escalate(request: ApprovalRequest, tier: Tier, *, actor: Actor, now: datetime) -> None:
+    left = request.tier_id
+    request.tier = tier
+    request.quorum = tier.quorum
+    request.expires_at = now + timedelta(seconds=tier.time_limit_seconds)
+    request.save(update_fields=["tier", "quorum", "expires_at"])
+    record(
+        events.APPROVAL_ESCALATED,
+        actor=actor,
+        subject=_subject(request),
+        run_id=request.run_id,
+        from_tier=left,
+        to_tier=tier.slug,
+    )
+
+
+_RESOLUTION_EVENTS = {
+    ApprovalRequest.Status.APPROVED: events.APPROVAL_APPROVED,
+    ApprovalRequest.Status.REJECTED: events.APPROVAL_REJECTED,
+}
+
+
+def _resolve(
+    request: ApprovalRequest, status: ApprovalRequest.Status, *, actor: Actor, now: datetime
+) -> None:
+    request.status = status
+    request.decided_at = now
+    request.save(update_fields=["status", "decided_at"])
+    subject = _subject(request)
+    if status in _RESOLUTION_EVENTS:
+        record(
+            _RESOLUTION_EVENTS[status],
+            actor=actor,
+            subject=subject,
+            run_id=request.run_id,
+            tier=request.tier_id,
+            votes=request.votes.count(),
+        )
+    else:
+        record(
+            events.APPROVAL_EXPIRED,
+            actor=actor,
+            subject=subject,
+            run_id=request.run_id,
+            tier=request.tier_id,
+        )
+    outcomes.resolved(request, actor)
+
+
+def tier_terms(slug: str) -> TierTerms:
+    """Raises UnknownTier."""
+    found = terms_by_slug().get(slug)
+    if found is None:
+        raise UnknownTier
+    return found
+
+
+def _approvals(request: ApprovalRequest) -> int:
+    # Consent given at a lower tier before an escalation does not count for the higher one.
+    return request.votes.filter(answer=Vote.Answer.APPROVE, tier=request.tier_id).count()
+
+
+def _locked(request_id: UUID) -> ApprovalRequest:
+    try:
+        return (
+            ApprovalRequest.objects.select_for_update(of=("self",))
+            .select_related("tier", "tier__escalate_to")
+            .get(pk=request_id)
+        )
+    except ApprovalRequest.DoesNotExist as error:
+        raise NotFound from error
+
+
+def _person(actor: Actor) -> User:
+    if actor.kind != "human":
+        raise NotAnApprover
+    user = User.objects.filter(pk=actor.id, is_active=True).first()
+    if user is None:
+        raise NotAnApprover
+    return user
+
+
+def _subject(request: ApprovalRequest) -> Subject:
+    return Subject(request.subject_kind, request.subject_id, request.subject_label)

@@ -1,0 +1,8 @@
+from celery import shared_task
+
+from approvals import services
+
+
+@shared_task(name="approvals.settle_due")
+def settle_due() -> int:
+    return services.settle_due()

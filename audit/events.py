@@ -1,0 +1,10 @@
+from audit.vocabulary import declare
+
+_CHANGE = ("model", "pk", "entry", "changes")
+
+RECORD_CREATED = declare("record.created", "A governed record was created", *_CHANGE)
+RECORD_UPDATED = declare("record.updated", "A governed record was changed", *_CHANGE)
+RECORD_DELETED = declare("record.deleted", "A governed record was removed", *_CHANGE)
+RECORD_RELATED_CHANGED = declare(
+    "record.related_changed", "A governed record's relations were changed", *_CHANGE
+)

@@ -1,0 +1,43 @@
+"""The generation: how a stop or a change reaches every decision not yet committed.
+
+A deciding transaction holds a shared lock and reads the generation; a change holds the exclusive
+lock and moves it. So once a change has committed, no decision made before it can still commit.
+On SQLite every transaction is IMMEDIATE and so alone.
+"""
+
+import secrets
+
+from django.db import connection
+
+# Any fixed 63-bit number will do; this one names the lock in pg_locks.
+LOCK = 0x6368616E63657279
+
+_READ = "SELECT mark FROM audit_generation WHERE id = 1"
+
+
+def hold_shared() -> None:
+    """Keep changes out until the current transaction ends. First statement of a decision."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [LOCK])
+
+
+def current_mark() -> int:
+    """The mark of the committed state; 0 before the first change."""
+    with connection.cursor() as cursor:
+        cursor.execute(_READ)
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+def advance() -> None:
+    """Move to a new generation, in the transaction that changes what decisions are made from."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        cursor.execute(
+            "INSERT INTO audit_generation (id, number, mark) VALUES (1, 1, %s) "
+            "ON CONFLICT (id) DO UPDATE SET number = audit_generation.number + 1, "
+            "mark = excluded.mark",
+            [secrets.randbits(62) + 1],
+        )

@@ -1,0 +1,44 @@
+"""What can be recorded. Each app declares its own events in its `events.py`."""
+
+from dataclasses import dataclass
+
+from audit.errors import UnknownEvent
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    name: str
+    title: str
+    details: frozenset[str]
+
+
+_declared: dict[str, EventType] = {}
+
+
+def declare(name: str, title: str, *details: str) -> EventType:
+    """Declare an event by its stable name, with the details it may carry."""
+    if name in _declared:
+        message = f"{name} is declared twice"
+        raise UnknownEvent(message)
+    event_type = EventType(name, title, frozenset(details))
+    _declared[name] = event_type
+    return event_type
+
+
+def declared() -> dict[str, EventType]:
+    return dict(_declared)
+
+
+def title_of(name: str) -> str:
+    found = _declared.get(name)
+    return found.title if found else name
+
+
+def ensure_declared(event_type: EventType, details: frozenset[str]) -> None:
+    if _declared.get(event_type.name) is not event_type:
+        message = f"{event_type.name} is not a declared event"
+        raise UnknownEvent(message)
+    unknown = details - event_type.details
+    if unknown:
+        message = f"{event_type.name} does not declare {sorted(unknown)}"
+        raise UnknownEvent(message)

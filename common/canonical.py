@@ -1,0 +1,78 @@
+"""One way to write JSON down, so that equal values have equal digests.
+
+The form is that of RFC 8785 for the values we accept: keys sorted, no spaces, UTF-8. Non-finite
+numbers are refused and whole floats are written as integers, so 5.0 and 5 are one value, as they
+are in JSON Schema.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from common.errors import InvalidInput
+
+MAX_DEPTH = 32
+
+
+class NotCanonical(InvalidInput):
+    code = "not_canonical_json"
+    sentence = "The value cannot be written as canonical JSON."
+
+
+def normalised(value: Any, *, depth: int = 0) -> Any:
+    """The value with whole floats as integers.
+
+    Raises NotCanonical for NaN, infinities, keys that are not strings, text that is not valid
+    Unicode, and nesting beyond MAX_DEPTH levels.
+    """
+    if depth > MAX_DEPTH:
+        message = f"The value is nested deeper than {MAX_DEPTH} levels."
+        raise NotCanonical(message)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, Mapping):
+        return {_key(key): normalised(item, depth=depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [normalised(item, depth=depth + 1) for item in value]
+    message = f"A {type(value).__name__} is not JSON."
+    raise NotCanonical(message)
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        message = "Keys must be text."
+        raise NotCanonical(message)
+    return _text(key)
+
+
+def _text(value: str) -> str:
+    # PostgreSQL's jsonb refuses NUL, and lone surrogates cannot be encoded: say so here.
+    if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        message = "Text must be valid Unicode without NUL."
+        raise NotCanonical(message)
+    return value
+
+
+def _number(value: float) -> int | float:
+    if not math.isfinite(value):
+        message = "Numbers must be finite."
+        raise NotCanonical(message)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def canonical_json(value: Any) -> str:
+    """The canonical text of an already normalised value."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def digest(value: Any) -> str:
+    """SHA-256 over the canonical text, as lower-case hexadecimal."""
+    return hashlib.sha256(canonical_json(normalised(value)).encode()).hexdigest()

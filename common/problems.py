@@ -1,0 +1,105 @@
+"""Errors of the REST API: RFC 9457 problem details with a stable `code`."""
+
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError
+from django.http import Http404
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+
+from common.errors import GovernanceError, InvalidInput
+from common.requests import current_request_id
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+
+# One table from code to status; what is not in it is a conflict with the state of things.
+STATUS_OF_CODE = {
+    "not_found": 404,
+    "unknown_tool": 404,
+    "invalid_token": 401,
+    "not_an_approver": 403,
+    "approval_of_own_request": 403,
+    "approval_for_own_agent": 403,
+    "too_many_requests": 429,
+    "decision_conflict": 503,
+}
+_CODES = {
+    exceptions.NotAuthenticated: "not_authenticated",
+    exceptions.AuthenticationFailed: "not_authenticated",
+    exceptions.PermissionDenied: "permission_denied",
+    exceptions.ParseError: "invalid_json",
+    exceptions.ValidationError: "invalid_input",
+    exceptions.MethodNotAllowed: "method_not_allowed",
+    exceptions.NotAcceptable: "not_acceptable",
+    exceptions.UnsupportedMediaType: "unsupported_media_type",
+    exceptions.Throttled: "too_many_requests",
+}
+
+
+class BodyTooLarge(GovernanceError):
+    code = "body_too_large"
+    sentence = "The request body is too large."
+
+
+STATUS_OF_CODE[BodyTooLarge.code] = 413
+
+
+def problem(code: str, message: str, *, http_status: int, **details: Any) -> Response:
+    return Response(
+        {
+            "type": f"urn:chancery:problem:{code}",
+            "title": code.replace("_", " ").capitalize(),
+            "status": http_status,
+            "detail": message,
+            "code": code,
+            "request_id": current_request_id(),
+            **details,
+        },
+        status=http_status,
+        content_type=CONTENT_TYPE,
+    )
+
+
+def as_problem(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's exception handler."""
+    if isinstance(error, GovernanceError):
+        return _governance_problem(error)
+    if isinstance(error, Http404):
+        return problem("not_found", "There is no such thing.", http_status=404)
+    if isinstance(error, PermissionDenied):
+        return problem("permission_denied", "This is not yours to do.", http_status=403)
+    if isinstance(error, DatabaseError):
+        # The class alone: a database's message may quote values.
+        log.error("not recorded: %s", type(error).__name__)
+        return problem(
+            "not_recorded", "It could not be recorded, so nothing was done.", http_status=503
+        )
+    if isinstance(error, exceptions.APIException):
+        return _api_problem(error)
+    return None
+
+
+def _governance_problem(error: GovernanceError) -> Response:
+    default = status.HTTP_400_BAD_REQUEST if isinstance(error, InvalidInput) else 409
+    http_status = STATUS_OF_CODE.get(error.code, default)
+    response = problem(error.code, str(error), http_status=http_status, **error.details)
+    if http_status == status.HTTP_401_UNAUTHORIZED:
+        response["WWW-Authenticate"] = f'Bearer error="{error.code}"'
+    return response
+
+
+def _api_problem(error: exceptions.APIException) -> Response:
+    code = next((c for kind, c in _CODES.items() if isinstance(error, kind)), "request_refused")
+    if isinstance(error, exceptions.ValidationError):
+        return problem(
+            code, "Some fields are not valid.", http_status=error.status_code, errors=error.detail
+        )
+    response = problem(code, str(error.detail), http_status=error.status_code)
+    challenge = getattr(error, "auth_header", None)
+    if challenge:
+        response["WWW-Authenticate"] = challenge
+    return response

@@ -1,0 +1,117 @@
+"""Set-based writing for the governed path: many rows of several tables in one statement.
+
+PostgreSQL takes every batch as one JSON parameter (`jsonb_to_recordset`) inside a single
+statement, so the number of round trips does not grow with rows or tables. SQLite, where a round
+trip is a function call, takes one `executemany` per table.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Rows to insert into one table. Columns map names to PostgreSQL types."""
+
+    table: str
+    columns: Mapping[str, str]
+
+    def postgresql(self) -> str:
+        names = ", ".join(self.columns)
+        return f"INSERT INTO {self.table} ({names}) SELECT {names} FROM {_recordset(self.columns)}"
+
+    def sqlite(self) -> str:
+        marks = ", ".join("%s" for _ in self.columns)
+        return f"INSERT INTO {self.table} ({', '.join(self.columns)}) VALUES ({marks})"  # noqa: S608 - names are ours
+
+    def parameters(self) -> list[str]:
+        return list(self.columns)
+
+
+@dataclass(frozen=True)
+class Update:
+    """Rows to update in one table by the column named `key`."""
+
+    table: str
+    key: str
+    columns: Mapping[str, str]
+
+    def postgresql(self) -> str:
+        sets = ", ".join(f"{name} = r.{name}" for name in self._changed())
+        return (
+            f"UPDATE {self.table} AS t SET {sets} FROM {_recordset(self.columns)} "  # noqa: S608
+            f"WHERE t.{self.key} = r.{self.key}"
+        )
+
+    def sqlite(self) -> str:
+        sets = ", ".join(f"{name} = %s" for name in self._changed())
+        return f"UPDATE {self.table} SET {sets} WHERE {self.key} = %s"  # noqa: S608
+
+    def parameters(self) -> list[str]:
+        return [*self._changed(), self.key]
+
+    def _changed(self) -> list[str]:
+        return [name for name in self.columns if name != self.key]
+
+
+Write = Insert | Update
+
+
+def _recordset(columns: Mapping[str, str]) -> str:
+    typed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    return f"jsonb_to_recordset(%s::jsonb) AS r({typed})"
+
+
+def write(connection: BaseDatabaseWrapper, batches: Sequence[tuple[Write, Sequence[Row]]]) -> None:
+    """Write every batch; all of it is part of the caller's transaction.
+
+    Raises django.db.IntegrityError if one row breaks a constraint; then nothing was written.
+    """
+    present = [(target, rows) for target, rows in batches if rows]
+    if not present:
+        return
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            steps = [f"w{n} AS ({target.postgresql()})" for n, (target, _) in enumerate(present)]
+            cursor.execute(
+                f"WITH {', '.join(steps)} SELECT 1",
+                [json.dumps(list(rows), default=_as_json) for _, rows in present],
+            )
+            return
+        for target, rows in present:
+            cursor.executemany(target.sqlite(), [_adapted(connection, target, r) for r in rows])
+
+
+def _as_json(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    message = f"{type(value).__name__} has no JSON form"
+    raise TypeError(message)
+
+
+def _adapted(connection: BaseDatabaseWrapper, target: Write, row: Row) -> list[Any]:
+    return [
+        _sqlite_value(connection, target.columns[name], row[name]) for name in target.parameters()
+    ]
+
+
+def _sqlite_value(connection: BaseDatabaseWrapper, kind: str, value: Any) -> Any:
+    if kind == "jsonb":
+        return json.dumps(value)
+    if value is None:
+        return None
+    if kind == "uuid":
+        return value.hex if isinstance(value, UUID) else UUID(str(value)).hex
+    if kind == "timestamptz":
+        return connection.ops.adapt_datetimefield_value(value)
+    return value

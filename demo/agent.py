@@ -1,0 +1,319 @@
+"""An agent runtime: enrols its key, gets tokens, opens runs and replays a recorded trace.
+
+A program of its own. It talks to the portal over HTTP only and imports nothing of it.
+
+    python -m demo.agent --url http://localhost:8000 --code-file CODE [--trace FILE] [--json OUT]
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from joserfc import jwt
+from joserfc.jwk import ECKey
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+TRACE = Path(__file__).resolve().parent / "airline" / "data" / "trace.jsonl"
+OUTCOMES = ("allowed", "needs_approval", "denied", "halted")
+SYSTEM = "airline"
+# A denial by these rules alone means: ask the customer first, then propose it again.
+CONFIRMING = {"ask-the-customer-first", "ask-before-cancelling", "ask-before-changing-flights"}
+TIMEOUT_SECONDS = 60
+
+
+class Runtime:
+    """The agent's side of the portal: one key, short-lived tokens, renewed in time."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False)
+        self._key = ECKey.generate_key("P-256", private=True)
+        self._issuer = self._get("/.well-known/oauth-authorization-server")["issuer"]
+        self._client_id = ""
+        self._renew_at = 0.0
+
+    def _get(self, path: str) -> Any:
+        return self._http.get(path).raise_for_status().json()
+
+    def _assertion(self, subject: str) -> str:
+        now = int(time.time())
+        header = {"alg": "ES256", "kid": self._key.thumbprint()}
+        claims = {
+            "iss": subject,
+            "sub": subject,
+            "aud": self._issuer,
+            "iat": now,
+            "exp": now + 60,
+            "jti": str(uuid4()),
+        }
+        return jwt.encode(header, claims, self._key)
+
+    def enrol(self, code: str) -> str:
+        """Hand over the public key against the one-time code; the client id."""
+        answer = self._http.post(
+            "/oauth/enrol",
+            json={
+                "code": code,
+                "jwk": self._key.as_dict(private=False),
+                "proof": self._assertion("enrolment"),
+            },
+        ).raise_for_status()
+        self._client_id = answer.json()["client_id"]
+        return self._client_id
+
+    def _authorised(self) -> None:
+        if time.monotonic() < self._renew_at:
+            return
+        answer = self._http.post(
+            "/oauth/token",
+            data={
+                "grant_type": "client_credentials",
+                "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                "client_assertion": self._assertion(self._client_id),
+            },
+        ).raise_for_status()
+        token = answer.json()
+        self._http.headers["Authorization"] = f"Bearer {token['access_token']}"
+        self._renew_at = time.monotonic() + token["expires_in"] * 2 / 3
+
+    def tools(self) -> dict[str, Any]:
+        self._authorised()
+        return {tool["tool"]: tool for tool in self._get("/api/v1/tools")}
+
+    def open_run(self, reference: str) -> str:
+        self._authorised()
+        body = {
+            "initiator_kind": "user",
+            "initiator": "customer on chat",
+            "purpose": f"Serve a customer (recorded conversation {reference})",
+            "reference": reference,
+        }
+        answer = self._http.post("/api/v1/runs", json=body).raise_for_status()
+        return str(answer.json()["id"])
+
+    def propose(self, run: str, tool: str, arguments: Any, claims: Any) -> httpx.Response:
+        self._authorised()
+        body = {"run": run, "tool": tool, "arguments": arguments, "claims": claims}
+        headers = {"Idempotency-Key": str(uuid4())}
+        return self._http.post("/api/v1/actions", json=body, headers=headers)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One call of the trace and what the portal said."""
+
+    run: str
+    seq: int
+    tool: str
+    expected: str
+    labels: tuple[str, ...]
+    outcome: str
+    tier: str | None
+    rules: tuple[str, ...]
+    reason: str
+    decision_ms: float
+    round_trip_ms: float
+
+    @property
+    def asks_customer(self) -> bool:
+        return self.outcome == "denied" and set(self.rules) <= CONFIRMING
+
+    @property
+    def agrees(self) -> bool:
+        if self.expected == "confirm":
+            return self.asks_customer
+        if self.expected == "deny":
+            return self.outcome in {"denied", "halted"} and not self.asks_customer
+        wanted = {"allow": "allowed", "approval": "needs_approval"}.get(self.expected)
+        return wanted is None or self.outcome == wanted
+
+
+@dataclass
+class Replay:
+    calls: list[Replayed] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        members = ("run", "seq", "tool", "outcome", "tier")
+        return {
+            "calls": [
+                {**{name: getattr(call, name) for name in members}, "rules": list(call.rules)}
+                for call in self.calls
+            ]
+        }
+
+
+def replay(runtime: Runtime, runs: list[dict[str, Any]], console: Console) -> Replay:
+    """Every call of every run, in order, through the public API."""
+    tools = runtime.tools()
+    result = Replay()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("replaying calls", total=sum(len(r["calls"]) for r in runs))
+        for run in runs:
+            run_id = runtime.open_run(run["run"])
+            for call in run["calls"]:
+                result.calls.append(_replayed(runtime, tools, run["run"], run_id, call=call))
+                progress.advance(bar)
+    return result
+
+
+def _replayed(
+    runtime: Runtime, tools: dict[str, Any], run: str, run_id: str, *, call: dict[str, Any]
+) -> Replayed:
+    tool = f"{SYSTEM}.{call['tool']}"
+    declared = {claim["name"] for claim in tools.get(tool, {}).get("claims", ())}
+    claims = {"user_confirmed": call.get("user_confirmed", False)}
+    began = time.perf_counter()
+    response = runtime.propose(
+        run_id,
+        tool,
+        call["arguments"],
+        {name: value for name, value in claims.items() if name in declared},
+    )
+    round_trip = (time.perf_counter() - began) * 1000
+    decision = _decision(response)
+    return Replayed(
+        run=run,
+        seq=call["seq"],
+        tool=call["tool"],
+        expected=call.get("expected", ""),
+        labels=tuple(call.get("rules", ())),
+        decision_ms=_decide_ms(response),
+        round_trip_ms=round_trip,
+        **decision,
+    )
+
+
+def _decision(response: httpx.Response) -> dict[str, Any]:
+    """What was decided. A call that the API refuses as malformed is not executed: denied."""
+    body = response.json()
+    if response.status_code not in {200, 201}:
+        if response.status_code >= 500 or response.status_code == 429:
+            response.raise_for_status()
+        return {
+            "outcome": "denied",
+            "tier": None,
+            "rules": (body["code"],),
+            "reason": body["detail"],
+        }
+    decision = body["decision"]
+    return {
+        "outcome": decision["outcome"],
+        "tier": decision["tier"],
+        "rules": tuple(reason["rule"] for reason in decision["reasons"]),
+        "reason": " ".join(reason["reason"] for reason in decision["reasons"]),
+    }
+
+
+def _decide_ms(response: httpx.Response) -> float:
+    timing = response.headers.get("Server-Timing", "decide;dur=0")
+    return float(timing.rpartition("dur=")[2])
+
+
+def outcome_table(calls: list[Replayed]) -> Table:
+    table = Table(title="Calls by label and outcome", title_justify="left")
+    table.add_column("label of the trace")
+    for name in ("calls", "allowed", "needs approval", "denied: rule", "denied: ask first"):
+        table.add_column(name, justify="right")
+    table.add_column("halted", justify="right")
+    table.add_column("agree", justify="right")
+    labels = [label for label in ("allow", "confirm", "approval", "deny") if label] + sorted(
+        {call.expected for call in calls} - {"allow", "confirm", "approval", "deny"}
+    )
+    for label in labels:
+        of_label = [call for call in calls if call.expected == label]
+        counts = Counter(_column(call) for call in of_label)
+        table.add_row(
+            label or "(none)",
+            str(len(of_label)),
+            *(str(counts[name]) for name in (*OUTCOMES[:3], "ask", "halted")),
+            str(sum(call.agrees for call in of_label)),
+        )
+    return table
+
+
+def _column(call: Replayed) -> str:
+    return "ask" if call.asks_customer else call.outcome
+
+
+def timing_table(calls: list[Replayed]) -> Table:
+    table = Table(title="Time of a decision", title_justify="left")
+    table.add_column("measured")
+    table.add_column("p50 ms", justify="right")
+    table.add_column("p95 ms", justify="right")
+    for title, values in (
+        ("decided and committed, in the portal", [call.decision_ms for call in calls]),
+        ("round trip with execution, seen by the agent", [call.round_trip_ms for call in calls]),
+    ):
+        table.add_row(title, *(f"{value:.1f}" for value in _quantiles(values)))
+    return table
+
+
+def _quantiles(values: list[float]) -> tuple[float, float]:
+    if len(values) < 2:
+        return (values[0], values[0]) if values else (0.0, 0.0)
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    return cuts[49], cuts[94]
+
+
+def disagreements(calls: list[Replayed]) -> Iterator[str]:
+    for call in calls:
+        if not call.agrees:
+            yield (
+                f"{call.run} #{call.seq} {call.tool}: labelled {call.expected} "
+                f"{list(call.labels)}, {call.outcome} by {list(call.rules)}: {call.reason}"
+            )
+
+
+def breaches(calls: list[Replayed]) -> list[Replayed]:
+    """What must never be: a labelled denial let through, or a labelled allowance refused."""
+    return [
+        call
+        for call in calls
+        if (call.expected == "deny" and (call.outcome == "allowed" or call.asks_customer))
+        or (call.expected == "allow" and call.outcome != "allowed")
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--code-file", type=Path, required=True)
+    parser.add_argument("--trace", type=Path, default=TRACE)
+    parser.add_argument("--json", type=Path, help="where to write every call's outcome")
+    parser.add_argument("--strict", action="store_true", help="fail on a breach of the labels")
+    options = parser.parse_args()
+    console = Console()
+    runs = [json.loads(line) for line in options.trace.read_text().splitlines() if line.strip()]
+    runtime = Runtime(options.url)
+    client_id = runtime.enrol(options.code_file.read_text().strip())
+    console.print(f"Enrolled as [bold]{client_id}[/bold]; {len(runs)} recorded conversations.")
+    calls = replay(runtime, runs, console).calls
+    console.print(outcome_table(calls))
+    console.print(timing_table(calls))
+    for line in disagreements(calls):
+        console.print(line, highlight=False, markup=False)
+    if options.json:
+        options.json.write_text(json.dumps(Replay(calls).plain(), indent=1))
+    broken = breaches(calls)
+    console.print(f"Breaches of the labels: {len(broken)}")
+    return 1 if broken and options.strict else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""An airline that the demo governs: somebody else's system, with its own database and tools."""

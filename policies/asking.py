@@ -1,0 +1,182 @@
+"""From a call to the request that policy decides: context, and reasons to stop before asking."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from agents.tokens import Caller
+from policies.evaluation import Reason, Request
+from policies.schema import NotRepresentable, decimal_value, long_value
+from policies.snapshot import Snapshot
+from tools.definitions import ToolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What decisions know of the run so far."""
+
+    initiator: str
+    purpose: str
+    labels: tuple[str, ...]
+    actions: int
+    denials: int
+    amount: Decimal
+    budget_actions: int | None
+    budget_amount: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCall:
+    """One call, with what the portal has found out about it."""
+
+    caller: Caller
+    tool: ToolSpec
+    arguments: Mapping[str, Any]
+    claims: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    amount: Decimal
+    problem: Reason | None = None
+
+
+def request_for(
+    snapshot: Snapshot,
+    call: AskedCall,
+    run: RunState,
+    *,
+    now: datetime,
+    approved_rank: int = 0,
+) -> Request:
+    """The frozen request. A value that Cedar cannot hold becomes a reason to stop."""
+    identity, tool = call.caller.identity, call.tool
+    roles = snapshot.roles(call.caller)
+    halt = _halt(snapshot, call)
+    stops = (halt,) if halt else _stops(snapshot, call, run, roles)
+    context: Mapping[str, Any] = {}
+    if not stops:
+        try:
+            context = _context(snapshot, call, run, now=now, approved_rank=approved_rank)
+        except NotRepresentable:
+            stops = (NOT_REPRESENTABLE,)
+    return Request(
+        agent=identity.agent_slug,
+        risk=identity.risk,
+        roles=roles,
+        action=tool.full_name,
+        system=tool.system,
+        access=tool.access,
+        environment=identity.environment,
+        context=context,
+        approved_rank=approved_rank,
+        stops=stops,
+        halting=halt is not None,
+    )
+
+
+NOT_REPRESENTABLE = Reason(
+    "chancery:not-representable",
+    "Value out of range",
+    "A value is too large or too fine for policy to weigh exactly.",
+)
+INACTIVE = Reason(
+    "chancery:identity-not-active", "Identity not active", "The agent is not active here."
+)
+WITHDRAWN = Reason("chancery:tool-withdrawn", "Tool withdrawn", "This tool is out of service.")
+OUT_OF_SCOPE = Reason(
+    "chancery:out-of-scope", "Outside the token's scope", "The token does not cover this tool."
+)
+NOT_GRANTED = Reason(
+    "chancery:no-grant", "No grant", "No role of this agent has been granted this tool."
+)
+CHANGED = Reason(
+    "chancery:tool-not-in-release",
+    "Tool not in the live release",
+    "The live policy release was not checked against this definition of the tool.",
+)
+OVER_ACTIONS = Reason(
+    "chancery:budget-actions", "Budget of actions used up", "The run has made all its actions."
+)
+OVER_AMOUNT = Reason(
+    "chancery:budget-amount", "Budget exceeded", "This would take the run beyond its budget."
+)
+
+
+def may_ask(snapshot: Snapshot, caller: Caller, tool: ToolSpec) -> bool:
+    """Whether finding out facts is worth it: nothing known already stops the call."""
+    covered = snapshot.directory.halt_covering(
+        agent=caller.identity.agent_slug,
+        environment=caller.identity.environment,
+        system=tool.system,
+        tool=tool.full_name,
+    )
+    return (
+        covered is None
+        and not tool.withdrawn
+        and caller.identity.usable
+        and caller.scope_covers(tool.full_name)
+        and snapshot.is_granted(snapshot.roles(caller), tool)
+    )
+
+
+def _halt(snapshot: Snapshot, call: AskedCall) -> Reason | None:
+    identity = call.caller.identity
+    found = snapshot.directory.halt_covering(
+        agent=identity.agent_slug,
+        environment=identity.environment,
+        system=call.tool.system,
+        tool=call.tool.full_name,
+    )
+    if found is None:
+        return None
+    kind, target, reason = found
+    rule = f"chancery:halt:{kind}:{target}" if target else "chancery:halt:global"
+    return Reason(rule, "Halt in force", reason)
+
+
+def _stops(
+    snapshot: Snapshot, call: AskedCall, run: RunState, roles: frozenset[str]
+) -> tuple[Reason, ...]:
+    tool = call.tool
+    release = snapshot.policies
+    over_amount = (
+        run.budget_amount is not None and run.amount + call.amount > run.budget_amount
+    )
+    checks = (
+        (not call.caller.identity.usable, INACTIVE),
+        (tool.withdrawn, WITHDRAWN),
+        (not call.caller.scope_covers(tool.full_name), OUT_OF_SCOPE),
+        (not snapshot.is_granted(roles, tool), NOT_GRANTED),
+        (release is not None and release.tools.get(tool.full_name) != tool.digest, CHANGED),
+        (run.budget_actions is not None and run.actions >= run.budget_actions, OVER_ACTIONS),
+        (over_amount, OVER_AMOUNT),
+    )
+    found = tuple(reason for applies, reason in checks if applies)
+    if not found and call.problem is not None:
+        return (call.problem,)
+    return found
+
+
+def _context(
+    snapshot: Snapshot, call: AskedCall, run: RunState, *, now: datetime, approved_rank: int
+) -> dict[str, Any]:
+    ints = (value for value in call.facts.values() if type(value) is int)
+    for value in ints:
+        long_value(value)
+    return {
+        "input": snapshot.shape(call.tool).convert(call.arguments),
+        "facts": dict(call.facts),
+        "claims": dict(call.claims),
+        "run": {
+            "initiator": run.initiator,
+            "purpose": run.purpose,
+            "labels": list(run.labels),
+        },
+        "usage": {
+            "actions": run.actions,
+            "denials": run.denials,
+            "amount": decimal_value(run.amount),
+        },
+        "approval": {"rank": approved_rank},
+        "time": {"hour": now.hour, "weekday": now.isoweekday()},
+    }

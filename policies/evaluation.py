@@ -1,0 +1,120 @@
+"""The decision itself. Frozen facts in, frozen Decision out; no database, no clock, no network.
+
+Cedar answers allow or deny. Here that becomes four answers: a `permit` gives authority; a plain
+`forbid` prohibits; a `forbid` with `@tier` is a gate that an approval of that rank or higher
+opens; a `forbid` with `@halt` stops the run. No permit, no authority.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from policies.slices import Rule, SlicedPolicies
+
+Outcome = Literal["allowed", "needs_approval", "denied", "halted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why: a rule's id, its title, and the sentence that people and agents see."""
+
+    rule: str
+    title: str
+    sentence: str
+    control: str = ""
+
+    def plain(self) -> dict[str, str]:
+        named = {"rule": self.rule, "title": self.title, "reason": self.sentence}
+        return {**named, "control": self.control} if self.control else named
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    outcome: Outcome
+    reasons: tuple[Reason, ...]
+    tier: str | None = None
+    release: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that a decision is made from.
+
+    `stops` are reasons found before policy is asked (a halt, a withdrawn tool, a missing grant,
+    a fact that could not be established); `halting` says that they stop the run as well.
+    """
+
+    agent: str
+    risk: str
+    roles: frozenset[str]
+    action: str
+    system: str
+    access: str
+    environment: str
+    context: Mapping[str, Any]
+    approved_rank: int = 0
+    stops: tuple[Reason, ...] = ()
+    halting: bool = False
+
+
+NO_PERMIT = Reason("chancery:no-permit", "No permit", "No policy gives the authority to do this.")
+NO_RELEASE = Reason(
+    "chancery:no-release", "No live release", "No policy release is live, so nothing is allowed."
+)
+UNKNOWN_TIER = Reason(
+    "chancery:unknown-tier", "Unknown tier", "A rule asks for a tier that does not exist."
+)
+
+
+def decide(
+    request: Request, policies: SlicedPolicies | None, ranks: Mapping[str, int]
+) -> Decision:
+    """The decision on one request. `ranks` gives each tier's rank by its slug.
+
+    Whatever cannot be evaluated denies: Cedar skips a rule that fails, and a skipped prohibition
+    would be a permission.
+    """
+    number = policies.number if policies is not None else 0
+    if request.stops:
+        outcome: Outcome = "halted" if request.halting else "denied"
+        return Decision(outcome, request.stops, release=number)
+    if policies is None:
+        return Decision("denied", (NO_RELEASE,))
+    verdict = policies.ask(request)
+    if verdict.errors:
+        reasons = tuple(_broken(text) for text in verdict.errors)
+        return Decision("denied", reasons, release=number)
+    if verdict.allowed:
+        return Decision("allowed", _reasons(verdict.rules), release=number)
+    prohibitions = tuple(rule for rule in verdict.rules if rule.tier is None)
+    if prohibitions:
+        return _prohibited(prohibitions, number)
+    if not verdict.permitted:
+        return Decision("denied", (NO_PERMIT,), release=number)
+    return _gated(verdict.rules, request.approved_rank, ranks, number)
+
+
+def _prohibited(rules: tuple[Rule, ...], number: int) -> Decision:
+    halts = any(rule.halts for rule in rules)
+    return Decision("halted" if halts else "denied", _reasons(rules), release=number)
+
+
+def _gated(
+    gates: tuple[Rule, ...], approved_rank: int, ranks: Mapping[str, int], number: int
+) -> Decision:
+    """All of `gates` apply: needs the strictest that the approval does not open."""
+    if any(gate.tier not in ranks for gate in gates):
+        return Decision("denied", (UNKNOWN_TIER,), release=number)
+    shut = tuple(gate for gate in gates if ranks[str(gate.tier)] > approved_rank)
+    if not shut:
+        return Decision("allowed", _reasons(gates), release=number)
+    strictest = max(shut, key=lambda gate: ranks[str(gate.tier)])
+    return Decision("needs_approval", _reasons(shut), tier=strictest.tier, release=number)
+
+
+def _reasons(rules: tuple[Rule, ...]) -> tuple[Reason, ...]:
+    return tuple(Reason(rule.id, rule.title, rule.sentence, rule.control) for rule in rules)
+
+
+def _broken(text: str) -> Reason:
+    return Reason("chancery:policy-error", "A policy could not be evaluated", text)

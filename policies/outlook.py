@@ -1,0 +1,35 @@
+"""How a call would be decided before anything is known of its arguments.
+
+Pure: read off the rules of a slice. `depends` means that a condition decides.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from policies.slices import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    outcome: str
+    rules: tuple[Rule, ...]
+
+
+def outlook(rules: Iterable[Rule]) -> Outlook:
+    """`allowed`, `needs_approval`, `denied`, `halted` or `depends`, and the rules that say so."""
+    everything = list(rules)
+    permits = [rule for rule in everything if rule.effect == "permit"]
+    forbids = [rule for rule in everything if rule.effect == "forbid"]
+    always = [rule for rule in forbids if not rule.body["conditions"]]
+    prohibited = tuple(rule for rule in always if rule.tier is None)
+    if prohibited:
+        halts = any(rule.halts for rule in prohibited)
+        return Outlook("halted" if halts else "denied", prohibited)
+    if not permits:
+        return Outlook("denied", ())
+    conditional = tuple(rule for rule in forbids if rule.body["conditions"])
+    if conditional or all(rule.body["conditions"] for rule in permits):
+        return Outlook("depends", (*always, *conditional))
+    if always:
+        return Outlook("needs_approval", tuple(always))
+    return Outlook("allowed", ())

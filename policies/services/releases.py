@@ -1,0 +1,189 @@
+"""Writing rules, drafting a release of them, and making it live with a second person's consent."""
+
+from django.db.models import Max
+from django.utils import timezone
+
+from approvals.models import ApprovalRequest, Tier
+from approvals.services import Question, open_request, spend, terms_by_slug, tier_terms
+from audit.services import Subject, record
+from common.actors import Actor
+from common.canonical import digest
+from common.commands import command
+from common.errors import NotFound, required_reason
+from policies import events
+from policies.errors import (
+    InvalidPolicy,
+    NoSuchRelease,
+    NothingToRelease,
+    ReleaseNotADraft,
+    ReleaseOutOfDate,
+)
+from policies.models import Policy, PolicyRelease
+from policies.schema import cedar_schema
+from policies.validation import Problem, problems_of
+from tools.catalog import catalog
+from tools.definitions import ToolSpec
+
+PUBLISH = "policies.publish"
+
+
+def callable_specs() -> list[ToolSpec]:
+    """The tools that policies can speak of, by name."""
+    specs = catalog.fresh().tools.values()
+    return sorted((s for s in specs if not s.serves_facts_only), key=lambda s: s.full_name)
+
+
+def check(slug: str, text: str) -> list[Problem]:
+    """What is wrong with a rule's text, against the tools and tiers of this moment."""
+    schema = cedar_schema(callable_specs())
+    return problems_of(text, expected_id=slug, schema=schema, tiers=terms_by_slug())
+
+
+@command
+def save_policy(slug: str, text: str, *, actor: Actor) -> Policy:
+    """Write a rule. It takes effect with the next release. Raises InvalidPolicy."""
+    found = check(slug, text)
+    if found:
+        first = found[0]
+        message = f"Line {first.line}: {first.message}"
+        raise InvalidPolicy(message, problems=[{"policy": slug, **p.plain()} for p in found])
+    policy = Policy.objects.select_for_update().filter(slug=slug).first() or Policy(slug=slug)
+    policy.text = text
+    policy.save()
+    record(events.POLICY_SAVED, actor=actor, subject=policy, digest=digest(text))
+    return policy
+
+
+@command
+def switch_policy(policy_id: int, *, actor: Actor, enabled: bool, reason: str) -> Policy:
+    """Leave a rule out of the next release, or take it in again."""
+    reason = required_reason(reason)
+    policy = Policy.objects.select_for_update().filter(pk=policy_id).first()
+    if policy is None:
+        raise NotFound
+    policy.enabled = enabled
+    policy.save(update_fields=["enabled"])
+    event = events.POLICY_SWITCHED_ON if enabled else events.POLICY_SWITCHED_OFF
+    record(event, actor=actor, subject=policy, reason=reason)
+    return policy
+
+
+@command
+def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
+    """A release of all enabled rules, checked together against today's tools.
+
+    Raises NothingToRelease, InvalidPolicy with every problem of every rule.
+    """
+    policies = list(Policy.objects.filter(enabled=True))
+    if not policies:
+        raise NothingToRelease
+    specs = callable_specs()
+    schema = cedar_schema(specs)
+    tiers = terms_by_slug()
+    problems = [
+        {"policy": policy.slug, **problem.plain()}
+        for policy in policies
+        for problem in problems_of(
+            policy.text, expected_id=policy.slug, schema=schema, tiers=tiers
+        )
+    ]
+    if problems:
+        first = problems[0]
+        message = f"{first['policy']}, line {first['line']}: {first['message']}"
+        raise InvalidPolicy(message, problems=problems)
+    text = "\n\n".join(policy.text.strip() for policy in policies) + "\n"
+    tools = {spec.full_name: spec.digest for spec in specs}
+    # Two drafts at once would take the same number; the unique constraint lets one through.
+    number = (PolicyRelease.objects.aggregate(last=Max("number"))["last"] or 0) + 1
+    release = PolicyRelease.objects.create(
+        number=number,
+        text=text,
+        schema=schema,
+        tools=tools,
+        digest=digest({"text": text, "tools": tools}),
+        note=note,
+        drafted_by=actor.label,
+        drafted_by_id=actor.id,
+    )
+    record(
+        events.RELEASE_DRAFTED,
+        actor=actor,
+        subject=release,
+        number=number,
+        digest=release.digest,
+    )
+    return release
+
+
+@command
+def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
+    """Ask people to make a draft live. Its writer cannot be the one who approves."""
+    release = _locked_draft(release_id)
+    tier = Tier.objects.order_by("rank").filter(slug="policy").first()
+    live = PolicyRelease.objects.live().first()
+    question = Question(
+        kind=PUBLISH,
+        title=f"Make policy release {release.number} live",
+        subject=Subject.of(release),
+        tier=tier_terms(tier.slug if tier else "manager"),
+        snapshot={
+            "release": release.number,
+            "digest": release.digest,
+            "note": release.note,
+            "text": release.text,
+            "replaces": live.number if live else None,
+        },
+        answerable_users=[int(release.drafted_by_id)] if release.drafted_by_id.isdigit() else [],
+    )
+    return open_request(question, actor=actor)
+
+
+@command
+def publish(release_id: int, *, actor: Actor) -> PolicyRelease:
+    """Make a draft live and retire the one that was. Decisions follow it from the commit on.
+
+    Raises ReleaseNotADraft, ReleaseOutOfDate if a tool's definition changed since the draft.
+    """
+    release = _locked_draft(release_id)
+    if release.tools != {spec.full_name: spec.digest for spec in callable_specs()}:
+        raise ReleaseOutOfDate
+    now = timezone.now()
+    former = PolicyRelease.objects.live().select_for_update().first()
+    if former is not None:
+        former.status = PolicyRelease.Status.RETIRED
+        former.save(update_fields=["status"])
+    release.status = PolicyRelease.Status.LIVE
+    release.published_by = actor.label
+    release.published_at = now
+    release.save(update_fields=["status", "published_by", "published_at"])
+    record(
+        events.RELEASE_PUBLISHED,
+        actor=actor,
+        subject=release,
+        number=release.number,
+        digest=release.digest,
+        replaces=former.number if former else None,
+    )
+    return release
+
+
+def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
+    """What follows when people have decided on a publication."""
+    release_id = int(request.subject_id)
+    if request.status == ApprovalRequest.Status.APPROVED:
+        spend(request.pk, actor=actor, action=f"publish {request.subject_label}")
+        publish(release_id, actor=actor)
+        return
+    release = _locked_draft(release_id)
+    release.status = PolicyRelease.Status.REJECTED
+    release.save(update_fields=["status"])
+    record(events.RELEASE_REJECTED, actor=actor, subject=release, number=release.number)
+
+
+def _locked_draft(release_id: int) -> PolicyRelease:
+    release = PolicyRelease.objects.select_for_update().filter(pk=release_id).first()
+    if release is None:
+        raise NoSuchRelease
+    if release.status != PolicyRelease.Status.DRAFT:
+        raise ReleaseNotADraft
+    return release

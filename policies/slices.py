@@ -1,0 +1,248 @@
+"""A policy release cut into slices by scope, so that a decision asks only what can apply.
+
+A rule's scope (principal, action, resource) says for which requests it can matter at all. Rules
+that cannot match a request cannot change its answer, so the slice's answer is the whole set's; a
+property test holds the two equal. Slices are found through an index by action and kept.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cedarpy
+
+MAX_HELD = 5_000
+
+
+class Asked(Protocol):
+    """The part of a request that scopes look at, and its context."""
+
+    agent: str
+    risk: str
+    roles: frozenset[str]
+    action: str
+    system: str
+    access: str
+    environment: str
+    context: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One policy with what its annotations say."""
+
+    id: str
+    effect: str
+    title: str
+    sentence: str
+    tier: str | None
+    halts: bool
+    control: str
+    body: Mapping[str, Any]
+
+    @classmethod
+    def from_cedar(cls, body: Mapping[str, Any], *, fallback_id: str) -> "Rule":
+        notes = body.get("annotations") or {}
+        identifier = notes.get("id") or fallback_id
+        return cls(
+            id=identifier,
+            effect=body["effect"],
+            title=notes.get("title") or identifier,
+            sentence=notes.get("reason") or notes.get("title") or identifier,
+            tier=notes.get("tier"),
+            halts="halt" in notes,
+            control=notes.get("control") or "",
+            body=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Cedar's answer: the rules that determined it, and whether a permit applies at all."""
+
+    allowed: bool
+    permitted: bool
+    rules: tuple[Rule, ...]
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    rules: Mapping[str, Rule]
+    everything: cedarpy.PolicySet
+    permits: cedarpy.PolicySet
+
+
+def parsed_rules(text: str) -> list[Rule]:
+    """The rules of a Cedar text, in order. Raises ValueError if it does not parse."""
+    static = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+    numbered = sorted(static.items(), key=lambda item: int(item[0].removeprefix("policy")))
+    return [Rule.from_cedar(body, fallback_id=name) for name, body in numbered]
+
+
+class SlicedPolicies:
+    """A release's rules, ready to be asked. Safe to share between threads."""
+
+    def __init__(self, number: int, rules: list[Rule], tools: Mapping[str, str]) -> None:
+        self.number = number
+        self.rules = rules
+        self.tools = tools
+        self._by_action: dict[str, list[Rule]] = defaultdict(list)
+        for rule in rules:
+            for action in _action_keys(rule.body["action"]):
+                self._by_action[action].append(rule)
+        self._slice_of: dict[tuple[Any, ...], _Slice] = {}
+        self._shared: dict[tuple[str, ...], _Slice] = {}
+        self._entities: dict[tuple[Any, ...], cedarpy.Entities] = {}
+
+    def ask(self, request: Asked) -> Verdict:
+        return _verdict(self.slice_for(request), request, self._entities_of(request))
+
+    def ask_everything(self, request: Asked) -> Verdict:
+        """The same question to the unsliced set; for comparing the two."""
+        return _verdict(_built(tuple(self.rules)), request, self._entities_of(request))
+
+    def slice_for(self, request: Asked) -> _Slice:
+        key = (request.action, request.environment, request.agent, request.roles)
+        held = self._slice_of.get(key)
+        if held is None:
+            held = self._cut(request)
+            _keep(self._slice_of, key, held)
+        return held
+
+    def _cut(self, request: Asked) -> _Slice:
+        candidates = {
+            rule.id: rule
+            for action in (request.action, request.system, request.access, "*")
+            for rule in self._by_action.get(action, ())
+        }
+        matching = tuple(
+            rule
+            for rule in candidates.values()
+            if _principal_matches(rule.body["principal"], request)
+            and _resource_matches(rule.body["resource"], request)
+        )
+        ids = tuple(sorted(rule.id for rule in matching))
+        shared = self._shared.get(ids)
+        if shared is None:
+            shared = _built(matching)
+            _keep(self._shared, ids, shared)
+        return shared
+
+    def _entities_of(self, request: Asked) -> cedarpy.Entities:
+        key = (request.action, request.agent, request.risk, request.roles)
+        held = self._entities.get(key)
+        if held is None:
+            held = _entities(request)
+            _keep(self._entities, key, held)
+        return held
+
+
+def _keep(held: dict[Any, Any], key: Any, value: Any) -> None:
+    # Names of agents and roles come from our own tables; the bound only guards memory.
+    if len(held) >= MAX_HELD:
+        held.clear()
+    held[key] = value
+
+
+def _built(rules: tuple[Rule, ...]) -> _Slice:
+    return _Slice(
+        rules={rule.id: rule for rule in rules},
+        everything=_policy_set(rules),
+        permits=_policy_set(tuple(rule for rule in rules if rule.effect == "permit")),
+    )
+
+
+def _policy_set(rules: tuple[Rule, ...]) -> cedarpy.PolicySet:
+    document = {
+        "staticPolicies": {rule.id: dict(rule.body) for rule in rules},
+        "templates": {},
+        "templateLinks": [],
+    }
+    return cedarpy.PolicySet.from_json_str(json.dumps(document))
+
+
+def _verdict(part: _Slice, request: Asked, entities: cedarpy.Entities) -> Verdict:
+    question = {
+        "principal": {"type": "Agent", "id": request.agent},
+        "action": {"type": "Action", "id": request.action},
+        "resource": {"type": "Environment", "id": request.environment},
+        "context": dict(request.context),
+    }
+    answer = cedarpy.is_authorized(question, part.everything, entities)
+    allowed = answer.allowed
+    rules = tuple(part.rules[name] for name in sorted(answer.diagnostics.reasons))
+    errors = tuple(answer.diagnostics.errors)
+    permitted = allowed
+    if not allowed and rules and not errors and all(rule.tier for rule in rules):
+        # Only gates stand in the way: they matter only to somebody who has authority at all.
+        permitted = cedarpy.is_authorized(question, part.permits, entities).allowed
+    return Verdict(allowed, permitted, rules, errors)
+
+
+def _entities(request: Asked) -> cedarpy.Entities:
+    return cedarpy.Entities.from_json_str(
+        json.dumps(
+            [
+                {
+                    "uid": {"type": "Agent", "id": request.agent},
+                    "attrs": {"risk": request.risk},
+                    "parents": [{"type": "Role", "id": role} for role in sorted(request.roles)],
+                },
+                {
+                    "uid": {"type": "Action", "id": request.action},
+                    "attrs": {},
+                    "parents": [
+                        {"type": "Action", "id": request.system},
+                        {"type": "Action", "id": request.access},
+                    ],
+                },
+            ]
+        )
+    )
+
+
+def _action_keys(scope: Mapping[str, Any]) -> list[str]:
+    """The actions or groups of actions that a scope names; `*` for any."""
+    if scope["op"] == "All":
+        return ["*"]
+    entities = scope.get("entities") or [scope["entity"]]
+    return [entity["id"] for entity in entities]
+
+
+def _principal_matches(scope: Mapping[str, Any], request: Asked) -> bool:
+    operator = scope["op"]
+    if operator == "All":
+        return True
+    if operator == "is":
+        within = scope.get("in")
+        return scope["entity_type"] == "Agent" and (
+            within is None or _principal_in(within["entity"], request)
+        )
+    if operator == "==":
+        return bool(scope["entity"] == {"type": "Agent", "id": request.agent})
+    return _principal_in(scope["entity"], request)
+
+
+def _principal_in(entity: Mapping[str, Any], request: Asked) -> bool:
+    if entity["type"] == "Agent":
+        return bool(entity["id"] == request.agent)
+    return entity["type"] == "Role" and entity["id"] in request.roles
+
+
+def _resource_matches(scope: Mapping[str, Any], request: Asked) -> bool:
+    operator = scope["op"]
+    if operator == "All":
+        return True
+    if operator == "is":
+        within = scope.get("in")
+        return scope["entity_type"] == "Environment" and (
+            within is None or _is_environment(within["entity"], request)
+        )
+    return _is_environment(scope["entity"], request)
+
+
+def _is_environment(entity: Mapping[str, Any], request: Asked) -> bool:
+    return bool(entity == {"type": "Environment", "id": request.environment})

@@ -1,0 +1,79 @@
+"""Everything a decision needs, as one frozen value per generation: no query on the hot path."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agents.directory import Directory, directory
+from agents.tokens import Caller
+from approvals.services import TierTerms, terms_by_slug
+from audit.snapshots import PerGeneration
+from policies.models import PolicyRelease, RoleMembership, SystemGroupPermission, ToolGroupPermission
+from policies.schema import Shape, input_shape
+from policies.slices import SlicedPolicies, parsed_rules
+from tools.catalog import Catalog, catalog
+from tools.definitions import ToolSpec
+
+# (role, "system" | "tool", primary key, access)
+Grant = tuple[str, str, int, str]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    directory: Directory
+    catalog: Catalog
+    roles_of: Mapping[int, frozenset[str]]
+    grants: frozenset[Grant]
+    tiers: Mapping[str, TierTerms]
+    ranks: Mapping[str, int]
+    policies: SlicedPolicies | None
+    shapes: dict[str, Shape] = field(default_factory=dict)
+
+    def roles(self, caller: Caller) -> frozenset[str]:
+        return self.roles_of.get(caller.identity.pk, frozenset())
+
+    def is_granted(self, roles: frozenset[str], tool: ToolSpec) -> bool:
+        """Whether one of the roles holds a grant for the tool's access, on it or on its system."""
+        return any(
+            (role, "tool", tool.pk, tool.access) in self.grants
+            or (role, "system", tool.system_pk, tool.access) in self.grants
+            for role in roles
+        )
+
+    def shape(self, tool: ToolSpec) -> Shape:
+        found = self.shapes.get(tool.full_name)
+        if found is None:
+            found = self.shapes[tool.full_name] = input_shape(tool)
+        return found
+
+
+def _grants() -> frozenset[Grant]:
+    found: set[Grant] = set()
+    for kind, model in (("system", SystemGroupPermission), ("tool", ToolGroupPermission)):
+        rows = model.objects.filter(group__role__isnull=False).values_list(
+            "group__role__slug", "content_object_id", "permission__codename"
+        )
+        found.update((role, kind, pk, name.removeprefix("call_")) for role, pk, name in rows)
+    return frozenset(found)
+
+
+def _build() -> Snapshot:
+    roles: dict[int, set[str]] = defaultdict(set)
+    for identity, role in RoleMembership.objects.values_list("identity_id", "role__slug"):
+        roles[identity].add(role)
+    tiers = terms_by_slug()
+    release = PolicyRelease.objects.live().first()
+    return Snapshot(
+        directory=directory.fresh(),
+        catalog=catalog.fresh(),
+        roles_of={identity: frozenset(slugs) for identity, slugs in roles.items()},
+        grants=_grants(),
+        tiers=tiers,
+        ranks={slug: terms.rank for slug, terms in tiers.items()},
+        policies=SlicedPolicies(release.number, parsed_rules(release.text), release.tools)
+        if release
+        else None,
+    )
+
+
+snapshot = PerGeneration(_build)

@@ -1,0 +1,145 @@
+"""Checking policy text before it is kept, with the line that is wrong."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cedarpy
+
+from policies.slices import Rule, parsed_rules
+
+_END = "unexpected end of input"
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\w+|::|==|!=|<=|>=|&&|\|\||\S')
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong at a line (counted from 1) of a text."""
+
+    line: int
+    message: str
+
+    def plain(self) -> dict[str, Any]:
+        return {"line": self.line, "message": self.message}
+
+
+def problems_of(
+    text: str, *, expected_id: str, schema: Mapping[str, Any], tiers: Iterable[str]
+) -> list[Problem]:
+    """What is wrong with the text of one policy; empty if nothing is.
+
+    Beyond Cedar's strict validation against the schema: exactly one policy, its @id as expected, a
+    known tier, a reason for whatever stops an agent, and a condition that can be true.
+    """
+    try:
+        rules = parsed_rules(text)
+    except ValueError as error:
+        return [Problem(_line_of_parse_error(text, str(error)), str(error))]
+    if len(rules) != 1:
+        return [Problem(1, f"Write one rule here; this text holds {len(rules)}.")]
+    rule = rules[0]
+    found = _annotation_problems(text, rule, expected_id=expected_id, tiers=set(tiers))
+    validation = cedarpy.validate_policies(text, dict(schema))
+    for error in validation.errors:
+        found.append(Problem(_line_of_error(text, error.error), _readable(error.error)))
+    if not found and _can_never_apply(rule, schema):
+        found.append(
+            Problem(_line_of(text, r"\b(?:when|unless)\b"), "This condition is never true.")
+        )
+    return found
+
+
+def _annotation_problems(
+    text: str, rule: Rule, *, expected_id: str, tiers: set[str]
+) -> list[Problem]:
+    notes = rule.body.get("annotations") or {}
+    found = []
+    if notes.get("id") != expected_id:
+        found.append(Problem(_line_of(text, r"@id\b"), f'The rule needs @id("{expected_id}").'))
+    if rule.effect == "permit" and (rule.tier is not None or rule.halts):
+        found.append(
+            Problem(_line_of(text, r"@(?:tier|halt)\b"), "Only a forbid can be a gate or a halt.")
+        )
+    if rule.tier is not None and rule.halts:
+        found.append(
+            Problem(_line_of(text, r"@halt\b"), "A rule is a gate or a halt, not both.")
+        )
+    if rule.tier is not None and rule.tier not in tiers:
+        found.append(
+            Problem(_line_of(text, r"@tier\b"), f'There is no tier "{rule.tier}".')
+        )
+    if rule.effect == "forbid" and not (notes.get("reason") or "").strip():
+        found.append(
+            Problem(1, "A forbid needs @reason: the sentence that people and agents see.")
+        )
+    return found
+
+
+def _can_never_apply(rule: Rule, schema: Mapping[str, Any]) -> bool:
+    """Whether the type checker knows the condition to be false.
+
+    Cedar only warns of this. A branch that cannot be reached is not type-checked, so a policy
+    that is ill-typed exactly where its condition holds is accepted only if it never holds.
+    """
+    conditions = [
+        body["body"] if body["kind"] == "when" else {"!": {"arg": body["body"]}}
+        for body in rule.body["conditions"]
+    ]
+    if not conditions:
+        return False
+    together = conditions[0]
+    for condition in conditions[1:]:
+        together = {"&&": {"left": together, "right": condition}}
+    ill_typed = {"<": {"left": {"Value": 1}, "right": {"Value": "x"}}}
+    probe = {
+        **rule.body,
+        "conditions": [
+            {
+                "kind": "when",
+                "body": {
+                    "if-then-else": {"if": together, "then": ill_typed, "else": {"Value": True}}
+                },
+            }
+        ],
+    }
+    document = {"staticPolicies": {"probe": probe}, "templates": {}, "templateLinks": []}
+    text = cedarpy.policies_from_json_str(json.dumps(document))
+    return cedarpy.validate_policies(text, dict(schema)).validation_passed
+
+
+def _readable(error: str) -> str:
+    return re.sub(r"^for policy `[^`]*`, ", "", error)
+
+
+def _line_of_parse_error(text: str, message: str) -> int:
+    """The first token after which the text is no longer the beginning of a valid one."""
+    last = 1
+    for token in _TOKEN.finditer(text):
+        last = text.count("\n", 0, token.start()) + 1
+        try:
+            cedarpy.policies_to_json_str(text[: token.end()])
+        except ValueError as error:
+            if str(error) == message and message != _END:
+                return last
+    return last
+
+
+def _line_of_error(text: str, message: str) -> int:
+    """The first line that holds one of the names in the message; most precise name first."""
+    named = re.findall(r"`([^`]+)`", message)
+    for name in sorted(named, key=len, reverse=True):
+        parts = name.split(".")
+        for count in range(len(parts)):
+            line = _line_of(text, re.escape(".".join(parts[count:])), missing=0)
+            if line:
+                return line
+    if "scope" in message:
+        return _line_of(text, r"\b(?:permit|forbid)\b")
+    return _line_of(text, r"\b(?:when|unless)\b")
+
+
+def _line_of(text: str, pattern: str, *, missing: int = 1) -> int:
+    found = re.search(pattern, text)
+    return text.count("\n", 0, found.start()) + 1 if found else missing

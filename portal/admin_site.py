@@ -1,0 +1,7 @@
+from django.contrib.admin import AdminSite
+
+
+class ChanceryAdminSite(AdminSite):
+    site_title = "Chancery"
+    site_header = "Chancery"
+    index_title = "Home"

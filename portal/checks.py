@@ -1,0 +1,57 @@
+"""Wrong or missing settings, said at start-up and not at the first request."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's name
+
+from common.sealing import decoded_key
+
+MIN_SECRET_LENGTH = 40
+
+
+@register(Tags.security)
+def secrets_are_set(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    if len(settings.SECRET_KEY) < MIN_SECRET_LENGTH:
+        found.append(
+            Error(
+                "CHANCERY_SECRET_KEY is missing or shorter than 40 characters.",
+                hint="python -m portal.local_env makes one.",
+                id="chancery.E001",
+            )
+        )
+    try:
+        decoded_key(settings.SEALING_KEY)
+    except ValueError as error:
+        found.append(
+            Error(
+                f"CHANCERY_SEALING_KEY must be base64 of 32 bytes: {error}.",
+                hint="python -m portal.local_env makes one.",
+                id="chancery.E002",
+            )
+        )
+    return found
+
+
+@register(Tags.security, deploy=True)
+def production_is_complete(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    if not settings.HTTPS:
+        found.append(Error("CHANCERY_URL must be an https address.", id="chancery.E003"))
+    if not settings.REDIS_URL:
+        found.append(
+            Error(
+                "REDIS_URL is not set: request limits would be counted per process.",
+                id="chancery.E004",
+            )
+        )
+    if not settings.BROKER_URL:
+        found.append(Error("BROKER_URL is not set: nothing would resume.", id="chancery.E005"))
+    if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+        found.append(
+            Warning("SQLite serves one writer at a time; use PostgreSQL.", id="chancery.W001")
+        )
+    if settings.DEMO:
+        found.append(Error("CHANCERY_DEMO is on.", id="chancery.E006"))
+    return found

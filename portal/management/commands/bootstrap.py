@@ -1,0 +1,110 @@
+import secrets
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import transaction
+
+from accounts.models import Environment, Groups, User
+from agents.services.credentials import ensure_signing_key
+from approvals.models import Tier
+from audit.models import Generation
+from common.actors import SYSTEM, acting
+
+ENVIRONMENTS = (("dev", "Development", False), ("staging", "Staging", False), ("prod", "Production", True))
+# slug, title, rank, quorum, groups, hours, escalates to
+TIERS = (
+    ("dual", "Two managers", 30, 2, (Groups.MANAGERS,), 24, None),
+    ("manager", "Manager", 20, 1, (Groups.MANAGERS,), 24, None),
+    ("supervisor", "Supervisor", 10, 1, (Groups.SUPERVISORS,), 4, "manager"),
+    ("policy", "Policy release", 40, 1, (Groups.COMPLIANCE,), 72, None),
+)
+VIEWERS = {
+    Groups.COMPLIANCE: ("agents", "tools", "policies", "approvals", "actions", "audit", "accounts"),
+    Groups.AUDITORS: ("agents", "tools", "policies", "approvals", "actions", "audit", "accounts"),
+    Groups.SECURITY: ("agents", "tools", "policies", "approvals", "actions", "audit"),
+    Groups.AGENT_OWNERS: ("agents", "tools", "actions"),
+    Groups.SUPERVISORS: ("approvals", "actions"),
+    Groups.MANAGERS: ("approvals", "actions"),
+}
+# What a group may do beyond looking; the admin's action pages ask for these.
+DOERS = {
+    Groups.COMPLIANCE: (
+        ("policies", ("add_policy", "change_policy", "add_policyrelease")),
+        ("tools", ("change_tool",)),
+        ("agents", ("change_agent",)),
+    ),
+    Groups.SECURITY: (("agents", ("add_halt", "change_halt", "change_agent", "change_agentidentity")),),
+    Groups.AGENT_OWNERS: (
+        ("agents", ("add_agent", "change_agent", "change_agentidentity", "add_enrolmentcode")),
+    ),
+}
+
+
+class Command(BaseCommand):
+    help = "Create environments, groups, tiers and a first administrator. Safe to repeat."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--username", default="admin")
+        parser.add_argument("--email", default="")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with transaction.atomic(), acting(SYSTEM):
+            Generation.objects.get_or_create(pk=1)
+            self._environments()
+            self._groups()
+            self._tiers()
+            password = self._administrator(options["username"], options["email"])
+        self.stdout.write("Environments, groups, tiers and signing keys are in place.")
+        if password is None:
+            self.stdout.write("There is an administrator already.")
+        else:
+            self.stdout.write(f"Administrator: {options['username']}")
+            self.stdout.write(f"Password (shown once): {password}")
+
+    def _environments(self) -> None:
+        for position, (slug, title, is_production) in enumerate(ENVIRONMENTS):
+            environment, _ = Environment.objects.get_or_create(
+                slug=slug,
+                defaults={"title": title, "is_production": is_production, "position": position},
+            )
+            ensure_signing_key(environment, actor=SYSTEM)
+
+    def _groups(self) -> None:
+        for name in Groups.ALL:
+            group, created = Group.objects.get_or_create(name=name)
+            if not created:
+                continue
+            views = Permission.objects.filter(
+                content_type__app_label__in=VIEWERS[name], codename__startswith="view_"
+            )
+            group.permissions.add(*views)
+            for app, names in DOERS.get(name, ()):
+                group.permissions.add(
+                    *Permission.objects.filter(content_type__app_label=app, codename__in=names)
+                )
+
+    def _tiers(self) -> None:
+        for slug, title, rank, quorum, groups, hours, escalates_to in TIERS:
+            tier, created = Tier.objects.get_or_create(
+                slug=slug,
+                defaults={
+                    "title": title,
+                    "rank": rank,
+                    "quorum": quorum,
+                    "time_limit_seconds": hours * 3600,
+                    "on_timeout": "escalate" if escalates_to else "deny",
+                    "escalate_to_id": escalates_to,
+                },
+            )
+            if created:
+                tier.groups.set(Group.objects.filter(name__in=groups))
+
+    def _administrator(self, username: str, email: str) -> str | None:
+        """The random password of a new administrator, who is in every group; else None."""
+        if User.objects.filter(is_superuser=True).exists():
+            return None
+        password = secrets.token_urlsafe(15)
+        user = User.objects.create_superuser(username, email, password)
+        user.groups.set(Group.objects.filter(name__in=Groups.ALL))
+        return password

@@ -1,0 +1,15 @@
+from django.apps import AppConfig
+
+
+class ToolsConfig(AppConfig):
+    name = "tools"
+    verbose_name = "Systems and tools"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from audit.changes import govern
+        from tools import models
+
+        govern(models.System, decides=True)
+        govern(models.Endpoint, decides=True)
+        govern(models.Tool, decides=True)

@@ -1,0 +1,110 @@
+"""Calling a tool, and finding out the facts that a decision about it needs."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from common.canonical import normalised
+from common.cel import ExpressionFailed
+from common.errors import InvalidInput
+from tools.catalog import Catalog
+from tools.connectors.base import Call, Connector, ConnectorError, NotPermitted, ToolResult, Unanswered
+from tools.connectors.http import HttpConnector
+from tools.connectors.in_process import InProcessConnector
+from tools.definitions import Fact, Source, ToolSpec
+from tools.errors import FactsUnavailable
+from tools.models import System
+
+FACTS_TIMEOUT_SECONDS = 5.0
+
+_connectors: Mapping[str, Connector] = {
+    System.Kind.HTTP: HttpConnector(),
+    System.Kind.IN_PROCESS: InProcessConnector(),
+}
+_PYTHON_TYPES: Mapping[str, type] = {"bool": bool, "int": int, "string": str, "strings": list}
+
+
+def call_tool(
+    catalog: Catalog,
+    spec: ToolSpec,
+    arguments: Mapping[str, Any],
+    *,
+    environment: str,
+    call: Call,
+) -> ToolResult:
+    """The tool's result as plain JSON. Raises ConnectorError."""
+    endpoint = catalog.endpoints.get((spec.system, environment))
+    if endpoint is None:
+        message = f"{spec.system} has no endpoint in {environment}."
+        raise NotPermitted(message)
+    result = _connectors[spec.kind].call(endpoint, spec, arguments, call=call)
+    try:
+        return ToolResult(normalised(result.value))
+    except InvalidInput as error:
+        message = "The system's answer cannot be recorded."
+        raise Unanswered(message) from error
+
+
+def gather_facts(
+    catalog: Catalog,
+    spec: ToolSpec,
+    arguments: Mapping[str, Any],
+    claims: Mapping[str, Any],
+    *,
+    environment: str,
+    run_id: str,
+) -> dict[str, Any]:
+    """Every declared fact. Raises FactsUnavailable if one cannot be established.
+
+    All sources together have FACTS_TIMEOUT_SECONDS; they are reads, made by the portal itself.
+    """
+    deadline = time.monotonic() + FACTS_TIMEOUT_SECONDS
+    values: dict[str, Any] = {"args": arguments, "claims": claims}
+    for source in spec.sources:
+        values[source.name] = _learned(
+            catalog, spec, source, values, environment=environment, run_id=run_id, until=deadline
+        )
+    facts: dict[str, Any] = {}
+    for fact in spec.facts:
+        facts[fact.name] = _evaluated(fact, {**values, "facts": facts})
+    return facts
+
+
+def _learned(
+    catalog: Catalog,
+    spec: ToolSpec,
+    source: Source,
+    values: Mapping[str, Any],
+    *,
+    environment: str,
+    run_id: str,
+    until: float,
+) -> Any:
+    tool = catalog.tool_of(spec.system, source.tool)
+    if tool is None or tool.withdrawn or tool.access != "read":
+        message = f"The source {source.name} is not a read tool in service."
+        raise FactsUnavailable(message)
+    left = until - time.monotonic()
+    if left <= 0:
+        message = "The fact sources took too long."
+        raise FactsUnavailable(message)
+    try:
+        asked = {name: text.evaluate(values) for name, text in source.arguments.items()}
+        arguments, _ = tool.canonical_arguments(asked)
+        call = Call(run_id=run_id, idempotency_key=None, timeout_seconds=left)
+        return call_tool(catalog, tool, arguments, environment=environment, call=call).value
+    except (ConnectorError, ExpressionFailed, InvalidInput) as error:
+        message = f"The source {source.name} did not answer: {error}"
+        raise FactsUnavailable(message) from error
+
+
+def _evaluated(fact: Fact, values: Mapping[str, Any]) -> Any:
+    try:
+        value = fact.expression.evaluate(values)
+    except ExpressionFailed as error:
+        message = f"The fact {fact.name} could not be computed: {error}"
+        raise FactsUnavailable(message) from error
+    if type(value) is not _PYTHON_TYPES[fact.policy_type]:
+        message = f"The fact {fact.name} is not of type {fact.policy_type}."
+        raise FactsUnavailable(message)
+    return value

@@ -1,0 +1,70 @@
+"""All tools and endpoints, compiled, as one frozen value per generation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from audit.snapshots import PerGeneration
+from tools.connectors.base import EndpointSpec
+from tools.definitions import ToolSpec, compile_spec
+from tools.models import Endpoint, Tool
+
+
+@dataclass(frozen=True)
+class Catalog:
+    tools: Mapping[str, ToolSpec]
+    endpoints: Mapping[tuple[str, str], EndpointSpec]
+
+    def tool_of(self, system: str, name: str) -> ToolSpec | None:
+        return self.tools.get(f"{system}.{name}")
+
+
+def plain(tool: Tool) -> dict[str, Any]:
+    """A tool's attributes as `compile_spec` takes them."""
+    return {
+        "pk": tool.pk,
+        "system_pk": tool.system_id,
+        "system": tool.system.slug,
+        "kind": tool.system.kind,
+        "withdrawn": tool.status == Tool.Status.WITHDRAWN,
+        **{
+            name: getattr(tool, name)
+            for name in (
+                "name",
+                "title",
+                "description",
+                "path",
+                "access",
+                "idempotent",
+                "timeout_seconds",
+                "input_schema",
+                "labels",
+                "sources",
+                "facts",
+                "claims",
+                "amount",
+                "serves_facts_only",
+            )
+        },
+    }
+
+
+def _build() -> Catalog:
+    specs = [compile_spec(plain(tool)) for tool in Tool.objects.select_related("system")]
+    endpoints = [
+        EndpointSpec(
+            system=row.system.slug,
+            environment=row.environment_id,
+            base_url=row.base_url,
+            allow_private=row.allow_private,
+            max_response_bytes=row.max_response_bytes,
+        )
+        for row in Endpoint.objects.select_related("system")
+    ]
+    return Catalog(
+        tools={spec.full_name: spec for spec in specs},
+        endpoints={(row.system, row.environment): row for row in endpoints},
+    )
+
+
+catalog = PerGeneration(_build)

@@ -1,0 +1,75 @@
+"""What every connector promises, whatever it talks to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tools.definitions import ToolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """Where a system is in one environment."""
+
+    system: str
+    environment: str
+    base_url: str
+    allow_private: bool
+    max_response_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """For whom, and until when, a tool is called."""
+
+    run_id: str
+    idempotency_key: str | None
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    value: Any
+
+
+class ConnectorError(Exception):
+    """A call that brought no result. The message is safe to store and to show."""
+
+    code = "connector_error"
+
+
+class NotSent(ConnectorError):
+    """Nothing reached the system: trying again is safe for every tool."""
+
+    code = "not_sent"
+
+
+class NotPermitted(ConnectorError):
+    """The address or the answer is one that the portal does not accept; never tried again."""
+
+    code = "not_permitted"
+
+
+class Unanswered(ConnectorError):
+    """It was sent and no answer came: whether it took effect is unknown."""
+
+    code = "unanswered"
+
+
+class Unavailable(ConnectorError):
+    """The system says that it did not carry the call out and cannot do so now."""
+
+    code = "unavailable"
+
+
+class Refused(ConnectorError):
+    """The system says no. Asking again would bring the same answer."""
+
+    code = "refused_by_system"
+
+
+class Connector(Protocol):
+    def call(
+        self, endpoint: EndpointSpec, tool: ToolSpec, arguments: Mapping[str, Any], *, call: Call
+    ) -> ToolResult:
+        """The tool's result. Raises ConnectorError and nothing else."""

@@ -1,0 +1,259 @@
+"""What a tool is, compiled once: validator, facts, claims, amount, digest.
+
+Pure: made from a tool's plain attributes, without a query.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jsonschema_rs
+
+from common.canonical import canonical_json, digest, normalised
+from common.cel import Expression, InvalidExpression, compiled
+from common.errors import InvalidInput
+from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
+
+MAX_ARGUMENT_BYTES = 64_000
+_CLAIM_TYPES: Mapping[str, type] = {"bool": bool, "string": str, "int": int}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A read tool of the same system, called before a decision; each argument is CEL."""
+
+    name: str
+    tool: str
+    arguments: Mapping[str, Expression]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    name: str
+    title: str
+    expression: Expression
+    policy_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Something the runtime declares. It is recorded as its word, never as a fact."""
+
+    name: str
+    title: str
+    policy_type: str
+    default: Any
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    pk: int
+    system_pk: int
+    system: str
+    kind: str
+    name: str
+    title: str
+    description: str
+    path: str
+    access: str
+    idempotent: bool
+    timeout_seconds: float
+    labels: tuple[str, ...]
+    serves_facts_only: bool
+    withdrawn: bool
+    input_schema: Mapping[str, Any]
+    validator: jsonschema_rs.Validator
+    sources: tuple[Source, ...]
+    facts: tuple[Fact, ...]
+    claims: tuple[Claim, ...]
+    amount: Expression | None
+    digest: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.system}.{self.name}"
+
+    def canonical_arguments(self, arguments: Any) -> tuple[dict[str, Any], str]:
+        """The arguments with defaults put in, and their digest. Raises InvalidArguments."""
+        try:
+            plain = normalised(arguments)
+        except InvalidInput as error:
+            raise InvalidArguments(str(error)) from error
+        if not isinstance(plain, dict):
+            raise InvalidArguments
+        filled = _with_defaults(plain, self.input_schema)
+        if len(canonical_json(filled)) > MAX_ARGUMENT_BYTES:
+            message = f"The arguments are larger than {MAX_ARGUMENT_BYTES} bytes."
+            raise InvalidArguments(message)
+        error = next(self.validator.iter_errors(filled), None)
+        if error is not None:
+            where = "/".join(str(part) for part in error.instance_path)
+            raise InvalidArguments(_problem(error), at=where)
+        return filled, digest(filled)
+
+    def canonical_claims(self, claims: Mapping[str, Any]) -> dict[str, Any]:
+        """Every declared claim, by default where not made. Raises InvalidClaims."""
+        declared = {claim.name: claim for claim in self.claims}
+        unknown = sorted(set(claims) - set(declared))
+        if unknown:
+            message = f"{self.full_name} declares no claim {unknown[0]}."
+            raise InvalidClaims(message)
+        values = {name: claims.get(name, claim.default) for name, claim in declared.items()}
+        for name, value in values.items():
+            if type(value) is not _CLAIM_TYPES[declared[name].policy_type]:
+                message = f"The claim {name} must be of type {declared[name].policy_type}."
+                raise InvalidClaims(message)
+        return dict(normalised(values))
+
+
+def _problem(error: jsonschema_rs.ValidationError) -> str:
+    # The library's own message quotes the value, which may be personal: name the rule instead.
+    rule = "/".join(str(part) for part in error.schema_path[-1:])
+    where = "/".join(str(part) for part in error.instance_path) or "the arguments"
+    missing = getattr(error.kind, "property", None)
+    if missing is not None:
+        return f"{where}: {missing} is required."
+    return f"{where}: breaks the schema's rule '{rule}'."
+
+
+def _with_defaults(value: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    properties = schema.get("properties") or {}
+    filled = dict(value)
+    for name, rule in properties.items():
+        if not isinstance(rule, dict):
+            continue
+        if name not in filled and "default" in rule:
+            filled[name] = rule["default"]
+        elif isinstance(filled.get(name), dict):
+            filled[name] = _with_defaults(filled[name], rule)
+    return filled
+
+
+def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
+    """A tool's attributes compiled. Raises InvalidDefinition, naming the part that is wrong."""
+    schema = row["input_schema"]
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        message = "The input schema must describe an object."
+        raise InvalidDefinition(message)
+    try:
+        validator = jsonschema_rs.Draft202012Validator(schema)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        message = f"The input schema is not valid: {str(error).splitlines()[0]}"
+        raise InvalidDefinition(message) from error
+    sources = _sources(row["sources"])
+    facts = _facts(row["facts"], ("args", "claims", *(s.name for s in sources)))
+    amount = _expression("the amount", row["amount"], ("args",)) if row["amount"] else None
+    return ToolSpec(
+        pk=row["pk"],
+        system_pk=row["system_pk"],
+        system=row["system"],
+        kind=row["kind"],
+        name=row["name"],
+        title=row["title"],
+        description=row["description"],
+        path=row["path"],
+        access=row["access"],
+        idempotent=row["idempotent"],
+        timeout_seconds=row["timeout_seconds"],
+        labels=tuple(row["labels"]),
+        serves_facts_only=row["serves_facts_only"],
+        withdrawn=row["withdrawn"],
+        input_schema=schema,
+        validator=validator,
+        sources=sources,
+        facts=facts,
+        claims=_claims(row["claims"]),
+        amount=amount,
+        digest=definition_digest(row),
+    )
+
+
+_DEFINING = (
+    "system",
+    "name",
+    "description",
+    "path",
+    "access",
+    "idempotent",
+    "input_schema",
+    "labels",
+    "sources",
+    "facts",
+    "claims",
+    "amount",
+)
+
+
+def definition_digest(row: Mapping[str, Any]) -> str:
+    """Over everything that decides what a call means; approvals and releases are bound to it."""
+    return digest({name: row[name] for name in _DEFINING})
+
+
+def _expression(what: str, text: Any, variables: Sequence[str]) -> Expression:
+    try:
+        return compiled(str(text), tuple(variables))
+    except InvalidExpression as error:
+        message = f"{what}: {error}"
+        raise InvalidDefinition(message) from error
+
+
+def _sources(rows: Any) -> tuple[Source, ...]:
+    found: list[Source] = []
+    for row in _objects("sources", rows, {"name", "tool", "arguments"}):
+        variables = ("args", *(source.name for source in found))
+        arguments = {
+            name: _expression(f"source {row['name']}, argument {name}", text, variables)
+            for name, text in dict(row["arguments"]).items()
+        }
+        found.append(Source(_identifier(row["name"]), str(row["tool"]), arguments))
+    return tuple(found)
+
+
+def _facts(rows: Any, variables: Sequence[str]) -> tuple[Fact, ...]:
+    found: list[Fact] = []
+    for row in _objects("facts", rows, {"name", "title", "expression"}):
+        what = f"fact {row['name']}"
+        expression = _expression(what, row["expression"], (*variables, "facts"))
+        policy_type = expression.policy_type
+        if policy_type is None:
+            message = (
+                f"{what} is of type {expression.type_name}: a policy can use bool, int, string "
+                f"and list of strings. Convert it, as in string(x) or int(x)."
+            )
+            raise InvalidDefinition(message)
+        found.append(Fact(_identifier(row["name"]), str(row["title"]), expression, policy_type))
+    return tuple(found)
+
+
+def _claims(rows: Any) -> tuple[Claim, ...]:
+    found = []
+    for row in _objects("claims", rows, {"name", "title", "type", "default"}):
+        kind = _CLAIM_TYPES.get(row["type"])
+        if kind is None or type(row["default"]) is not kind:
+            message = f"claim {row['name']}: its default must be of a known type."
+            raise InvalidDefinition(message)
+        found.append(
+            Claim(_identifier(row["name"]), str(row["title"]), row["type"], row["default"])
+        )
+    return tuple(found)
+
+
+def _objects(what: str, rows: Any, members: set[str]) -> list[dict[str, Any]]:
+    if not isinstance(rows, list) or any(
+        not isinstance(row, dict) or set(row) != members for row in rows
+    ):
+        message = f"{what} must be a list of objects with {', '.join(sorted(members))}."
+        raise InvalidDefinition(message)
+    names = [row["name"] for row in rows]
+    if len(names) != len(set(names)):
+        message = f"{what} must have distinct names."
+        raise InvalidDefinition(message)
+    return rows
+
+
+def _identifier(name: Any) -> str:
+    text = str(name)
+    if not text.isidentifier() or text in {"args", "facts", "claims"}:
+        message = f"{text} cannot be used as a name."
+        raise InvalidDefinition(message)
+    return text

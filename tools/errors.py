@@ -1,0 +1,28 @@
+from common.errors import GovernanceError, InvalidInput
+
+
+class UnknownTool(GovernanceError):
+    code = "unknown_tool"
+    sentence = "There is no such tool."
+
+
+class InvalidArguments(InvalidInput):
+    code = "invalid_arguments"
+    sentence = "The arguments do not fit the tool's schema."
+
+
+class InvalidClaims(InvalidInput):
+    code = "invalid_claims"
+    sentence = "The claims are not ones that the tool declares."
+
+
+class InvalidDefinition(InvalidInput):
+    code = "invalid_tool_definition"
+    sentence = "The tool's definition is not valid."
+
+
+class FactsUnavailable(GovernanceError):
+    """What a decision needs to know could not be found out, so nothing can be allowed."""
+
+    code = "facts_unavailable"
+    sentence = "The facts that the decision needs could not be established."

@@ -1,0 +1,112 @@
+from typing import Any
+
+from accounts.models import Environment
+from audit.services import record
+from common.actors import Actor
+from common.commands import command
+from common.errors import InvalidInput, NotFound, required_reason
+from tools import events
+from tools.catalog import plain
+from tools.definitions import compile_spec
+from tools.errors import InvalidDefinition
+from tools.models import Endpoint, System, Tool
+
+
+@command
+def register_system(slug: str, *, actor: Actor, title: str, kind: System.Kind) -> System:
+    """A system by its slug, made or brought up to date. Raises InvalidInput for a bad slug."""
+    if "." in slug:
+        message = "A system's slug has no dots: tools are named system.tool."
+        raise InvalidInput(message)
+    system = System.objects.select_for_update().filter(slug=slug).first() or System(slug=slug)
+    system.title, system.kind = title, kind
+    system.save()
+    return system
+
+
+@command
+def set_endpoint(
+    system: System,
+    environment: Environment,
+    *,
+    actor: Actor,
+    base_url: str = "",
+    allow_private: bool = False,
+) -> Endpoint:
+    """Where the system is in the environment, made or changed."""
+    endpoint = (
+        Endpoint.objects.select_for_update()
+        .filter(system=system, environment=environment)
+        .first()
+    ) or Endpoint(system=system, environment=environment)
+    endpoint.base_url, endpoint.allow_private = base_url, allow_private
+    endpoint.save()
+    return endpoint
+
+
+@command
+def define_tool(system: System, name: str, *, actor: Actor, **attributes: Any) -> Tool:
+    """A tool by its name, registered or with a changed definition.
+
+    A changed definition is not served by the live policy release, which was checked against the
+    former one, until a new release is published. Raises InvalidDefinition.
+    """
+    tool = Tool.objects.select_for_update(of=("self",)).filter(system=system, name=name).first()
+    previous = tool.definition_digest if tool else None
+    tool = tool or Tool(system=system, name=name)
+    for attribute, value in attributes.items():
+        if attribute not in {field.name for field in Tool._meta.concrete_fields}:
+            message = f"A tool has no attribute {attribute}."
+            raise InvalidDefinition(message)
+        setattr(tool, attribute, value)
+    spec = compile_spec(plain(tool))
+    _ensure_sources_exist(tool, [source.tool for source in spec.sources])
+    tool.definition_digest = spec.digest
+    tool.save()
+    if previous is None:
+        record(events.TOOL_REGISTERED, actor=actor, subject=tool, digest=spec.digest)
+    elif previous != spec.digest:
+        record(
+            events.TOOL_DEFINITION_CHANGED,
+            actor=actor,
+            subject=tool,
+            digest=spec.digest,
+            previous=previous,
+        )
+    return tool
+
+
+def _ensure_sources_exist(tool: Tool, names: list[str]) -> None:
+    readable = set(
+        Tool.objects.filter(system=tool.system, access=Tool.Access.READ).values_list(
+            "name", flat=True
+        )
+    )
+    for name in names:
+        if name not in readable:
+            message = f"The source {name} is not a read tool of {tool.system}."
+            raise InvalidDefinition(message)
+
+
+@command
+def withdraw_tool(tool_id: int, *, actor: Actor, reason: str) -> Tool:
+    """Out of service: undecided and approved calls are denied from the commit on."""
+    return _set_status(tool_id, Tool.Status.WITHDRAWN, actor=actor, reason=reason)
+
+
+@command
+def reinstate_tool(tool_id: int, *, actor: Actor, reason: str) -> Tool:
+    return _set_status(tool_id, Tool.Status.ACTIVE, actor=actor, reason=reason)
+
+
+def _set_status(tool_id: int, status: Tool.Status, *, actor: Actor, reason: str) -> Tool:
+    reason = required_reason(reason)
+    try:
+        tool = Tool.objects.select_for_update(of=("self",)).select_related("system").get(pk=tool_id)
+    except Tool.DoesNotExist as error:
+        raise NotFound from error
+    tool.status = status
+    tool.save(update_fields=["status"])
+    event = events.TOOL_WITHDRAWN if status == Tool.Status.WITHDRAWN else events.TOOL_REINSTATED
+    record(event, actor=actor, subject=tool, reason=reason)
+    return tool
