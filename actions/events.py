@@ -31,9 +31,7 @@ CALL_COMPLETED = declare(
     "result_digest",
     "labels",
 )
-CALL_FAILED = declare(
-    "tool.call.failed", "A tool call failed", "tool", "attempt", "error", "again"
-)
+CALL_FAILED = declare("tool.call.failed", "A tool call failed", "tool", "attempt", "error", "again")
 CALL_UNRESOLVED = declare(
     "tool.call.unresolved", "Whether a call took effect is unknown", "tool", "attempt", "error"
 )

@@ -135,9 +135,7 @@ class Action(models.Model):
         ordering = ["-id"]
         default_permissions = ("view",)
         constraints = [
-            models.UniqueConstraint(
-                fields=["run", "idempotency_key"], name="action_once_per_key"
-            ),
+            models.UniqueConstraint(fields=["run", "idempotency_key"], name="action_once_per_key"),
             # What was denied or halted is never carried out.
             models.CheckConstraint(
                 condition=~Q(outcome__in=["denied", "halted"]) | Q(attempts_count=0),

@@ -11,7 +11,11 @@ from common.sealing import seal, unseal
 
 AgentPublicKey = ECKey | OKPKey
 
-_ACCEPTED = {("EC", "P-256"): ("ES256", ECKey), ("OKP", "Ed25519"): ("Ed25519", OKPKey)}
+_Kind = type[ECKey] | type[OKPKey]
+_ACCEPTED: dict[tuple[str, str], tuple[str, _Kind]] = {
+    ("EC", "P-256"): ("ES256", ECKey),
+    ("OKP", "Ed25519"): ("Ed25519", OKPKey),
+}
 _PUBLIC_MEMBERS = {"kty", "crv", "x", "y"}
 MAX_JWK_BYTES = 2_000
 
@@ -50,5 +54,5 @@ def new_signing_key(environment: str) -> tuple[str, dict[str, Any], bytes]:
 
 def opened_signing_key(environment: str, kid: str, sealed: bytes) -> ECKey:
     """Raises CannotUnseal if the sealing key is not the one it was sealed with."""
-    private = unseal(bytes(sealed), bound_to=f"signing-key:{environment}:{kid}")
+    private = unseal(sealed, bound_to=f"signing-key:{environment}:{kid}")
     return ECKey.import_key(json.loads(private))

@@ -59,7 +59,9 @@ def granted_scope(asked: str) -> str:
     return " ".join(sorted(set(parts)))
 
 
-def mint(identity: KnownIdentity, *, scope: str, kid: str, key: ECKey) -> tuple[str, dict[str, Any]]:
+def mint(
+    identity: KnownIdentity, *, scope: str, kid: str, key: ECKey
+) -> tuple[str, dict[str, Any]]:
     """A signed token and its claims."""
     now = int(time.time())
     claims = {

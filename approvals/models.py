@@ -29,9 +29,7 @@ class Tier(models.Model):
     quorum = models.PositiveSmallIntegerField(default=1)
     groups = models.ManyToManyField(Group, related_name="tiers")
     time_limit_seconds = models.PositiveIntegerField(default=24 * 3600)
-    on_timeout = models.CharField(
-        max_length=16, choices=OnTimeout.choices, default=OnTimeout.DENY
-    )
+    on_timeout = models.CharField(max_length=16, choices=OnTimeout.choices, default=OnTimeout.DENY)
     escalate_to = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="escalated_from"
     )
@@ -117,9 +115,7 @@ class ApprovalRequest(models.Model):
         ordering = ["-id"]
         default_permissions = ("view",)
         indexes = [
-            models.Index(
-                fields=["expires_at"], name="approval_due", condition=Q(status="pending")
-            ),
+            models.Index(fields=["expires_at"], name="approval_due", condition=Q(status="pending")),
             models.Index(fields=["subject_kind", "subject_id"], name="approval_by_subject"),
         ]
         constraints = [

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth.models import Group
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
@@ -127,6 +128,35 @@ def question_rows(question: Question, *, actor: Actor, now: datetime) -> tuple[R
         },
     )
     return row, event
+
+
+@command
+def ensure_tier(
+    slug: str,
+    *,
+    actor: Actor,
+    title: str,
+    rank: int,
+    quorum: int,
+    groups: Sequence[Group],
+    time_limit_seconds: int = 24 * 3600,
+    escalate_to: Tier | None = None,
+) -> Tier:
+    """The tier of that slug, made if there is none. On timeout it escalates if it can."""
+    found = Tier.objects.filter(slug=slug).first()
+    if found is not None:
+        return found
+    tier = Tier.objects.create(
+        slug=slug,
+        title=title,
+        rank=rank,
+        quorum=quorum,
+        time_limit_seconds=time_limit_seconds,
+        on_timeout=Tier.OnTimeout.ESCALATE if escalate_to else Tier.OnTimeout.DENY,
+        escalate_to=escalate_to,
+    )
+    tier.groups.set(groups)
+    return tier
 
 
 @command

@@ -64,15 +64,15 @@ class Event(models.Model):
     def __str__(self) -> str:
         return f"{self.type} #{self.pk}"
 
-    @property
-    def title(self) -> str:
-        return title_of(self.type)
-
     def save(self, *args: Any, **kwargs: Any) -> None:
         raise AppendOnly
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise AppendOnly
+
+    @property
+    def title(self) -> str:
+        return title_of(self.type)
 
 
 class Generation(models.Model):

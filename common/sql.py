@@ -26,7 +26,8 @@ class Insert:
 
     def postgresql(self) -> str:
         names = ", ".join(self.columns)
-        return f"INSERT INTO {self.table} ({names}) SELECT {names} FROM {_recordset(self.columns)}"
+        given = _recordset(self.columns)
+        return f"INSERT INTO {self.table} ({names}) SELECT {names} FROM {given}"  # noqa: S608
 
     def sqlite(self) -> str:
         marks = ", ".join("%s" for _ in self.columns)

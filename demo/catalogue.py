@@ -32,8 +32,7 @@ _BOOKED = {
     "name": "booked",
     "tool": "get_flight_statuses",
     "arguments": {
-        "flights": "reservation.flights.map(f, "
-        "{'flight_number': f.flight_number, 'date': f.date})"
+        "flights": "reservation.flights.map(f, {'flight_number': f.flight_number, 'date': f.date})"
     },
 }
 _ASKED = {
@@ -82,8 +81,7 @@ _CANCEL = {
         _fact(
             "cancellable_as_it_is",
             "May be cancelled without a reason",
-            "facts.booked_within_24_hours || facts.airline_cancelled || "
-            "facts.cabin == 'business'",
+            "facts.booked_within_24_hours || facts.airline_cancelled || facts.cabin == 'business'",
         ),
         _fact(
             "reason_to_be_attested",
@@ -207,11 +205,16 @@ _CERTIFICATE = {
             "r.insurance == 'yes' || r.cabin == 'business')",
         ),
         _fact(
-            "amount_fits_an_incident",
-            "100 per passenger of a cancelled flight, or 50 of a delayed one",
-            "reservations.exists(r, ('cancelled' in r.flight_statuses && double(args.amount) == "
-            "100.0 * double(size(r.passengers))) || ('delayed' in r.flight_statuses && "
-            "double(args.amount) == 50.0 * double(size(r.passengers))))",
+            "amount_fits_a_reservation",
+            "100 or 50 per passenger of a reservation of the customer",
+            "reservations.exists(r, double(args.amount) == 100.0 * double(size(r.passengers)) "
+            "|| double(args.amount) == 50.0 * double(size(r.passengers)))",
+        ),
+        _fact(
+            "incident_on_record",
+            "A cancelled or delayed flight is on record",
+            "reservations.exists(r, 'cancelled' in r.flight_statuses "
+            "|| 'delayed' in r.flight_statuses)",
         ),
     ],
     "amount": "args.amount",

@@ -7,7 +7,7 @@ from agents.models import Agent, AgentIdentity
 from agents.services import lifecycle
 from common.actors import SYSTEM
 from demo.catalogue import definitions
-from policies.models import Policy, PolicyRelease
+from policies.models import Policy, PolicyRelease, Role
 from policies.services import grants, releases
 from tools.catalog import catalog
 from tools.models import System, Tool
@@ -56,7 +56,7 @@ def _agent(environment: Environment) -> AgentIdentity:
     return found or lifecycle.create_identity(agent.pk, actor=SYSTEM, environment=environment)
 
 
-def _grant_tools(role: grants.Role, system: System) -> None:
+def _grant_tools(role: Role, system: System) -> None:
     """Least privilege: tool by tool, and none of those that serve facts only."""
     for tool in Tool.objects.filter(system=system).callable_by_agents():
         if not role.group.toolgrouppermission_set.filter(content_object=tool).exists():

@@ -139,9 +139,7 @@ def _stops(
 ) -> tuple[Reason, ...]:
     tool = call.tool
     release = snapshot.policies
-    over_amount = (
-        run.budget_amount is not None and run.amount + call.amount > run.budget_amount
-    )
+    over_amount = run.budget_amount is not None and run.amount + call.amount > run.budget_amount
     checks = (
         (not call.caller.identity.usable, INACTIVE),
         (tool.withdrawn, WITHDRAWN),

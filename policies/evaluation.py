@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from policies.slices import Rule, SlicedPolicies
+from policies.slices import Rule, SlicedPolicies, Verdict
 
 Outcome = Literal["allowed", "needs_approval", "denied", "halted"]
 
@@ -66,9 +66,7 @@ UNKNOWN_TIER = Reason(
 )
 
 
-def decide(
-    request: Request, policies: SlicedPolicies | None, ranks: Mapping[str, int]
-) -> Decision:
+def decide(request: Request, policies: SlicedPolicies | None, ranks: Mapping[str, int]) -> Decision:
     """The decision on one request. `ranks` gives each tier's rank by its slug.
 
     Whatever cannot be evaluated denies: Cedar skips a rule that fails, and a skipped prohibition
@@ -84,6 +82,12 @@ def decide(
     if verdict.errors:
         reasons = tuple(_broken(text) for text in verdict.errors)
         return Decision("denied", reasons, release=number)
+    return _weighed(verdict, request.approved_rank, ranks, number)
+
+
+def _weighed(
+    verdict: Verdict, approved_rank: int, ranks: Mapping[str, int], number: int
+) -> Decision:
     if verdict.allowed:
         return Decision("allowed", _reasons(verdict.rules), release=number)
     prohibitions = tuple(rule for rule in verdict.rules if rule.tier is None)
@@ -91,7 +95,7 @@ def decide(
         return _prohibited(prohibitions, number)
     if not verdict.permitted:
         return Decision("denied", (NO_PERMIT,), release=number)
-    return _gated(verdict.rules, request.approved_rank, ranks, number)
+    return _gated(verdict.rules, approved_rank, ranks, number)
 
 
 def _prohibited(rules: tuple[Rule, ...], number: int) -> Decision:

@@ -10,7 +10,7 @@ from tools.models import System, Tool
 
 
 class Role(models.Model):
-    """A set of agent identities with the same job. Its grants are its group's object permissions."""
+    """A set of agent identities with the same job. Its grants are its group's permissions."""
 
     slug = models.SlugField(unique=True, max_length=64)
     title = models.CharField(max_length=100)
@@ -41,13 +41,13 @@ class RoleMembership(models.Model):
         return f"{self.identity} as {self.role}"
 
 
-class SystemGroupPermission(GroupObjectPermissionBase):  # type: ignore[misc]  # guardian is untyped
+class SystemGroupPermission(GroupObjectPermissionBase):
     """A role's grant on a whole system (guardian, by direct foreign key)."""
 
     content_object = models.ForeignKey(System, on_delete=models.CASCADE)
 
 
-class ToolGroupPermission(GroupObjectPermissionBase):  # type: ignore[misc]  # guardian is untyped
+class ToolGroupPermission(GroupObjectPermissionBase):
     """A role's grant on one tool (guardian, by direct foreign key)."""
 
     content_object = models.ForeignKey(Tool, on_delete=models.CASCADE)

@@ -19,14 +19,22 @@ MAX_HELD = 5_000
 class Asked(Protocol):
     """The part of a request that scopes look at, and its context."""
 
-    agent: str
-    risk: str
-    roles: frozenset[str]
-    action: str
-    system: str
-    access: str
-    environment: str
-    context: Mapping[str, Any]
+    @property
+    def agent(self) -> str: ...
+    @property
+    def risk(self) -> str: ...
+    @property
+    def roles(self) -> frozenset[str]: ...
+    @property
+    def action(self) -> str: ...
+    @property
+    def system(self) -> str: ...
+    @property
+    def access(self) -> str: ...
+    @property
+    def environment(self) -> str: ...
+    @property
+    def context(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

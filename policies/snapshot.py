@@ -8,7 +8,12 @@ from agents.directory import Directory, directory
 from agents.tokens import Caller
 from approvals.services import TierTerms, terms_by_slug
 from audit.snapshots import PerGeneration
-from policies.models import PolicyRelease, RoleMembership, SystemGroupPermission, ToolGroupPermission
+from policies.models import (
+    PolicyRelease,
+    RoleMembership,
+    SystemGroupPermission,
+    ToolGroupPermission,
+)
 from policies.schema import Shape, input_shape
 from policies.slices import SlicedPolicies, parsed_rules
 from tools.catalog import Catalog, catalog

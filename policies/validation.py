@@ -42,8 +42,10 @@ def problems_of(
     rule = rules[0]
     found = _annotation_problems(text, rule, expected_id=expected_id, tiers=set(tiers))
     validation = cedarpy.validate_policies(text, dict(schema))
-    for error in validation.errors:
-        found.append(Problem(_line_of_error(text, error.error), _readable(error.error)))
+    found += [
+        Problem(_line_of_error(text, broken.error), _readable(broken.error))
+        for broken in validation.errors
+    ]
     if not found and _can_never_apply(rule, schema):
         found.append(
             Problem(_line_of(text, r"\b(?:when|unless)\b"), "This condition is never true.")
@@ -63,17 +65,11 @@ def _annotation_problems(
             Problem(_line_of(text, r"@(?:tier|halt)\b"), "Only a forbid can be a gate or a halt.")
         )
     if rule.tier is not None and rule.halts:
-        found.append(
-            Problem(_line_of(text, r"@halt\b"), "A rule is a gate or a halt, not both.")
-        )
+        found.append(Problem(_line_of(text, r"@halt\b"), "A rule is a gate or a halt, not both."))
     if rule.tier is not None and rule.tier not in tiers:
-        found.append(
-            Problem(_line_of(text, r"@tier\b"), f'There is no tier "{rule.tier}".')
-        )
+        found.append(Problem(_line_of(text, r"@tier\b"), f'There is no tier "{rule.tier}".'))
     if rule.effect == "forbid" and not (notes.get("reason") or "").strip():
-        found.append(
-            Problem(1, "A forbid needs @reason: the sentence that people and agents see.")
-        )
+        found.append(Problem(1, "A forbid needs @reason: the sentence that people and agents see."))
     return found
 
 

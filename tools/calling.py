@@ -8,7 +8,14 @@ from common.canonical import normalised
 from common.cel import ExpressionFailed
 from common.errors import InvalidInput
 from tools.catalog import Catalog
-from tools.connectors.base import Call, Connector, ConnectorError, NotPermitted, ToolResult, Unanswered
+from tools.connectors.base import (
+    Call,
+    Connector,
+    ConnectorError,
+    NotPermitted,
+    ToolResult,
+    Unanswered,
+)
 from tools.connectors.http import HttpConnector
 from tools.connectors.in_process import InProcessConnector
 from tools.definitions import Fact, Source, ToolSpec

@@ -85,10 +85,10 @@ class ToolSpec:
         if len(canonical_json(filled)) > MAX_ARGUMENT_BYTES:
             message = f"The arguments are larger than {MAX_ARGUMENT_BYTES} bytes."
             raise InvalidArguments(message)
-        error = next(self.validator.iter_errors(filled), None)
-        if error is not None:
-            where = "/".join(str(part) for part in error.instance_path)
-            raise InvalidArguments(_problem(error), at=where)
+        broken = next(self.validator.iter_errors(filled), None)
+        if broken is not None:
+            where = "/".join(str(part) for part in broken.instance_path)
+            raise InvalidArguments(_problem(broken), at=where)
         return filled, digest(filled)
 
     def canonical_claims(self, claims: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,9 +35,7 @@ def set_endpoint(
 ) -> Endpoint:
     """Where the system is in the environment, made or changed."""
     endpoint = (
-        Endpoint.objects.select_for_update()
-        .filter(system=system, environment=environment)
-        .first()
+        Endpoint.objects.select_for_update().filter(system=system, environment=environment).first()
     ) or Endpoint(system=system, environment=environment)
     endpoint.base_url, endpoint.allow_private = base_url, allow_private
     endpoint.save()

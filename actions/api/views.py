@@ -27,7 +27,7 @@ from tools.definitions import ToolSpec
 MAX_WAIT_SECONDS = 30
 POLL_SECONDS = 0.25
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")
-_PROBLEMS = {code: serializers.ProblemSerializer for code in (400, 401, 404, 409, 429, 503)}
+_PROBLEMS = dict.fromkeys((400, 401, 404, 409, 429, 503), serializers.ProblemSerializer)
 
 
 class AgentView(APIView):
@@ -36,7 +36,9 @@ class AgentView(APIView):
 
     @property
     def caller(self) -> Caller:
-        return self.request.user.caller  # type: ignore[union-attr]  # IsAgent has let it in
+        principal: Any = self.request.user  # an AgentPrincipal: IsAgent has let it in
+        caller: Caller = principal.caller
+        return caller
 
     @property
     def actor(self) -> Actor:
@@ -217,7 +219,6 @@ def _tool_body(held: Snapshot, caller: Caller, spec: ToolSpec) -> dict[str, Any]
         ],
         "outlook": found.outcome,
         "rules": [
-            {"rule": rule.id, "title": rule.title, "reason": rule.sentence}
-            for rule in found.rules
+            {"rule": rule.id, "title": rule.title, "reason": rule.sentence} for rule in found.rules
         ],
     }

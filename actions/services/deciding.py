@@ -23,10 +23,11 @@ from actions.models import Action, Run
 from actions.services import rows
 from actions.services.attempts import Started, attempt_rows
 from actions.services.proposals import Prepared, Proposal, prepare
+from actions.services.runs import withdraw_questions
 from approvals.services import REQUESTS, Question, question_rows
 from audit.generation import current_mark, hold_shared
 from audit.services import EVENTS, Subject, event_row
-from common.actors import Actor
+from common.actors import SYSTEM, Actor
 from common.canonical import digest
 from common.errors import GovernanceError, NotFound
 from common.ids import uuid7
@@ -174,14 +175,21 @@ def _commit(prepared: list[Prepared], mark: int) -> list[Committed | GovernanceE
             return None
         now = timezone.now()
         batch = _Batch()
-        results: list[Committed | GovernanceError] = []
-        for item in prepared:
-            results.append(_one(item, runs, known, batch, now=now))
+        results = [_one(item, runs, known, batch, now=now) for item in prepared]
         write(connection, batch.writes())
-        for result in results:
-            if isinstance(result, Committed) and result.action.status == Action.Status.READY:
-                queue.enqueue(EXECUTE, str(result.action.pk))
+        _follow_up(results)
     return results
+
+
+def _follow_up(results: Sequence[Committed | GovernanceError]) -> None:
+    for result in results:
+        if not isinstance(result, Committed) or result.replayed:
+            continue
+        if result.action.status == Action.Status.READY:
+            queue.enqueue(EXECUTE, str(result.action.pk))
+        elif result.action.status == Action.Status.HALTED:
+            # Rare, and so not set-based: what people are still asked in a halted run.
+            withdraw_questions(result.action.run_id, actor=SYSTEM, reason="The run was halted.")
 
 
 def _one(
@@ -268,9 +276,7 @@ _STATUS = {
 
 def _action(item: Prepared, run: RunRow, decision: Decision, *, now: datetime) -> Action:
     identity, tool = item.proposal.caller.identity, item.call.tool
-    allowed = (
-        Action.Status.READY if item.proposal.asynchronous else Action.Status.EXECUTING
-    )
+    allowed = Action.Status.READY if item.proposal.asynchronous else Action.Status.EXECUTING
     return Action(
         id=uuid7(),
         run_id=run.id,

@@ -69,9 +69,7 @@ def resume(action_id: UUID) -> Action | None:
     None if it is not ready: a repeated hint does nothing. Raises DecisionConflict.
     """
     for _ in range(MAX_TRIES):
-        action = (
-            Action.objects.with_run().filter(pk=action_id, status=Action.Status.READY).first()
-        )
+        action = Action.objects.with_run().filter(pk=action_id, status=Action.Status.READY).first()
         if action is None:
             return None
         snapshot.fresh()
@@ -103,9 +101,7 @@ def _prepared(action: Action, mark: int, held: Snapshot) -> Prepared:
         claims=action.claims,
         idempotency_key=action.idempotency_key,
     )
-    return Prepared(
-        proposal, mark, held, call, action.arguments_digest, action.request_digest
-    )
+    return Prepared(proposal, mark, held, call, action.arguments_digest, action.request_digest)
 
 
 @transaction.atomic
@@ -129,17 +125,13 @@ def _decided_again(prepared: Prepared, action_id: UUID) -> _Resumed | None:
 
 
 def _locked_approval(action_id: UUID) -> ApprovalRequest | None:
-    approval_id = (
-        Action.objects.filter(pk=action_id).values_list("approval_id", flat=True).first()
-    )
+    approval_id = Action.objects.filter(pk=action_id).values_list("approval_id", flat=True).first()
     if approval_id is None:
         return None
     return ApprovalRequest.objects.select_for_update().get(pk=approval_id)
 
 
-def _counting_rank(
-    approval: ApprovalRequest | None, action: Action, prepared: Prepared
-) -> int:
+def _counting_rank(approval: ApprovalRequest | None, action: Action, prepared: Prepared) -> int:
     """The rank that the approval gives: 0 unless it was given for exactly this, under the live
     release, and is unspent (or was spent on an earlier attempt of this very action).
     """
@@ -273,9 +265,7 @@ def _ask_again(
     action.status = Action.Status.WAITING
     client_id = prepared.proposal.caller.identity.client_id
     agent = Actor(kind="agent", id=client_id, label=client_id)
-    row, event = question_rows(
-        question(prepared, action, run_row(run)), actor=agent, now=now
-    )
+    row, event = question_rows(question(prepared, action, run_row(run)), actor=agent, now=now)
     action.approval_id = row["id"]
     events_.append(dict(event))
     write(connection, [(REQUESTS, [row])])

@@ -40,7 +40,7 @@ def open_run(
     purpose: str,
     reference: str = "",
     labels: Iterable[str] = (),
-    budget: Budget = Budget(),  # noqa: B008 - frozen
+    budget: Budget = Budget(),
 ) -> Run:
     """Start a run. Raises InvalidToken if the caller may no longer act."""
     hold_shared()

@@ -57,9 +57,7 @@ def ensure_signing_key(environment: Environment, *, actor: Actor) -> SigningKey:
     key = SigningKey.objects.create(
         kid=kid, environment=environment, public_jwk=public, sealed_private=sealed
     )
-    record(
-        events.SIGNING_KEY_CREATED, actor=actor, subject=key, environment=environment.slug
-    )
+    record(events.SIGNING_KEY_CREATED, actor=actor, subject=key, environment=environment.slug)
     return key
 
 
@@ -113,9 +111,7 @@ def enrol(*, code: str, jwk: Any, proof: str) -> AgentKey:
     return _stored_key(row.identity, algorithm, key)
 
 
-def _stored_key(
-    identity: AgentIdentity, algorithm: str, key: keys.AgentPublicKey
-) -> AgentKey:
+def _stored_key(identity: AgentIdentity, algorithm: str, key: keys.AgentPublicKey) -> AgentKey:
     thumbprint = key.thumbprint()
     try:
         with transaction.atomic():
@@ -157,7 +153,7 @@ def issue_token(*, assertion: str, scope: str) -> IssuedToken:
             environment_id=known.environment, status=SigningKey.Status.ACTIVE
         )
         private = keys.opened_signing_key(
-            known.environment, signing.kid, signing.sealed_private
+            known.environment, signing.kid, bytes(signing.sealed_private)
         )
         token, minted = tokens.mint(known, scope=granted, kid=signing.kid, key=private)
         AgentKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())
@@ -190,9 +186,7 @@ def _key_of(assertion: str) -> tuple[AgentKey, str, keys.AgentPublicKey]:
     return key, algorithm, public
 
 
-def _checked_assertion(
-    assertion: str, key: keys.AgentPublicKey, algorithm: str
-) -> dict[str, Any]:
+def _checked_assertion(assertion: str, key: keys.AgentPublicKey, algorithm: str) -> dict[str, Any]:
     """The claims of an assertion signed by `key`, its audience and times checked.
 
     Only the issuer itself is an acceptable audience, as one string: an assertion made for

@@ -25,9 +25,7 @@ def register_agent(
     if Agent.objects.filter(slug=slug).exists():
         message = f"There is an agent {slug} already."
         raise InvalidInput(message)
-    agent = Agent(
-        slug=slug, title=title, purpose=purpose, owner=owner, sponsor=sponsor, risk=risk
-    )
+    agent = Agent(slug=slug, title=title, purpose=purpose, owner=owner, sponsor=sponsor, risk=risk)
     agent.full_clean(exclude=["owner", "sponsor"])
     agent.save()
     record(
@@ -52,9 +50,7 @@ def create_identity(agent_id: int, *, actor: Actor, environment: Environment) ->
     identity = AgentIdentity.objects.create(
         agent=agent, environment=environment, client_id=f"{agent.slug}.{environment.slug}"
     )
-    record(
-        events.IDENTITY_CREATED, actor=actor, subject=identity, environment=environment.slug
-    )
+    record(events.IDENTITY_CREATED, actor=actor, subject=identity, environment=environment.slug)
     return identity
 
 

@@ -33,7 +33,7 @@ def schemas() -> Mapping[str, Schema]:
     return {tool["name"]: tool["parameters"] for tool in tools}
 
 
-def understood(value: Any, schema: Schema, name: str = "arguments") -> Any:  # noqa: ANN401
+def understood(value: Any, schema: Schema, name: str = "arguments") -> Any:
     """The value without the properties that the schema does not know, which the airline ignores.
 
     Raises ArgumentsRefused unless the rest has the shape of the schema. Knows the part of JSON

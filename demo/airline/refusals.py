@@ -1,4 +1,4 @@
-class AirlineRefusal(Exception):  # noqa: N818  the airline's word for a call it did not carry out
+class AirlineRefusal(Exception):
     """The airline did not carry the call out; nothing changed."""
 
 
@@ -6,11 +6,11 @@ class ArgumentsRefused(AirlineRefusal):
     """The arguments do not have the shape that the tool's schema asks for."""
 
 
-class UnknownTool(Exception):  # noqa: N818
+class UnknownTool(Exception):
     def __init__(self, tool: str) -> None:
         super().__init__(f"the airline has no tool {tool!r}")
 
 
-class IdempotencyConflict(Exception):  # noqa: N818
+class IdempotencyConflict(Exception):
     def __init__(self, idempotency_key: str) -> None:
         super().__init__(f"idempotency key {idempotency_key!r} belongs to a different call")

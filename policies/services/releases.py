@@ -83,9 +83,7 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
     problems = [
         {"policy": policy.slug, **problem.plain()}
         for policy in policies
-        for problem in problems_of(
-            policy.text, expected_id=policy.slug, schema=schema, tiers=tiers
-        )
+        for problem in problems_of(policy.text, expected_id=policy.slug, schema=schema, tiers=tiers)
     ]
     if problems:
         first = problems[0]

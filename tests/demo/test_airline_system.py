@@ -247,7 +247,7 @@ def test_a_booking_uses_its_certificate_up(airline: Airline, store: Store) -> No
 
 
 def test_eight_threads_with_the_same_key_have_one_effect(airline: Airline, store: Store) -> None:
-    def send(_: int) -> Any:  # noqa: ANN401
+    def send(_: int) -> Any:
         gift = {"user_id": USER, "amount": 50}
         return airline.call("send_certificate", gift, sandbox="a", idempotency_key="k")
 

@@ -22,7 +22,6 @@ from tools.connectors.base import (
 )
 from tools.definitions import ToolSpec
 
-
 # RFC 9110 and RFC 6585: the request was not carried out and may be sent again.
 _NOT_CARRIED_OUT = frozenset({408, 425, 429, 503})
 

@@ -5,13 +5,19 @@ from django.contrib.auth.models import Group, Permission
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
-from accounts.models import Environment, Groups, User
+from accounts.models import Groups, User
+from accounts.services import ensure_environment
 from agents.services.credentials import ensure_signing_key
 from approvals.models import Tier
+from approvals.services import ensure_tier
 from audit.models import Generation
 from common.actors import SYSTEM, acting
 
-ENVIRONMENTS = (("dev", "Development", False), ("staging", "Staging", False), ("prod", "Production", True))
+ENVIRONMENTS = (
+    ("dev", "Development", False),
+    ("staging", "Staging", False),
+    ("prod", "Production", True),
+)
 # slug, title, rank, quorum, groups, hours, escalates to
 TIERS = (
     ("dual", "Two managers", 30, 2, (Groups.MANAGERS,), 24, None),
@@ -34,7 +40,9 @@ DOERS = {
         ("tools", ("change_tool",)),
         ("agents", ("change_agent",)),
     ),
-    Groups.SECURITY: (("agents", ("add_halt", "change_halt", "change_agent", "change_agentidentity")),),
+    Groups.SECURITY: (
+        ("agents", ("add_halt", "change_halt", "change_agent", "change_agentidentity")),
+    ),
     Groups.AGENT_OWNERS: (
         ("agents", ("add_agent", "change_agent", "change_agentidentity", "add_enrolmentcode")),
     ),
@@ -64,9 +72,8 @@ class Command(BaseCommand):
 
     def _environments(self) -> None:
         for position, (slug, title, is_production) in enumerate(ENVIRONMENTS):
-            environment, _ = Environment.objects.get_or_create(
-                slug=slug,
-                defaults={"title": title, "is_production": is_production, "position": position},
+            environment = ensure_environment(
+                slug, actor=SYSTEM, title=title, is_production=is_production, position=position
             )
             ensure_signing_key(environment, actor=SYSTEM)
 
@@ -85,20 +92,18 @@ class Command(BaseCommand):
                 )
 
     def _tiers(self) -> None:
+        made: dict[str, Tier] = {}
         for slug, title, rank, quorum, groups, hours, escalates_to in TIERS:
-            tier, created = Tier.objects.get_or_create(
-                slug=slug,
-                defaults={
-                    "title": title,
-                    "rank": rank,
-                    "quorum": quorum,
-                    "time_limit_seconds": hours * 3600,
-                    "on_timeout": "escalate" if escalates_to else "deny",
-                    "escalate_to_id": escalates_to,
-                },
+            made[slug] = ensure_tier(
+                slug,
+                actor=SYSTEM,
+                title=title,
+                rank=rank,
+                quorum=quorum,
+                groups=list(Group.objects.filter(name__in=groups)),
+                time_limit_seconds=hours * 3600,
+                escalate_to=made[escalates_to] if escalates_to else None,
             )
-            if created:
-                tier.groups.set(Group.objects.filter(name__in=groups))
 
     def _administrator(self, username: str, email: str) -> str | None:
         """The random password of a new administrator, who is in every group; else None."""

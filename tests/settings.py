@@ -1,0 +1,14 @@
+"""The portal's settings with a test's secrets and database."""
+
+import os
+
+os.environ.setdefault("CHANCERY_DEBUG", "1")
+os.environ.setdefault("CHANCERY_SECRET_KEY", "only-for-tests-only-for-tests-only-for-tests-only")
+os.environ.setdefault("CHANCERY_SEALING_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+os.environ.setdefault("CHANCERY_DEMO", "1")
+os.environ.setdefault("CHANCERY_URL", "http://testserver")
+
+from portal.settings import *  # noqa: F403
+
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
