@@ -1,6 +1,6 @@
 """Run a command with DATABASE_URL on a PostgreSQL that lives as long as the command.
 
-    python -m tests.on_postgresql pytest -n 2
+python -m tests.on_postgresql pytest -n 2
 """
 
 import os

@@ -1,0 +1,3 @@
+from actions.admin import actions, runs
+
+__all__ = ["actions", "runs"]

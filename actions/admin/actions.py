@@ -1,0 +1,62 @@
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from actions.admin.timeline import entry_of
+from actions.models import Action
+from common.admin.pages import EndlessAdmin
+from common.templatetags.blocks import badge
+
+
+@admin.register(Action)
+class ActionAdmin(EndlessAdmin):
+    list_display = ("decided_at", "tool", "agent", "decision", "state", "because")
+    list_display_links = ("decided_at", "tool")
+    list_filter = ("outcome", "status", "environment")
+    search_fields = ("tool",)
+    search_help_text = "Exactly: a tool (system.tool), an agent, or the action's identifier"
+    detail_fields = (
+        "tool",
+        "agent",
+        "environment",
+        "decision",
+        "state",
+        "tier",
+        "release",
+        "amount",
+        "attempts_count",
+        "decided_at",
+        "idempotency_key",
+        "arguments_digest",
+        "id",
+    )
+    detail_template = "actions/action.html"
+
+    @admin.display(description="decision")
+    def decision(self, action: Action) -> SafeString:
+        return badge(action.outcome, action.get_outcome_display())
+
+    @admin.display(description="status")
+    def state(self, action: Action) -> SafeString:
+        return badge(action.status, action.get_status_display())
+
+    @admin.display(description="because")
+    def because(self, action: Action) -> str:
+        return "; ".join(reason["title"] for reason in action.reasons)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Action], search_term: str
+    ) -> tuple[QuerySet[Action], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        wanted = Q(tool=term) | Q(agent=term)
+        if len(term) == 36:
+            wanted |= Q(pk=term) | Q(run_id=term)
+        return queryset.filter(wanted), False
+
+    def detail(self, request: HttpRequest, obj: Action) -> dict[str, Any]:
+        return {"entry": entry_of(obj), "title": f"{obj.tool} by {obj.agent}"}

@@ -1,0 +1,56 @@
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from actions.admin.timeline import MAX_SHOWN, timeline
+from actions.models import Run
+from common.admin.pages import EndlessAdmin
+from common.templatetags.blocks import badge
+
+
+@admin.register(Run)
+class RunAdmin(EndlessAdmin):
+    list_display = ("opened_at", "agent", "purpose", "state", "actions_count", "denials_count")
+    list_display_links = ("opened_at", "purpose")
+    list_filter = ("status", "environment", "initiator_kind")
+    search_fields = ("agent",)
+    search_help_text = "Exactly: an agent, a reference, or the run's identifier"
+    detail_fields = (
+        "agent",
+        "environment",
+        "state",
+        "initiator",
+        "reference",
+        "labels",
+        "actions_count",
+        "denials_count",
+        "amount",
+        "budget_actions",
+        "budget_amount",
+        "opened_at",
+        "closed_at",
+        "outcome",
+        "id",
+    )
+    detail_template = "actions/run.html"
+
+    @admin.display(description="status")
+    def state(self, run: Run) -> SafeString:
+        return badge(run.status, run.get_status_display())
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
+    ) -> tuple[QuerySet[Run], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        wanted = Q(agent=term) | Q(reference=term)
+        if len(term) == 36:
+            wanted |= Q(pk=term)
+        return queryset.filter(wanted), False
+
+    def detail(self, request: HttpRequest, obj: Run) -> dict[str, Any]:
+        return {"timeline": timeline(obj), "title": obj.purpose, "max_shown": MAX_SHOWN}

@@ -1,0 +1,89 @@
+"""One run from end to end: actions, what was decided, who answered, each try, the outcome."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from actions.models import Action, Run
+from approvals.models import ApprovalRequest
+
+MAX_SHOWN = 200
+_TONES = {
+    "succeeded": "good",
+    "denied": "bad",
+    "halted": "bad",
+    "rejected": "bad",
+    "failed": "bad",
+    "waiting": "wait",
+    "ready": "wait",
+    "executing": "wait",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happened to an action."""
+
+    at: datetime | None
+    what: str
+    text: str
+    badge: str = ""
+
+
+@dataclass
+class Entry:
+    """One action on the line."""
+
+    action: Action
+    tone: str
+    steps: list[Step] = field(default_factory=list)
+
+
+def timeline(run: Run) -> list[Entry]:
+    """The run's first MAX_SHOWN actions in order. Four queries, however many they are."""
+    actions = list(run.actions.order_by("pk").prefetch_related("attempts")[:MAX_SHOWN])
+    asked: dict[str, list[ApprovalRequest]] = defaultdict(list)
+    requests = ApprovalRequest.objects.filter(run_id=run.pk).select_related("tier")
+    for request in requests.order_by("pk").prefetch_related("votes__voter"):
+        asked[request.subject_id].append(request)
+    return [_entry(action, asked[str(action.pk)]) for action in actions]
+
+
+def entry_of(action: Action) -> Entry:
+    requests = ApprovalRequest.objects.about("actions.action", action.pk).order_by("pk")
+    found = requests.select_related("tier").prefetch_related("votes__voter")
+    return _entry(action, list(found))
+
+
+def _entry(action: Action, requests: list[ApprovalRequest]) -> Entry:
+    entry = Entry(action, _TONES.get(action.status, "doubt"))
+    reasons = "; ".join(reason["title"] for reason in action.reasons)
+    entry.steps.append(Step(action.decided_at, "decided", reasons, action.outcome))
+    for request in requests:
+        entry.steps += _answers(request)
+    if action.decided_again:
+        again = action.decided_again
+        text = "; ".join(reason["title"] for reason in again["reasons"])
+        moment = datetime.fromisoformat(again["at"])
+        entry.steps.append(Step(moment, "decided again", text, again["outcome"]))
+    for attempt in action.attempts.all():
+        text = f"try {attempt.number}"
+        if attempt.error_code:
+            text += f": {attempt.error_code} {attempt.error}"
+        entry.steps.append(Step(attempt.started_at, "executed", text, attempt.status))
+    return entry
+
+
+def _answers(request: ApprovalRequest) -> list[Step]:
+    steps = [Step(request.opened_at, "asked", f"{request.tier}", request.status)]
+    steps += [
+        Step(vote.cast_at, "answered", f"{vote.voter}: {vote.reason}", vote.answer)
+        for vote in request.votes.all()
+    ]
+    return steps
+
+
+def readable_id(value: UUID | Any) -> str:
+    return str(value)[-12:]

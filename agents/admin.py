@@ -1,0 +1,199 @@
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from agents import forms
+from agents.models import Agent, AgentIdentity, AgentKey, Halt
+from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
+from common.templatetags.blocks import badge
+
+
+def _is(*statuses: str) -> Any:
+    return lambda target: target.status in statuses
+
+
+@admin.register(Agent)
+class AgentAdmin(GovernedAdmin):
+    list_display = ("slug", "title", "state", "risk", "owner", "sponsor")
+    list_filter = ("status", "risk")
+    list_select_related = ("owner", "sponsor")
+    search_fields = ("slug", "title")
+    detail_fields = ("title", "purpose", "state", "risk", "owner", "sponsor", "created_at")
+    detail_template = "agents/agent.html"
+    pages = (
+        Page(
+            "register",
+            "Register an agent",
+            forms.RegisterAgentForm,
+            "agents.add_agent",
+            explains="A new agent is a draft: it can do nothing until it is activated.",
+            on_list=True,
+            done="The agent is registered.",
+        ),
+        Page(
+            "activate",
+            "Activate",
+            forms.ActivateForm,
+            "agents.change_agent",
+            explains="Its identities may act, within their roles' grants and the live policy.",
+            available=_is("draft", "suspended"),
+        ),
+        Page(
+            "add_identity",
+            "Add an identity",
+            forms.AddIdentityForm,
+            "agents.change_agentidentity",
+            explains="The agent in one environment, with keys of its own.",
+            available=_is("draft", "active", "suspended"),
+        ),
+        Page(
+            "halt",
+            "Halt now",
+            forms.HaltAgentForm,
+            "agents.add_halt",
+            explains="From the moment this is recorded, nothing the agent proposes is allowed, "
+            "and its runs stop when they try.",
+            danger=True,
+            available=_is("active"),
+        ),
+        Page(
+            "suspend",
+            "Suspend",
+            forms.SuspendForm,
+            "agents.change_agent",
+            explains="Every token of every identity of the agent is dead at once.",
+            danger=True,
+            available=_is("active"),
+        ),
+        Page(
+            "retire",
+            "Retire",
+            forms.RetireForm,
+            "agents.change_agent",
+            explains="The end of the agent's life. Its history stays; this cannot be undone.",
+            danger=True,
+            available=_is("draft", "active", "suspended"),
+        ),
+    )
+
+    @admin.display(description="status")
+    def state(self, agent: Agent) -> SafeString:
+        return badge(agent.status, agent.get_status_display())
+
+    def detail(self, request: HttpRequest, obj: Agent) -> dict[str, Any]:
+        identities = obj.identities.select_related("environment").prefetch_related("keys")
+        return {
+            "identities": identities,
+            "halts": Halt.objects.in_force().filter(kind=Halt.Kind.AGENT, target=obj.slug),
+        }
+
+
+@admin.register(AgentIdentity)
+class AgentIdentityAdmin(GovernedAdmin):
+    list_display = ("client_id", "agent", "environment", "state", "epoch")
+    list_filter = ("status", "environment")
+    list_select_related = ("agent", "environment")
+    search_fields = ("client_id",)
+    detail_fields = ("agent", "environment", "client_id", "state", "epoch", "created_at")
+    detail_template = "agents/identity.html"
+    pages = (
+        Page(
+            "enrol",
+            "Issue an enrolment code",
+            forms.IssueCodeForm,
+            "agents.add_enrolmentcode",
+            explains="A code for one key, valid for an hour. It is shown once and kept nowhere.",
+            submit="Issue the code",
+            available=_is("active"),
+        ),
+        Page(
+            "suspend",
+            "Suspend here",
+            forms.SuspendIdentityForm,
+            "agents.change_agentidentity",
+            explains="Stops the agent in this environment; its tokens are dead at once.",
+            danger=True,
+            available=_is("active"),
+        ),
+        Page(
+            "resume",
+            "Resume",
+            forms.ResumeIdentityForm,
+            "agents.change_agentidentity",
+            explains="Lets the agent act here again. Tokens from before stay dead.",
+            available=_is("suspended"),
+        ),
+    )
+
+    @admin.display(description="status")
+    def state(self, identity: AgentIdentity) -> SafeString:
+        return badge(identity.status, identity.get_status_display())
+
+    def detail(self, request: HttpRequest, obj: AgentIdentity) -> dict[str, Any]:
+        return {
+            "keys": obj.keys.all()[:20],
+            "roles": obj.roles.all(),
+        }
+
+
+@admin.register(AgentKey)
+class AgentKeyAdmin(EndlessAdmin):
+    list_display = ("thumbprint", "identity", "algorithm", "state", "enrolled_at", "last_used_at")
+    list_filter = ("status", "algorithm")
+    list_select_related = ("identity",)
+    search_fields = ("=thumbprint",)
+    detail_fields = (
+        "thumbprint",
+        "identity",
+        "algorithm",
+        "state",
+        "public_jwk",
+        "enrolled_at",
+        "last_used_at",
+    )
+
+    @admin.display(description="status")
+    def state(self, key: AgentKey) -> SafeString:
+        return badge(key.status, key.get_status_display())
+
+
+@admin.register(Halt)
+class HaltAdmin(GovernedAdmin):
+    list_display = ("__str__", "state", "reason", "placed_by", "placed_at", "lifted_at")
+    list_filter = ("kind",)
+    detail_fields = (
+        "kind",
+        "target",
+        "state",
+        "reason",
+        "placed_by",
+        "placed_at",
+        "lifted_by",
+        "lifted_at",
+    )
+    pages = (
+        Page(
+            "place",
+            "Place a halt",
+            forms.PlaceHaltForm,
+            "agents.add_halt",
+            explains="From the moment this is recorded, nothing it covers is decided as allowed.",
+            danger=True,
+            on_list=True,
+            done="The halt is in force.",
+        ),
+        Page(
+            "lift",
+            "Lift",
+            forms.LiftHaltForm,
+            "agents.change_halt",
+            done="The halt is lifted.",
+            available=lambda halt: halt.lifted_at is None,
+        ),
+    )
+
+    @admin.display(description="status")
+    def state(self, halt: Halt) -> SafeString:
+        return badge("lifted" if halt.lifted_at else "in force")

@@ -1,0 +1,130 @@
+from django import forms
+from django.contrib.auth import get_user_model
+
+from accounts.models import Environment, User
+from agents.models import Agent, Halt
+from agents.services import credentials, halts, lifecycle
+from common.actors import Actor
+from common.admin.pages import CommandForm, ReasonForm, Shown
+
+
+def _people() -> "forms.ModelChoiceField[User]":
+    return forms.ModelChoiceField(get_user_model().objects.filter(is_active=True))
+
+
+class RegisterAgentForm(CommandForm):
+    slug = forms.SlugField(max_length=64, help_text="Its name in policies; it stays.")
+    title = forms.CharField(max_length=100)
+    purpose = forms.CharField(widget=forms.Textarea(attrs={"rows": 3}))
+    risk = forms.ChoiceField(choices=Agent.Risk.choices)
+    owner = _people()
+    sponsor = _people()
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        lifecycle.register_agent(
+            self.cleaned_data["slug"],
+            actor=actor,
+            title=self.cleaned_data["title"],
+            purpose=self.cleaned_data["purpose"],
+            owner=self.cleaned_data["owner"],
+            sponsor=self.cleaned_data["sponsor"],
+            risk=Agent.Risk(self.cleaned_data["risk"]),
+        )
+        return None
+
+
+class ActivateForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        lifecycle.activate(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class SuspendForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        lifecycle.suspend(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class RetireForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        lifecycle.retire(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class AddIdentityForm(CommandForm):
+    environment = forms.ModelChoiceField(Environment.objects.all())
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        lifecycle.create_identity(
+            self.target.pk, actor=actor, environment=self.cleaned_data["environment"]
+        )
+        return None
+
+
+class IssueCodeForm(CommandForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        code = credentials.issue_enrolment_code(self.target.pk, actor=actor)
+        minutes = int(credentials.CODE_LIFETIME.total_seconds() // 60)
+        context = {
+            "title": "Enrolment code",
+            "code": code,
+            "minutes": minutes,
+            "object": self.target,
+        }
+        return Shown("agents/enrolment_code.html", context)
+
+
+class SuspendIdentityForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        lifecycle.suspend_identity(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class ResumeIdentityForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        lifecycle.resume_identity(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class PlaceHaltForm(ReasonForm):
+    kind = forms.ChoiceField(choices=Halt.Kind.choices, label="What to stop")
+    target_name = forms.CharField(
+        required=False,
+        label="Which",
+        help_text="Slug of the environment, system or agent, or system.tool; empty for everything.",
+    )
+    field_order = ("kind", "target_name", "reason")
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        kind = Halt.Kind(self.cleaned_data["kind"])
+        target = self.cleaned_data["target_name"].strip()
+        halts.place_halt(
+            kind,
+            actor=actor,
+            reason=self.cleaned_data["reason"],
+            target="" if kind == Halt.Kind.GLOBAL else target,
+        )
+        return None
+
+    def clean(self) -> dict[str, object] | None:
+        cleaned = super().clean()
+        if cleaned and cleaned.get("kind") != Halt.Kind.GLOBAL and not cleaned.get("target_name"):
+            self.add_error("target_name", "Name what to stop.")
+        return cleaned
+
+
+class HaltAgentForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        halts.place_halt(
+            Halt.Kind.AGENT,
+            actor=actor,
+            target=self.target.slug,
+            reason=self.cleaned_data["reason"],
+        )
+        return None
+
+
+class LiftHaltForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        halts.lift_halt(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None

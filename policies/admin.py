@@ -1,0 +1,165 @@
+import difflib
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from common.admin.pages import GovernedAdmin, Page
+from common.templatetags.blocks import badge
+from policies import forms
+from policies.models import (
+    Policy,
+    PolicyRelease,
+    Role,
+    SystemGroupPermission,
+    ToolGroupPermission,
+)
+from policies.slices import parsed_rules
+
+
+@admin.register(Policy)
+class PolicyAdmin(GovernedAdmin):
+    list_display = ("slug", "effect", "is_enabled", "updated_at")
+    list_filter = ("enabled",)
+    search_fields = ("slug", "text")
+    detail_template = "policies/policy.html"
+    detail_fields = ("slug", "effect", "is_enabled", "updated_at")
+    pages = (
+        Page(
+            "write",
+            "Write a rule",
+            forms.WritePolicyForm,
+            "policies.add_policy",
+            explains="The text is checked against the tools as they are now. It takes effect "
+            "with the next release.",
+            on_list=True,
+            submit="Check and save",
+            done="The rule is saved. It takes effect with the next release.",
+        ),
+        Page(
+            "edit",
+            "Edit",
+            forms.EditPolicyForm,
+            "policies.change_policy",
+            explains="What is enforced does not change until a new release is live.",
+            submit="Check and save",
+            done="The rule is saved. It takes effect with the next release.",
+        ),
+        Page(
+            "switch_off",
+            "Leave out of the next release",
+            forms.SwitchOffForm,
+            "policies.change_policy",
+            danger=True,
+            available=lambda policy: policy.enabled,
+        ),
+        Page(
+            "switch_on",
+            "Take into the next release",
+            forms.SwitchOnForm,
+            "policies.change_policy",
+            available=lambda policy: not policy.enabled,
+        ),
+    )
+
+    @admin.display(description="effect")
+    def effect(self, policy: Policy) -> SafeString:
+        [rule] = parsed_rules(policy.text)
+        if rule.tier:
+            return badge("needs_approval", f"asks {rule.tier}")
+        if rule.halts:
+            return badge("halted", "halts the run")
+        return badge("allowed" if rule.effect == "permit" else "denied", rule.effect)
+
+    @admin.display(description="in the next release")
+    def is_enabled(self, policy: Policy) -> str:
+        return "yes" if policy.enabled else "no"
+
+    def detail(self, request: HttpRequest, obj: Policy) -> dict[str, Any]:
+        [rule] = parsed_rules(obj.text)
+        live = PolicyRelease.objects.live().first()
+        is_live = live is not None and obj.text.strip() in live.text
+        return {"rule": rule, "lines": obj.text.splitlines(), "is_live": is_live}
+
+
+@admin.register(PolicyRelease)
+class PolicyReleaseAdmin(GovernedAdmin):
+    list_display = ("number", "state", "note", "drafted_by", "drafted_at", "published_by")
+    list_filter = ("status",)
+    detail_template = "policies/release.html"
+    detail_fields = (
+        "number",
+        "state",
+        "note",
+        "drafted_by",
+        "drafted_at",
+        "published_by",
+        "published_at",
+        "digest",
+    )
+    pages = (
+        Page(
+            "draft",
+            "Draft a release",
+            forms.DraftReleaseForm,
+            "policies.add_policyrelease",
+            explains="Takes all rules that are switched on, checked together against the tools.",
+            on_list=True,
+            done="The release is drafted. Ask for it to be made live.",
+        ),
+        Page(
+            "ask",
+            "Ask to make it live",
+            forms.AskToPublishForm,
+            "policies.add_policyrelease",
+            explains="Somebody else must approve: a release is never made live by its writer.",
+            submit="Ask",
+            done="People were asked.",
+            available=lambda release: release.status == PolicyRelease.Status.DRAFT,
+        ),
+    )
+
+    @admin.display(description="status")
+    def state(self, release: PolicyRelease) -> SafeString:
+        return badge(release.status, release.get_status_display())
+
+    def detail(self, request: HttpRequest, obj: PolicyRelease) -> dict[str, Any]:
+        former = PolicyRelease.objects.filter(number__lt=obj.number).first()
+        changed = difflib.unified_diff(
+            former.text.splitlines() if former else [], obj.text.splitlines(), n=2, lineterm=""
+        )
+        return {
+            "rules": parsed_rules(obj.text),
+            "former": former,
+            "changes": [(_tone(line), line) for line in list(changed)[2:]] if former else [],
+            "lines": obj.text.splitlines(),
+        }
+
+
+def _tone(line: str) -> str:
+    return {"+": "add", "-": "del"}.get(line[:1], "")
+
+
+@admin.register(Role)
+class RoleAdmin(GovernedAdmin):
+    list_display = ("slug", "title")
+    search_fields = ("slug", "title")
+    detail_fields = ("slug", "title")
+    detail_template = "policies/role.html"
+
+    def detail(self, request: HttpRequest, obj: Role) -> dict[str, Any]:
+        grants = []
+        for model in (SystemGroupPermission, ToolGroupPermission):
+            rows = model.objects.filter(group=obj.group).select_related("permission")
+            related = "content_object__system" if model is ToolGroupPermission else None
+            rows = rows.select_related("permission", related or "content_object")
+            grants += [
+                {
+                    "On": str(row.content_object),
+                    "Access": row.permission.codename.removeprefix("call_"),
+                    "Kind": row.content_object._meta.verbose_name,
+                }
+                for row in rows
+            ]
+        return {"grants": grants, "members": obj.memberships.select_related("identity")}

@@ -1,0 +1,77 @@
+"""What the home page shows. Bounded reads: a day of decisions by index, never a whole table."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import Count
+from django.db.models.functions import TruncHour
+from django.utils import timezone
+
+from accounts.models import User
+from actions.models import Action
+from agents.models import Agent, Halt
+from approvals.models import ApprovalRequest
+from common.ids import uuid7
+from common.plots import Series, stacked_bars
+from policies.models import PolicyRelease
+
+HOURS = 24
+MAX_WAITING_SHOWN = 8
+SERIES = (
+    Series("allowed", "allowed", "good"),
+    Series("needs_approval", "needed approval", "wait"),
+    Series("denied", "denied", "bad"),
+    Series("halted", "halted", "doubt"),
+)
+
+
+def overview(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
+    now = timezone.now()
+    hours, counts = _decisions_by_hour(now)
+    totals: Counter[str] = Counter()
+    for row in counts:
+        totals.update(row)
+    waiting = ApprovalRequest.objects.pending().select_related("tier").order_by("pk")
+    return {
+        "agents_by_status": _agents(),
+        "decisions_plot": stacked_bars("Decisions by hour", hours, counts, SERIES),
+        "series": SERIES,
+        "totals": [(one, totals[one.key]) for one in SERIES],
+        "decisions": sum(totals.values()),
+        "waiting": list(waiting[:MAX_WAITING_SHOWN]),
+        "waiting_for_me": waiting.for_approver(user).count() if isinstance(user, User) else 0,
+        "waiting_count": waiting.count(),
+        "halts": Halt.objects.in_force()[:MAX_WAITING_SHOWN],
+        "release": PolicyRelease.objects.live().defer("text", "schema", "tools").first(),
+        "unknown": Action.objects.filter(status=Action.Status.UNKNOWN)[:MAX_WAITING_SHOWN],
+    }
+
+
+def _agents() -> list[tuple[str, int]]:
+    found = dict(Agent.objects.values_list("status").annotate(n=Count("pk")).order_by())
+    return [(status, found.get(status, 0)) for status in Agent.Status.values]
+
+
+def _decisions_by_hour(now: datetime) -> tuple[list[str], list[dict[str, int]]]:
+    """The last 24 hours. Keys grow with time, so the primary key finds them without an index."""
+    start = (now - timedelta(hours=HOURS - 1)).replace(minute=0, second=0, microsecond=0)
+    rows = (
+        Action.objects.filter(pk__gte=_first_key_at(start))
+        .annotate(hour=TruncHour("decided_at"))
+        .values_list("hour", "outcome")
+        .annotate(n=Count("pk"))
+        .order_by()
+    )
+    found: dict[datetime, dict[str, int]] = {}
+    for hour, outcome, number in rows:
+        found.setdefault(hour, {})[outcome] = number
+    moments = [start + timedelta(hours=index) for index in range(HOURS)]
+    return [f"{moment:%H}h" for moment in moments], [found.get(moment, {}) for moment in moments]
+
+
+def _first_key_at(moment: datetime) -> Any:
+    key = uuid7()
+    milliseconds = int(moment.timestamp() * 1000)
+    return type(key)(int=(milliseconds << 80) | (0x7 << 76) | (0b10 << 62))

@@ -1,0 +1,99 @@
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from common.admin.pages import GovernedAdmin, Page
+from common.templatetags.blocks import badge
+from tools import forms
+from tools.models import Endpoint, System, Tool
+
+
+@admin.register(System)
+class SystemAdmin(GovernedAdmin):
+    list_display = ("slug", "title", "kind")
+    list_filter = ("kind",)
+    search_fields = ("slug", "title")
+    detail_fields = ("slug", "title", "kind", "description")
+    detail_template = "tools/system.html"
+
+    def detail(self, request: HttpRequest, obj: System) -> dict[str, Any]:
+        return {
+            "tools": obj.tools.all(),
+            "endpoints": obj.endpoints.select_related("environment"),
+        }
+
+
+@admin.register(Endpoint)
+class EndpointAdmin(GovernedAdmin):
+    list_display = ("system", "environment", "base_url", "allow_private")
+    list_filter = ("environment",)
+    list_select_related = ("system", "environment")
+    detail_fields = ("system", "environment", "base_url", "allow_private", "max_response_bytes")
+
+
+@admin.register(Tool)
+class ToolAdmin(GovernedAdmin):
+    list_display = ("full_name", "title", "access", "state", "is_idempotent", "offered")
+    list_filter = ("system", "access", "status")
+    list_select_related = ("system",)
+    search_fields = ("name", "title")
+    detail_fields = (
+        "full_name",
+        "title",
+        "description",
+        "access",
+        "state",
+        "is_idempotent",
+        "timeout_seconds",
+        "labels",
+        "offered",
+        "amount",
+        "definition_digest",
+    )
+    detail_template = "tools/tool.html"
+    pages = (
+        Page(
+            "withdraw",
+            "Withdraw",
+            forms.WithdrawForm,
+            "tools.change_tool",
+            explains="Out of service: undecided and approved calls are denied from now on.",
+            danger=True,
+            available=lambda tool: tool.status == Tool.Status.ACTIVE,
+        ),
+        Page(
+            "reinstate",
+            "Reinstate",
+            forms.ReinstateForm,
+            "tools.change_tool",
+            available=lambda tool: tool.status == Tool.Status.WITHDRAWN,
+        ),
+    )
+
+    @admin.display(description="tool", ordering="name")
+    def full_name(self, tool: Tool) -> str:
+        return tool.full_name
+
+    @admin.display(description="status")
+    def state(self, tool: Tool) -> SafeString:
+        return badge(tool.status, tool.get_status_display())
+
+    @admin.display(description="idempotent")
+    def is_idempotent(self, tool: Tool) -> str:
+        return "yes" if tool.idempotent else "no"
+
+    @admin.display(description="for")
+    def offered(self, tool: Tool) -> str:
+        return "facts only" if tool.serves_facts_only else "agents"
+
+    def detail(self, request: HttpRequest, obj: Tool) -> dict[str, Any]:
+        return {
+            "schema_lines": json.dumps(obj.input_schema, indent=2).splitlines(),
+            "sources": [
+                {"source": row["name"], "read tool": row["tool"], "arguments": row["arguments"]}
+                for row in obj.sources
+            ],
+        }
