@@ -25,7 +25,7 @@ VOTE = Page(
 
 @admin.register(ApprovalRequest)
 class ApprovalRequestAdmin(EndlessAdmin):
-    list_display = ("title", "state", "tier", "waiting_for", "time_left", "requester_label")
+    list_display = ("title", "state", "tier", "waiting_for", "time_left", "asked_by")
     list_filter = ("status", "tier")
     list_select_related = ("tier",)
     search_fields = ("=subject_id", "=requester_id")
@@ -39,7 +39,7 @@ class ApprovalRequestAdmin(EndlessAdmin):
         # The inbox opens on what waits; the filters lead to the rest.
         if not request.GET:
             return HttpResponseRedirect(f"{self.list_url}?{OPEN}")
-        return super().changelist_view(request, extra_context)
+        return super().changelist_view(request, {"title": "Inbox", **(extra_context or {})})
 
     @admin.display(description="status")
     def state(self, request: ApprovalRequest) -> SafeString:
@@ -48,6 +48,10 @@ class ApprovalRequestAdmin(EndlessAdmin):
     @admin.display(description="asked")
     def waiting_for(self, request: ApprovalRequest) -> str:
         return f"{age(request.opened_at)} ago"
+
+    @admin.display(description="asked by")
+    def asked_by(self, request: ApprovalRequest) -> str:
+        return request.requester_label
 
     @admin.display(description="time left")
     def time_left(self, request: ApprovalRequest) -> str:

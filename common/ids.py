@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import datetime
 from uuid import UUID
 
 
@@ -19,3 +20,9 @@ def uuid7() -> UUID:
     value |= 0b10 << 62
     value |= noise & (2**62 - 1)
     return UUID(int=value)
+
+
+def first_key_at(moment: datetime) -> UUID:
+    """The smallest uuid7 of that millisecond: where a list of keys by time begins."""
+    milliseconds = int(moment.timestamp() * 1000)
+    return UUID(int=(milliseconds << 80) | (0x7 << 76) | (0b10 << 62))

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from agents.directory import Directory, directory
 from agents.tokens import Caller
@@ -62,12 +63,23 @@ def _grants() -> frozenset[Grant]:
     return frozenset(found)
 
 
+@lru_cache(maxsize=2)
+def _sliced(pk: int, digest: str) -> SlicedPolicies:
+    """A release is immutable, so it is parsed once and keeps its slices over generations."""
+    release = PolicyRelease.objects.get(pk=pk, digest=digest)
+    return SlicedPolicies(release.number, parsed_rules(release.text), release.tools)
+
+
+def _live_policies() -> SlicedPolicies | None:
+    live = PolicyRelease.objects.live().values_list("pk", "digest").first()
+    return _sliced(*live) if live else None
+
+
 def _build() -> Snapshot:
     roles: dict[int, set[str]] = defaultdict(set)
     for identity, role in RoleMembership.objects.values_list("identity_id", "role__slug"):
         roles[identity].add(role)
     tiers = terms_by_slug()
-    release = PolicyRelease.objects.live().first()
     return Snapshot(
         directory=directory.fresh(),
         catalog=catalog.fresh(),
@@ -75,9 +87,7 @@ def _build() -> Snapshot:
         grants=_grants(),
         tiers=tiers,
         ranks={slug: terms.rank for slug, terms in tiers.items()},
-        policies=SlicedPolicies(release.number, parsed_rules(release.text), release.tools)
-        if release
-        else None,
+        policies=_live_policies(),
     )
 
 

@@ -7,6 +7,18 @@ from django.template.response import TemplateResponse
 
 from portal.home import overview
 
+# The sections of the navigation, in the order of a working day, by app and model.
+_SECTIONS = (
+    ("Approvals", ("approvals.ApprovalRequest", "approvals.Tier")),
+    ("Runs and actions", ("actions.Run", "actions.Action")),
+    ("Agents", ("agents.Agent", "agents.AgentIdentity", "agents.AgentKey", "agents.Halt")),
+    ("Policies", ("policies.Policy", "policies.PolicyRelease", "policies.Role")),
+    ("Systems and tools", ("tools.System", "tools.Tool", "tools.Endpoint")),
+    ("Audit", ("audit.Event", "auditlog.LogEntry")),
+    ("People", ("accounts.User", "auth.Group", "accounts.Environment")),
+)
+_NAMES = {"auditlog.LogEntry": "Changes", "approvals.ApprovalRequest": "Inbox"}
+
 # Libraries whose own pages are replaced by ours or not needed.
 _WITHOUT_PAGES = {"auditlog", "django_celery_beat", "guardian"}
 
@@ -34,6 +46,31 @@ class ChanceryAdminSite(AdminSite):
         ]
         if ours:
             super().register(ours, admin_class, **options)
+
+    def get_app_list(
+        self, request: HttpRequest, app_label: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Our sections, with the models that this person may see."""
+        apps = super().get_app_list(request, app_label)
+        if app_label is not None:
+            return apps
+        seen = {
+            f"{app['app_label']}.{model['object_name']}": (app, model)
+            for app in apps
+            for model in app["models"]
+        }
+        sections = []
+        for title, labels in _SECTIONS:
+            present = [label for label in labels if label in seen]
+            if not present:
+                continue
+            app, _ = seen[present[0]]
+            models = [
+                {**seen[label][1], "name": _NAMES.get(label, seen[label][1]["name"])}
+                for label in present
+            ]
+            sections.append({**app, "name": title, "models": models})
+        return sections
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -13,12 +13,12 @@ from accounts.models import User
 from actions.models import Action
 from agents.models import Agent, Halt
 from approvals.models import ApprovalRequest
-from common.ids import uuid7
+from common.ids import first_key_at
 from common.plots import Series, stacked_bars
 from policies.models import PolicyRelease
 
 HOURS = 24
-MAX_WAITING_SHOWN = 8
+MAX_WAITING_SHOWN = 6
 SERIES = (
     Series("allowed", "allowed", "good"),
     Series("needs_approval", "needed approval", "wait"),
@@ -58,7 +58,7 @@ def _decisions_by_hour(now: datetime) -> tuple[list[str], list[dict[str, int]]]:
     """The last 24 hours. Keys grow with time, so the primary key finds them without an index."""
     start = (now - timedelta(hours=HOURS - 1)).replace(minute=0, second=0, microsecond=0)
     rows = (
-        Action.objects.filter(pk__gte=_first_key_at(start))
+        Action.objects.filter(pk__gte=first_key_at(start))
         .annotate(hour=TruncHour("decided_at"))
         .values_list("hour", "outcome")
         .annotate(n=Count("pk"))
@@ -69,9 +69,3 @@ def _decisions_by_hour(now: datetime) -> tuple[list[str], list[dict[str, int]]]:
         found.setdefault(hour, {})[outcome] = number
     moments = [start + timedelta(hours=index) for index in range(HOURS)]
     return [f"{moment:%H}h" for moment in moments], [found.get(moment, {}) for moment in moments]
-
-
-def _first_key_at(moment: datetime) -> Any:
-    key = uuid7()
-    milliseconds = int(moment.timestamp() * 1000)
-    return type(key)(int=(milliseconds << 80) | (0x7 << 76) | (0b10 << 62))

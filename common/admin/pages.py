@@ -17,6 +17,7 @@ from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
 
 from common.actors import Actor
 from common.admin.keyset import KeysetChangeList
@@ -219,7 +220,12 @@ class GovernedAdmin(ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context = {"links": self.links(request, None), **(extra_context or {})}
+        title = capfirst(str(self.opts.verbose_name_plural))
+        context = {
+            "links": self.links(request, None),
+            "title": title,
+            **(extra_context or {}),
+        }
         response: HttpResponse = super().changelist_view(request, context)
         return response
 

@@ -1,10 +1,11 @@
 """The few blocks that all pages are made of."""
 
+from datetime import datetime
 from typing import Any
 
 from django import template
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 register = template.Library()
@@ -44,39 +45,61 @@ def badge(value: Any, label: Any = None) -> SafeString:
     )
 
 
-@register.filter
-def is_table(value: Any) -> bool:
-    """Whether a value is a non-empty list of flat objects, best read as a table."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(row, dict) for row in value)
-        and not any(isinstance(cell, dict | list) for row in value for cell in row.values())
+@register.simple_tag
+def value(shown: Any, titles: Any = None) -> SafeString:
+    """A JSON value for reading: objects as key and value, lists of flat objects as tables."""
+    names = titles if isinstance(titles, dict) else {}
+    return _shown(shown, names)
+
+
+def _shown(shown: Any, titles: dict[str, str]) -> SafeString:
+    if shown is None or shown in ("", [], {}):
+        return format_html('<span class="quiet">{}</span>', "none")
+    if isinstance(shown, bool):
+        return format_html("{}", "yes" if shown else "no")
+    if isinstance(shown, datetime):
+        return format_html("{} UTC", f"{shown:%-d %b %Y %H:%M:%S}")
+    if isinstance(shown, dict):
+        rows = ((_title(name, titles), _shown(item, titles)) for name, item in shown.items())
+        body = format_html_join("", '<tr><th scope="row">{}</th><td>{}</td></tr>', rows)
+        return format_html('<table class="kv">{}</table>', body)
+    if isinstance(shown, list):
+        return _table(shown, titles) if _is_table(shown) else _list(shown, titles)
+    return format_html("{}", shown)
+
+
+def _is_table(rows: list[Any]) -> bool:
+    return all(isinstance(row, dict) for row in rows) and not any(
+        isinstance(cell, dict | list) for row in rows for cell in row.values()
     )
 
 
-@register.filter
-def columns(rows: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
+def _table(rows: list[dict[str, Any]], titles: dict[str, str]) -> SafeString:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = format_html_join(
+        "", '<th scope="col">{}</th>', ((_title(name, titles),) for name in names)
+    )
+    lines = [
+        format_html_join("", "<td>{}</td>", ((_shown(row.get(name), titles),) for name in names))
+        for row in rows
+    ]
+    body = format_html_join("", "<tr>{}</tr>", ((line,) for line in lines))
+    return format_html(
+        '<div class="scroll"><table class="rows"><thead><tr>{}</tr></thead>'
+        "<tbody>{}</tbody></table></div>",
+        head,
+        body,
+    )
 
 
-@register.filter
-def cells(row: dict[str, Any], names: list[str]) -> list[Any]:
-    return [row.get(name, "") for name in names]
+def _list(items: list[Any], titles: dict[str, str]) -> SafeString:
+    if any(isinstance(item, dict | list) for item in items):
+        return format_html_join("", "<div>{}</div>", ((_shown(item, titles),) for item in items))
+    return format_html_join(", ", "{}", ((_shown(item, titles),) for item in items))
 
 
-@register.filter
-def kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return "object"
-    if isinstance(value, list):
-        return "list"
-    return "bool" if isinstance(value, bool) else "plain"
-
-
-@register.filter
-def titled(name: str, titles: dict[str, str] | None) -> str:
-    return (titles or {}).get(name) or name.replace("_", " ").capitalize()
+def _title(name: str, titles: dict[str, str]) -> str:
+    return titles.get(name) or name.replace("_", " ").capitalize()
 
 
 @register.filter

@@ -1,0 +1,68 @@
+"""A small load generator: keep-alive connections that post actions one after the other."""
+
+import asyncio
+import itertools
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Requests per second, and the time of one in milliseconds."""
+
+    per_second: float
+    p50: float
+    p99: float
+
+
+async def _post(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes, body: bytes
+) -> None:
+    writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    await writer.drain()
+    answer = await reader.readuntil(b"\r\n\r\n")
+    if b" 201 " not in answer.split(b"\r\n", 1)[0]:
+        message = answer.decode()[:400]
+        raise RuntimeError(message)
+    length = int(answer.lower().split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0])
+    await reader.readexactly(length)
+
+
+async def _drive(
+    url: str, token: str, runs: list[str], tool: str, mode: str, seconds: float
+) -> Measured:
+    parts = urlsplit(url)
+    numbers = itertools.count()
+    stamp = time.time_ns()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def connection(run: str) -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        asked = {"run": run, "tool": tool, "arguments": {"thought": "x"}, "mode": mode}
+        body = json.dumps(asked).encode()
+        while time.perf_counter() < end:
+            head = (
+                f"POST /api/v1/actions HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+                f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+                f"Idempotency-Key: {stamp}-{next(numbers)}\r\n"
+            ).encode()
+            began = time.perf_counter()
+            await _post(reader, writer, head, body)
+            times.append(time.perf_counter() - began)
+        writer.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(connection(run) for run in runs))
+    took = time.perf_counter() - began
+    cuts = statistics.quantiles(times, n=100, method="inclusive")
+    return Measured(len(times) / took, cuts[49] * 1000, cuts[98] * 1000)
+
+
+def drive(url: str, token: str, runs: list[str], *, mode: str, seconds: float) -> Measured:
+    """One connection per run for some seconds, after a short warm-up."""
+    asyncio.run(_drive(url, token, runs, "airline.think", mode, 1.0))
+    return asyncio.run(_drive(url, token, runs, "airline.think", mode, seconds))

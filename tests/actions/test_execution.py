@@ -1,0 +1,152 @@
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.models import Action, Attempt
+from actions.services import execution, resuming
+from agents.models import Halt
+from agents.services.halts import place_halt
+from audit.models import Event
+from common.actors import SYSTEM
+from tests.factories import Governed
+from tools.connectors.base import (
+    ConnectorError,
+    NotPermitted,
+    NotSent,
+    Refused,
+    Unanswered,
+    Unavailable,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "BACKOFF_BASE_SECONDS", 0.0)
+
+
+def attempts(action: Action) -> list[str]:
+    return list(Attempt.objects.filter(action=action).values_list("status", flat=True))
+
+
+@pytest.mark.parametrize("error", [NotSent("x"), Unavailable("x"), Unanswered("x")])
+def test_an_idempotent_tool_is_tried_again(governed: Governed, error: ConnectorError) -> None:
+    governed.toolbox.fail_with = [error]
+    action = governed.pay(governed.run()).action
+    assert action.status == Action.Status.SUCCEEDED
+    assert attempts(action) == ["failed", "succeeded"]
+    assert len(governed.toolbox.effects) == 1
+
+
+def test_it_is_not_tried_for_ever(governed: Governed) -> None:
+    governed.toolbox.fail_with = [Unavailable("x")] * 9
+    action = governed.pay(governed.run()).action
+    assert action.status == Action.Status.FAILED
+    assert attempts(action) == ["failed"] * execution.MAX_ATTEMPTS
+    assert action.error_code == "unavailable"
+
+
+@pytest.mark.parametrize("error", [Refused("no"), NotPermitted("no")])
+def test_a_refusal_is_final(governed: Governed, error: ConnectorError) -> None:
+    governed.toolbox.fail_with = [error]
+    action = governed.pay(governed.run()).action
+    assert (action.status, attempts(action)) == (Action.Status.FAILED, ["failed"])
+
+
+def test_a_tool_that_is_not_idempotent_stays_unknown(governed: Governed) -> None:
+    governed.toolbox.fail_with = [Unanswered("no answer")]
+    action = governed.propose(governed.run(), "toolbox.mail", {"to": "x"}).action
+    assert (action.status, attempts(action)) == (Action.Status.UNKNOWN, ["unknown"])
+    assert governed.toolbox.calls == ["mail"]
+    assert Event.objects.filter(type="tool.call.unresolved").count() == 1
+
+
+def test_what_was_not_sent_is_tried_again_even_if_not_idempotent(governed: Governed) -> None:
+    governed.toolbox.fail_with = [NotSent("x")]
+    action = governed.propose(governed.run(), "toolbox.mail", {"to": "x"}).action
+    assert action.status == Action.Status.SUCCEEDED
+    assert governed.toolbox.effects == [("mail", {"to": "x"})]
+
+
+def test_a_failing_fact_source_denies(governed: Governed) -> None:
+    governed.toolbox.fail_reads_with = Unanswered("slow")
+    action = governed.pay(governed.run()).action
+    assert action.outcome == "denied"
+    assert action.reasons[0]["rule"] == "chancery:facts-unavailable"
+    assert governed.toolbox.effects == []
+
+
+def test_no_further_try_is_made_under_a_halt(
+    governed: Governed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governed.toolbox.fail_with = [Unavailable("x")]
+    real = execution._called
+
+    def halted_meanwhile(*args: object) -> object:
+        if not Halt.objects.exists():
+            place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Stop.")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(execution, "_called", halted_meanwhile)
+    action = governed.pay(governed.run()).action
+    assert action.status == Action.Status.READY
+    resuming.resume(action.pk)
+    assert Action.objects.get(pk=action.pk).status == Action.Status.HALTED
+    assert governed.toolbox.effects == []
+
+
+def abandoned(governed: Governed, tool: str, arguments: object) -> Action:
+    """An action whose worker died between intent and result."""
+    action = governed.propose(governed.run(), tool, arguments, asynchronous=True).action
+    Action.objects.filter(pk=action.pk).update(status="executing", attempts_count=1)
+    now = timezone.now()
+    Attempt.objects.create(action=action, number=1, started_at=now, lease_until=now)
+    return action
+
+
+def test_a_dead_workers_idempotent_action_is_taken_up_again(governed: Governed) -> None:
+    action = abandoned(governed, "toolbox.pay", {"account": "a", "amount": 1})
+    assert resuming.settle_abandoned() == 1
+    assert Action.objects.get(pk=action.pk).status == Action.Status.READY
+    resuming.resume(action.pk)
+    assert Action.objects.get(pk=action.pk).status == Action.Status.SUCCEEDED
+    assert attempts(action) == ["unknown", "succeeded"]
+    assert len(governed.toolbox.effects) == 1
+
+
+def test_a_dead_workers_other_action_is_left_to_people(governed: Governed) -> None:
+    action = abandoned(governed, "toolbox.mail", {"to": "x"})
+    assert resuming.settle_abandoned() == 1
+    assert Action.objects.get(pk=action.pk).status == Action.Status.UNKNOWN
+    assert resuming.resume(action.pk) is None
+    assert governed.toolbox.effects == []
+
+
+def test_a_living_attempt_is_left_alone(governed: Governed) -> None:
+    action = abandoned(governed, "toolbox.pay", {"account": "a", "amount": 1})
+    Attempt.objects.filter(action=action).update(lease_until=timezone.now() + timedelta(hours=1))
+    assert resuming.settle_abandoned() == 0
+
+
+def test_a_late_answer_is_not_applied(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = execution._called
+
+    def slow(*args: object) -> object:
+        result = real(*args)  # type: ignore[arg-type]
+        Attempt.objects.update(lease_until=timezone.now())
+        resuming.settle_abandoned()
+        return result
+
+    monkeypatch.setattr(execution, "_called", slow)
+    action = governed.propose(governed.run(), "toolbox.mail", {"to": "x"}).action
+    assert Action.objects.get(pk=action.pk).status == Action.Status.UNKNOWN
+    assert attempts(action) == ["unknown"]
+
+
+@given(failures=st.integers(min_value=0, max_value=60))
+def test_back_off_is_bounded(failures: int) -> None:
+    assert 0 <= execution.backoff_seconds(failures) <= execution.BACKOFF_CAP_SECONDS

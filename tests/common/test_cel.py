@@ -1,0 +1,160 @@
+from typing import Any
+
+import pytest
+
+from common.cel import MAX_EXPRESSION_LENGTH, Expression, ExpressionFailed, InvalidExpression
+
+
+def value_of(text: str, **args: Any) -> Any:
+    return Expression(text, ("args",)).evaluate({"args": args})
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "value"),
+    [
+        ("args.amount > 100", {"amount": 101}, True),
+        ("double(args.amount) > 100.0", {"amount": 100}, False),
+        ("args.name + '!'", {"name": "Olga"}, "Olga!"),
+        ("size(args.items)", {"items": [1, 2, 3]}, 3),
+        ("args.items.map(x, x.id)", {"items": [{"id": "a"}, {"id": "b"}]}, ["a", "b"]),
+        ("args.items.exists(x, x == 'b')", {"items": ["a", "b"]}, True),
+        ("has(args.note)", {}, False),
+        ("args.nothing == null", {"nothing": None}, True),
+        ("args.a in ['x', 'y']", {"a": "y"}, True),
+        ("{'a': args.n}", {"n": 1}, {"a": 1}),
+        ("args.word.matches('^[a-z]+$')", {"word": "abc"}, True),
+        ("'é' == args.e", {"e": "é"}, True),
+    ],
+)
+def test_an_expression_gives_plain_values(text: str, args: dict[str, Any], value: Any) -> None:
+    result = value_of(text, **args)
+    assert result == value
+    assert type(result) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "total"), [([1, 2.5], 3.5), ([], 0.0), ([3], 3.0), ([0.5, -0.5], 0.0)]
+)
+def test_sum_adds_numbers_up(numbers: list[float], total: float) -> None:
+    result = value_of("sum(args.prices)", prices=numbers)
+    assert result == total
+    assert isinstance(result, float)
+
+
+def test_sum_goes_together_with_map() -> None:
+    assert value_of("sum(args.items.map(x, x.price))", items=[{"price": 1}, {"price": 2}]) == 3
+
+
+@pytest.mark.parametrize("numbers", [["1"], [None], [{"a": 1}], [[1]], None, "12", {"a": 1}, 5])
+def test_sum_of_what_is_not_a_list_of_numbers_fails(numbers: Any) -> None:
+    with pytest.raises(ExpressionFailed):
+        value_of("sum(args.prices)", prices=numbers)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "args.",
+        "1 +",
+        "args.a ==",
+        "(args.a",
+        "argz.a",
+        "args.a > other",
+        "frob(args.a)",
+        "1 + 'a'",
+        "'a' > 1",
+        "true && 1",
+        "import os",
+        "args.a; args.b",
+        "x = 1",
+        "'unfinished",
+        pytest.param("(" * 400 + "1" + ")" * 400, id="deep"),
+    ],
+)
+def test_what_does_not_compile_is_refused(text: str) -> None:
+    with pytest.raises(InvalidExpression) as refusal:
+        Expression(text, ("args",))
+    assert refusal.value.code == "invalid_expression"
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_refusal_says_which_name_is_not_declared() -> None:
+    with pytest.raises(InvalidExpression, match="account"):
+        Expression("account.frozen", ("args",))
+    assert Expression("account.frozen", ("args", "account")).type_name == "DYN"
+
+
+def test_an_overlong_expression_is_refused() -> None:
+    fits = "'" + "a" * (MAX_EXPRESSION_LENGTH - 2) + "'"
+    assert Expression(fits, ()).evaluate({}) == "a" * (MAX_EXPRESSION_LENGTH - 2)
+    with pytest.raises(InvalidExpression, match=str(MAX_EXPRESSION_LENGTH)):
+        Expression(fits + " ", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "policy_type"),
+    [
+        ("args.a == 1", "bool"),
+        ("size(args.a)", "int"),
+        ("string(args.a)", "string"),
+        ("args.a.map(x, string(x))", "strings"),
+        ("args.a", None),
+        ("1.5", None),
+        ("sum(args.a)", None),
+        ("[1]", None),
+        ("{'a': 1}", None),
+        ("1u", None),
+        ("null", None),
+        ("timestamp('2026-01-01T00:00:00Z')", None),
+    ],
+)
+def test_the_type_is_known_before_evaluation(text: str, policy_type: str | None) -> None:
+    assert Expression(text, ("args",)).policy_type == policy_type
+
+
+@pytest.mark.parametrize(
+    ("text", "args"),
+    [
+        ("args.missing", {}),
+        ("args.a.b.c", {"a": {}}),
+        ("args.a.b", {"a": 1}),
+        ("args.list[3]", {"list": [1]}),
+        ("1 / args.n", {"n": 0}),
+        ("args.n * args.n", {"n": 2**62}),
+        ("args.n > 1", {"n": 2**70}),
+        ("args.n > 1", {"n": "text"}),
+        ("int(args.t)", {"t": "text"}),
+        ("timestamp(args.t) == timestamp(args.t)", {"t": "yesterday"}),
+        ("args.t.matches(args.p)", {"t": "a", "p": "("}),
+        ("args.t == 'a'", {"t": "\ud800"}),
+    ],
+)
+def test_what_cannot_be_evaluated_fails_in_one_way(text: str, args: dict[str, Any]) -> None:
+    with pytest.raises(ExpressionFailed):
+        value_of(text, **args)
+
+
+def test_a_value_that_was_not_given_fails() -> None:
+    with pytest.raises(ExpressionFailed):
+        Expression("args.a + account.b", ("args", "account")).evaluate({"args": {"a": 1}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "args.n.all(x, args.n.all(y, args.n.all(z, x + y + z >= 0)))",
+        "args.n.map(x, args.n.map(y, x * y)).size() > 0",
+        "args.n.exists(x, args.n.exists(y, x + y < 0))",
+        "sum(args.n.map(x, sum(args.n.map(y, x * y)))) > 0.0",
+    ],
+)
+def test_an_endless_expression_runs_out_of_its_budget(text: str) -> None:
+    with pytest.raises(ExpressionFailed, match="budget"):
+        value_of(text, n=list(range(2000)))
+
+
+def test_an_expression_cannot_change_what_it_is_given() -> None:
+    args = {"items": [1, 2], "map": {"a": 1}}
+    value_of("args.items + [3] == [1, 2, 3]", **args)
+    assert args == {"items": [1, 2], "map": {"a": 1}}
