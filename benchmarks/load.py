@@ -8,6 +8,17 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+TOOL = "airline.think"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to send, as whom, and one run per connection."""
+
+    url: str
+    token: str
+    runs: list[str]
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -31,10 +42,8 @@ async def _post(
     await reader.readexactly(length)
 
 
-async def _drive(
-    url: str, token: str, runs: list[str], tool: str, mode: str, seconds: float
-) -> Measured:
-    parts = urlsplit(url)
+async def _drive(target: Target, mode: str, seconds: float) -> Measured:
+    parts = urlsplit(target.url)
     numbers = itertools.count()
     stamp = time.time_ns()
     times: list[float] = []
@@ -42,12 +51,12 @@ async def _drive(
 
     async def connection(run: str) -> None:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        asked = {"run": run, "tool": tool, "arguments": {"thought": "x"}, "mode": mode}
+        asked = {"run": run, "tool": TOOL, "arguments": {"thought": "x"}, "mode": mode}
         body = json.dumps(asked).encode()
         while time.perf_counter() < end:
             head = (
                 f"POST /api/v1/actions HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-                f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+                f"Authorization: Bearer {target.token}\r\nContent-Type: application/json\r\n"
                 f"Idempotency-Key: {stamp}-{next(numbers)}\r\n"
             ).encode()
             began = time.perf_counter()
@@ -56,13 +65,13 @@ async def _drive(
         writer.close()
 
     began = time.perf_counter()
-    await asyncio.gather(*(connection(run) for run in runs))
+    await asyncio.gather(*(connection(run) for run in target.runs))
     took = time.perf_counter() - began
     cuts = statistics.quantiles(times, n=100, method="inclusive")
     return Measured(len(times) / took, cuts[49] * 1000, cuts[98] * 1000)
 
 
-def drive(url: str, token: str, runs: list[str], *, mode: str, seconds: float) -> Measured:
+def drive(target: Target, *, mode: str, seconds: float) -> Measured:
     """One connection per run for some seconds, after a short warm-up."""
-    asyncio.run(_drive(url, token, runs, "airline.think", mode, 1.0))
-    return asyncio.run(_drive(url, token, runs, "airline.think", mode, seconds))
+    asyncio.run(_drive(target, mode, 1.0))
+    return asyncio.run(_drive(target, mode, seconds))

@@ -1,10 +1,11 @@
 import re
 import time
+from threading import BoundedSemaphore
 from typing import Any
 from uuid import UUID
 
 import jsonschema_rs
-from django.db import close_old_connections
+from django.db import connection
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -27,6 +28,9 @@ from tools.definitions import ToolSpec
 
 MAX_WAIT_SECONDS = 30
 POLL_SECONDS = 0.25
+# Half of a web process's threads (Procfile): the other half always serves.
+MAX_WAITING = 6
+_waiting = BoundedSemaphore(MAX_WAITING)
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")
 _PROBLEMS = dict.fromkeys((400, 401, 404, 409, 429, 503), serializers.ProblemSerializer)
 
@@ -153,19 +157,34 @@ class ActionView(AgentView):
         responses={200: serializers.ActionSerializer, **_PROBLEMS},
     )
     def get(self, request: Request, action_id: UUID) -> Response:
-        deadline = time.monotonic() + _wait_seconds(request.query_params.get("wait"))
+        seconds = _wait_seconds(request.query_params.get("wait"))
+        # A waiting caller holds a thread. When many wait, the next is answered at once instead.
+        if seconds and _waiting.acquire(blocking=False):
+            try:
+                action = self._settled(action_id, time.monotonic() + seconds)
+            finally:
+                _waiting.release()
+        else:
+            action = self._own_action(action_id)
+        return Response(serializers.action_body(action))
+
+    def _settled(self, action_id: UUID, deadline: float) -> Action:
         while True:
-            action = Action.objects.filter(
-                pk=action_id, run__identity_id=self.caller.identity.pk
-            ).first()
-            if action is None:
-                raise NotFound
+            action = self._own_action(action_id)
             left = deadline - time.monotonic()
             if action.is_settled or left <= 0:
-                return Response(serializers.action_body(action))
-            # A waiting caller holds a thread; it must not hold a database connection as well.
-            close_old_connections()
+                return action
+            # It holds no database connection while it waits.
+            if not connection.in_atomic_block:
+                connection.close()
             time.sleep(min(POLL_SECONDS, left))
+
+    def _own_action(self, action_id: UUID) -> Action:
+        own = Action.objects.filter(pk=action_id, run__identity_id=self.caller.identity.pk)
+        action = own.first()
+        if action is None:
+            raise NotFound
+        return action
 
 
 # What ProposeSerializer documents, as a compiled validator: this is the hot path.

@@ -28,7 +28,7 @@ from agents.errors import (
 )
 from agents.models import AgentIdentity, AgentKey, AssertionReplay, EnrolmentCode, SigningKey
 from audit.services import record
-from common.actors import Actor
+from common.actors import Actor, acting
 from common.commands import command
 from common.errors import NotFound
 
@@ -106,9 +106,10 @@ def enrol(*, code: str, jwk: Any, proof: str) -> AgentKey:
         _checked_assertion(proof, key, algorithm)
     except InvalidClient as error:
         raise InvalidEnrolment from error
-    row.used_at = now
-    row.save(update_fields=["used_at"])
-    return _stored_key(row.identity, algorithm, key)
+    with acting(_as_actor(row.identity)):
+        row.used_at = now
+        row.save(update_fields=["used_at"])
+        return _stored_key(row.identity, algorithm, key)
 
 
 def _stored_key(identity: AgentIdentity, algorithm: str, key: keys.AgentPublicKey) -> AgentKey:

@@ -22,7 +22,12 @@ from tools.connectors import in_process  # noqa: E402
 
 def main() -> None:
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
     in_process.register("toolbox", ToolboxSystem())
     known = directory.fresh().identities[sys.argv[1]]
     caller = Caller(known, frozenset({"tools"}), "jti", known.epoch, 0)

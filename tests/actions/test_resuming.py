@@ -45,6 +45,12 @@ def stored(action: Action) -> Action:
     return Action.objects.get(pk=action.pk)
 
 
+def decided_again(action: Action) -> dict[str, Any]:
+    found: dict[str, Any] | None = stored(action).decided_again
+    assert found is not None
+    return found
+
+
 def test_an_approved_action_is_decided_again_and_executed(
     governed: Governed, rosa: User, hints: Any, django_capture_on_commit_callbacks: Any
 ) -> None:
@@ -56,7 +62,7 @@ def test_an_approved_action_is_decided_again_and_executed(
     resuming.resume(action.pk)
     done = stored(action)
     assert (done.outcome, done.status) == ("needs_approval", "succeeded")
-    assert done.decided_again["outcome"] == "allowed"
+    assert decided_again(done)["outcome"] == "allowed"
     request = ApprovalRequest.objects.get(subject_id=action.pk)
     assert request.spent_at is not None
     assert len(governed.toolbox.effects) == 1
@@ -98,7 +104,7 @@ def test_a_prohibition_that_holds_by_then_still_prohibits(governed: Governed, ro
     resuming.resume(action.pk)
     done = stored(action)
     assert done.status == Action.Status.DENIED
-    assert done.decided_again["reasons"][0]["rule"] == "frozen-accounts"
+    assert decided_again(done)["reasons"][0]["rule"] == "frozen-accounts"
     assert ApprovalRequest.objects.get(subject_id=action.pk).spent_at is None
     assert governed.toolbox.effects == []
 
@@ -164,7 +170,7 @@ def test_what_changed_after_approval_is_respected(
     resuming.resume(action.pk)
     done = stored(action)
     assert done.status in {Action.Status.DENIED, Action.Status.HALTED}
-    assert done.decided_again["reasons"][0]["rule"] == rule
+    assert decided_again(done)["reasons"][0]["rule"] == rule
     assert governed.toolbox.effects == []
     assert not Attempt.objects.filter(action=action).exists()
 
@@ -175,7 +181,7 @@ def test_a_suspended_agents_approved_action_is_denied(governed: Governed, rosa: 
     approve(action, rosa)
     suspend(governed.identity.agent_id, actor=SYSTEM, reason="Odd.")
     resuming.resume(action.pk)
-    assert stored(action).decided_again["reasons"][0]["rule"] == "chancery:identity-not-active"
+    assert decided_again(action)["reasons"][0]["rule"] == "chancery:identity-not-active"
     assert governed.toolbox.effects == []
 
 

@@ -36,8 +36,8 @@ def ec_key(curve: str = "P-256") -> ECKey:
     return ECKey.generate_key(curve, private=True)
 
 
-def ed_key(curve: str = "Ed25519") -> OKPKey:
-    return OKPKey.generate_key(curve, private=True)
+def ed_key() -> OKPKey:
+    return OKPKey.generate_key("Ed25519", private=True)
 
 
 class Runtime:

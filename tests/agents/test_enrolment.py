@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from auditlog.models import LogEntry
 from django.utils import timezone
-from joserfc.jwk import OctKey, RSAKey
+from joserfc.jwk import OctKey, OKPKey, RSAKey
 from pytest_django import Settings
 
 from accounts.models import Environment, User
@@ -123,10 +123,10 @@ def test_an_expired_code_is_refused(runtime: Runtime) -> None:
     assert_nothing_enrolled()
 
 
-@pytest.mark.parametrize("code", ["", "guess", "a" * 5_000, "\x00", "ü", None, 5, ["a"]])
-def test_a_code_that_was_never_issued_is_refused(runtime: Runtime, code: Any) -> None:
+def test_a_code_that_was_never_issued_is_refused(runtime: Runtime) -> None:
     runtime.code()
-    assert runtime.enrol(code=code).status_code == 403
+    for code in ("", "guess", "a" * 5_000, "\x00", "ü", None, 5, ["a"]):
+        assert runtime.enrol(code=code).status_code == 403, code
     assert_nothing_enrolled()
 
 
@@ -147,13 +147,11 @@ PROOFS: dict[str, Callable[[Runtime], Any]] = {
 }
 
 
-@pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS)
-def test_without_a_proof_of_the_key_the_code_stays_usable(
-    runtime: Runtime, proof: Callable[[Runtime], Any]
-) -> None:
+def test_without_a_proof_of_the_key_the_code_stays_usable(runtime: Runtime) -> None:
     code = runtime.code()
-    answer = runtime.enrol(code=code, proof=proof(runtime))
-    assert (answer.status_code, answer.json()["error"]) == (403, "invalid_enrolment")
+    for what, proof in PROOFS.items():
+        answer = runtime.enrol(code=code, proof=proof(runtime))
+        assert (answer.status_code, answer.json()["error"]) == (403, "invalid_enrolment"), what
     assert_nothing_enrolled()
     assert runtime.enrol(code=code).status_code == 201
 
@@ -174,10 +172,10 @@ KEYS: dict[str, Callable[[], Any]] = {
     "a list": list,
     "an empty object": dict,
     "another curve": lambda: ec_key("P-384").as_dict(private=False),
-    "a key for agreement": lambda: ed_key("X25519").as_dict(private=False),
+    "a key for agreement": lambda: OKPKey.generate_key("X25519").as_dict(private=False),
     "RSA": lambda: RSAKey.generate_key(2048).as_dict(private=False),
     "a shared secret": lambda: OctKey.generate_key(256).as_dict(),
-    "half a point": lambda: {**ec_key().as_dict(private=False), "y": LEFT_OUT},
+    "half a point": lambda: {**ec_key().as_dict(private=False), "y": ""},
     "off the curve": lambda: {**ec_key().as_dict(private=False), "y": "AQ"},
     "numbers": lambda: {"kty": "EC", "crv": "P-256", "x": 1, "y": 2},
     "padded": lambda: {"kty": "OKP", "crv": "Ed25519", "x": "AA=="},
@@ -186,14 +184,11 @@ KEYS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("make_key", KEYS.values(), ids=KEYS)
-def test_keys_of_other_kinds_are_refused(runtime: Runtime, make_key: Callable[[], Any]) -> None:
-    key = make_key()
-    if isinstance(key, dict):
-        key = {name: value for name, value in key.items() if value is not LEFT_OUT}
+def test_keys_of_other_kinds_are_refused(runtime: Runtime) -> None:
     code = runtime.code()
-    answer = runtime.enrol(code=code, jwk=key)
-    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_key")
+    for what, make_key in KEYS.items():
+        answer = runtime.enrol(code=code, jwk=make_key())
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_key"), what
     assert_nothing_enrolled()
     assert runtime.enrol(code=code).status_code == 201
 
@@ -220,10 +215,10 @@ def test_a_key_is_not_shared_between_the_environments_of_one_agent(
     assert not twin.keys.exists()
 
 
-@pytest.mark.parametrize("body", ["", "{", "[]", "null", '"text"', "[" * 10_000, b"\xff\xfe\xfd"])
-def test_a_body_that_is_not_an_object_is_refused(runtime: Runtime, body: str | bytes) -> None:
-    answer = runtime.send_enrolment(body)
-    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+def test_a_body_that_is_not_an_object_is_refused(runtime: Runtime) -> None:
+    for body in ("", "{", "[]", "null", '"text"', "[" * 10_000, b"\xff\xfe\xfd"):
+        answer = runtime.send_enrolment(body)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request"), body
     assert_nothing_enrolled()
 
 

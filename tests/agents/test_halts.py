@@ -172,7 +172,7 @@ def test_a_lifted_halt_does_not_stand_in_the_way() -> None:
         kind="agent", target="tilda", reason="Old.", placed_by="x", lifted_at=timezone.now()
     )
     assert covering() is None
-    assert placed(Halt.Kind.AGENT, "tilda")
+    assert placed(Halt.Kind.AGENT, "tilda").lifted_at is None
 
 
 @pytest.mark.postgresql

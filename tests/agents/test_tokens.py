@@ -69,10 +69,18 @@ def caller_of(token: str) -> Caller:
     return verify(token, directory.fresh())
 
 
-def assert_dead(token: str) -> None:
-    for _ in range(2):  # what is remembered of a signature must not bring it back to life
-        with pytest.raises(InvalidToken):
-            caller_of(token)
+def is_alive(token: str) -> bool:
+    try:
+        caller_of(token)
+    except InvalidToken:
+        return False
+    return True
+
+
+def assert_dead(token: str, what: str = "") -> None:
+    # Twice: what is remembered of a signature must not bring a token back to life.
+    assert not is_alive(token), what
+    assert not is_alive(token), what
 
 
 def test_a_token_tells_who_calls(identity: AgentIdentity) -> None:
@@ -103,12 +111,16 @@ def test_a_staging_key_does_not_sign_a_claim_of_production(
     assert_dead(Forge(in_staging).token(**of_production))
 
 
-FORGERIES: dict[str, Callable[[Forge], str]] = {
+Forgeries = dict[str, Callable[[Forge], str]]
+HEADERS: Forgeries = {
     "wrong type": lambda f: f.token(header={"typ": "JWT"}),
     "no type": lambda f: f.token(header={"typ": LEFT_OUT}),
     "unknown key": lambda f: f.token(header={"kid": "prod-unknown"}),
     "no key": lambda f: f.token(header={"kid": LEFT_OUT}),
     "another's signature": lambda f: f.token(by=ec_key()),
+    "too long": lambda f: f.token(note="x" * 8_000),
+}
+PLACES: Forgeries = {
     "another issuer": lambda f: f.token(iss="https://elsewhere.example.org"),
     "no issuer": lambda f: f.token(iss=LEFT_OUT),
     "another audience": lambda f: f.token(aud=f"{settings.ISSUER}/env/staging"),
@@ -117,39 +129,42 @@ FORGERIES: dict[str, Callable[[Forge], str]] = {
     "another environment": lambda f: f.token(env="staging"),
     "an unknown client": lambda f: f.token(client_id="nobody.prod"),
     "no client": lambda f: f.token(client_id=LEFT_OUT),
+}
+TIMES: Forgeries = {
     "expired": lambda f: f.token(exp=int(time.time()) - 1),
     "expiring now": lambda f: f.token(exp=int(time.time())),
     "no end": lambda f: f.token(exp=LEFT_OUT),
     "an end in text": lambda f: f.token(exp=str(int(time.time()) + 60)),
     "from the future": lambda f: f.token(iat=int(time.time()) + 100),
     "no beginning": lambda f: f.token(iat=LEFT_OUT),
+}
+EPOCHS: Forgeries = {
     "no epoch": lambda f: f.token(eps=LEFT_OUT),
     "an empty epoch": lambda f: f.token(eps={}),
     "a bare epoch": lambda f: f.token(eps=1),
     "an epoch to come": lambda f: f.token(eps={"tilda.prod": 2}),
     "an epoch in text": lambda f: f.token(eps={"tilda.prod": "1"}),
-    "too long": lambda f: f.token(note="x" * 8_000),
 }
 
 
-@pytest.mark.parametrize("make", FORGERIES.values(), ids=FORGERIES)
-def test_a_token_that_is_not_right_is_dead(forge: Forge, make: Callable[[Forge], str]) -> None:
-    assert_dead(make(forge))
+@pytest.mark.parametrize(
+    "forgeries", [HEADERS, PLACES, TIMES, EPOCHS], ids=["headers", "places", "times", "epochs"]
+)
+def test_a_token_that_is_not_right_is_dead(forge: Forge, forgeries: Forgeries) -> None:
+    for what, made in forgeries.items():
+        assert_dead(made(forge), what)
 
 
-@pytest.mark.parametrize("part", [0, 1, 2])
-def test_a_tampered_token_is_dead(forge: Forge, part: int) -> None:
-    parts = forge.token().split(".")
-    for position in range(0, len(parts[part]) - 1, 7):
-        changed = list(parts)
-        other = "A" if parts[part][position] != "A" else "B"
-        changed[part] = parts[part][:position] + other + parts[part][position + 1 :]
-        assert_dead(".".join(changed))
+def test_a_tampered_token_is_dead(forge: Forge) -> None:
+    token = forge.token()
+    for position in range(0, len(token) - 1, 7):
+        other = "A" if token[position] != "A" else "B"
+        assert_dead(token[:position] + other + token[position + 1 :], str(position))
 
 
-@pytest.mark.parametrize("text", ["", ".", "..", "a.b.c", "a.b", "a.b.c.d.e", "é.é.é", "x" * 9_000])
-def test_what_is_no_token_is_dead(identity: AgentIdentity, text: str) -> None:
-    assert_dead(text)
+def test_what_is_no_token_is_dead(identity: AgentIdentity) -> None:
+    for text in ("", ".", "..", "a.b.c", "a.b", "a.b.c.d.e", "é.é.é", "x" * 9_000):
+        assert_dead(text, text[:20])
 
 
 def test_no_algorithm_but_es256_is_accepted(forge: Forge) -> None:
@@ -161,7 +176,7 @@ def test_no_algorithm_but_es256_is_accepted(forge: Forge) -> None:
         confused = hmac.digest(public, changed.encode(), "sha256")
         for end in ("", signature, encoded(confused)):
             assert_dead(f"{changed}.{end}")
-    assert caller_of(f"{head}.{body}.{signature}")
+    assert is_alive(f"{head}.{body}.{signature}")
 
 
 STOPS: dict[str, Callable[[AgentIdentity], Any]] = {
@@ -201,7 +216,7 @@ def test_a_reactivated_agent_needs_new_tokens(
     lifecycle.activate(identity.agent_id, actor=SYSTEM, reason="Go on.")
     for token in before:
         assert_dead(token)
-    assert caller_of(factories.token_for(identity))
+    assert is_alive(factories.token_for(identity))
 
 
 def test_stopping_one_identity_leaves_the_other(
@@ -214,7 +229,7 @@ def test_stopping_one_identity_leaves_the_other(
 
 def test_without_an_active_sponsor_a_token_is_dead(identity: AgentIdentity, olga: User) -> None:
     token = factories.token_for(identity)
-    assert caller_of(token)
+    assert is_alive(token)
     olga.is_active = False
     olga.save()
     assert_dead(token)
@@ -228,19 +243,15 @@ def test_a_signing_key_counts_until_it_is_revoked(
     identity: AgentIdentity, status: str, *, alive: bool
 ) -> None:
     token = factories.token_for(identity)
-    assert caller_of(token)
+    assert is_alive(token)
     key = SigningKey.objects.get()
     key.status = status
     key.save()
-    if alive:
-        assert caller_of(token)
-    else:
-        assert_dead(token)
+    assert is_alive(token) is alive
 
 
-@pytest.mark.parametrize(
-    ("scope", "tool", "covered"),
-    [
+def test_a_scope_is_a_ceiling(identity: AgentIdentity) -> None:
+    for scope, tool, covered in (
         ("tools", "bank.pay", True),
         ("system:bank", "bank.pay", True),
         ("system:bank", "shop.order", False),
@@ -252,16 +263,12 @@ def test_a_signing_key_counts_until_it_is_revoked(
         ("system:shop tool:bank.pay", "bank.pay", True),
         ("system:", "bank.pay", False),
         ("", "bank.pay", False),
-    ],
-)
-def test_a_scope_is_a_ceiling(
-    identity: AgentIdentity, scope: str, tool: str, *, covered: bool
-) -> None:
-    caller = caller_of(factories.token_for(identity, scope=scope))
-    assert caller.scope_covers(tool) is covered
+    ):
+        caller = caller_of(factories.token_for(identity, scope=scope))
+        assert caller.scope_covers(tool) is covered, scope
 
 
-@pytest.mark.parametrize("asked", ["all", "tools bank", "system", "tool", "system:bank,tool:x y"])
+@pytest.mark.parametrize("asked", ["all", "tools bank", "system", "tool", "system:bank tool,x"])
 def test_a_scope_that_is_not_known_is_not_granted(asked: str) -> None:
     with pytest.raises(InvalidScope):
         granted_scope(asked)
@@ -290,7 +297,7 @@ def assert_turned_away(answer: Any) -> None:
     assert not Run.objects.exists()
 
 
-HEADERS: dict[str, Callable[[str], str]] = {
+AUTHORIZATIONS: dict[str, Callable[[str], str]] = {
     "none": lambda token: "",
     "scheme only": lambda token: "Bearer",
     "scheme and space": lambda token: "Bearer ",
@@ -309,7 +316,7 @@ HEADERS: dict[str, Callable[[str], str]] = {
 
 def test_without_exactly_one_bearer_token_the_api_is_closed(identity: AgentIdentity) -> None:
     token, outside = factories.token_for(identity), Api("")
-    for header in HEADERS.values():
+    for header in AUTHORIZATIONS.values():
         assert_turned_away(outside.post("runs", RUN, Authorization=header(token)))
     assert outside.post("runs", RUN, Authorization=f"bearer {token}").status_code == 201
 

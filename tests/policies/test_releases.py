@@ -1,0 +1,350 @@
+"""Rules are written by some, released by others, and never changed once released."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from accounts.models import User
+from approvals.errors import NotAnApprover, OwnAgent, OwnRequest
+from approvals.models import ApprovalRequest, Tier, Vote
+from approvals.services import cast_vote, settle_due
+from audit.generation import current_mark
+from audit.models import Event
+from common.actors import SYSTEM, Actor
+from common.errors import NotFound, ReasonRequired
+from policies.errors import (
+    InvalidPolicy,
+    NoSuchRelease,
+    NothingToRelease,
+    ReleaseNotADraft,
+    ReleaseOutOfDate,
+)
+from policies.models import Policy, PolicyRelease
+from policies.services import releases
+from tests import factories
+from tests import toolbox as box
+from tests.factories import Governed
+from tools.services import define_tool
+
+pytestmark = pytest.mark.django_db
+
+NO_PAYMENTS = """@id("no-payments") @reason("Payments are closed.")
+forbid(principal, action == Action::"toolbox.pay", resource);"""
+FROZEN: dict[str, Any] = {
+    "number": 99,
+    "text": "changed",
+    "schema": {},
+    "tools": {},
+    "digest": "changed",
+    "drafted_by": "somebody else",
+    "drafted_by_id": "99",
+}
+
+
+def live() -> PolicyRelease:
+    return PolicyRelease.objects.live().get()
+
+
+def status_of(release: PolicyRelease) -> str:
+    return PolicyRelease.objects.values_list("status", flat=True).get(pk=release.pk)
+
+
+def draft(actor: Actor = SYSTEM, **texts: str) -> PolicyRelease:
+    for slug, text in texts.items():
+        releases.save_policy(slug.replace("_", "-"), text, actor=actor)
+    return releases.draft_release(actor=actor)
+
+
+def changed_pay_tool(governed: Governed, description: str = "Now with a receipt.") -> None:
+    attributes = {**box.TOOLS["pay"], "description": description}
+    define_tool(governed.system, "pay", actor=SYSTEM, **attributes)
+
+
+def vote(request: ApprovalRequest, user: User, answer: Vote.Answer = Vote.Answer.APPROVE) -> Any:
+    return cast_vote(
+        request.pk, actor=Actor.from_user(user), answer=answer, reason="I have read it."
+    )
+
+
+def asked(user: User, actor: Actor | None = None) -> tuple[PolicyRelease, ApprovalRequest]:
+    """A draft by the user without payments, and the question whether it may go live."""
+    release = draft(Actor.from_user(user), no_payments=NO_PAYMENTS)
+    return release, releases.ask_to_publish(release.pk, actor=actor or Actor.from_user(user))
+
+
+def test_an_invalid_rule_is_refused_and_nothing_is_saved(governed: Governed) -> None:
+    events = Event.objects.count()
+    wrong = box.POLICIES["large-payments"].replace("facts.large", "facts.lage")
+    with pytest.raises(InvalidPolicy) as refusal:
+        releases.save_policy("large-payments", wrong, actor=SYSTEM)
+    [problem] = refusal.value.details["problems"]
+    assert (problem["policy"], problem["line"]) == ("large-payments", 3)
+    assert str(refusal.value).startswith("Line 3: ")
+    assert Policy.objects.get(slug="large-payments").text == box.POLICIES["large-payments"]
+    with pytest.raises(InvalidPolicy):
+        releases.save_policy("new", "permit(principal, action, resource);", actor=SYSTEM)
+    assert not Policy.objects.filter(slug="new").exists()
+    assert Event.objects.count() == events
+
+
+def test_a_saved_rule_takes_effect_with_the_next_release_only(governed: Governed) -> None:
+    release = draft(no_payments=NO_PAYMENTS)
+    assert governed.pay(governed.run()).action.outcome == "allowed"
+    releases.publish(release.pk, actor=SYSTEM)
+    action = governed.pay(governed.run()).action
+    assert (action.outcome, action.release) == ("denied", release.number)
+    assert action.reasons[0]["rule"] == "no-payments"
+    assert governed.toolbox.effects == [("pay", {"account": "a", "amount": 1, "note": ""})]
+
+
+def test_a_draft_names_every_problem_of_every_rule(governed: Governed) -> None:
+    without_facts = {**box.TOOLS["pay"], "facts": []}
+    define_tool(governed.system, "pay", actor=SYSTEM, **without_facts)
+    with pytest.raises(InvalidPolicy) as refusal:
+        releases.draft_release(actor=SYSTEM)
+    named = {problem["policy"] for problem in refusal.value.details["problems"]}
+    assert named == {"frozen-accounts", "large-payments", "huge-payments"}
+    assert PolicyRelease.objects.count() == 1
+
+
+def test_there_is_no_release_of_nothing(governed: Governed) -> None:
+    for policy in Policy.objects.all():
+        releases.switch_policy(policy.pk, actor=SYSTEM, enabled=False, reason="Not needed.")
+    with pytest.raises(NothingToRelease):
+        releases.draft_release(actor=SYSTEM)
+    assert PolicyRelease.objects.count() == 1
+
+
+def test_a_rule_that_is_switched_off_is_left_out_until_it_is_switched_on(
+    governed: Governed,
+) -> None:
+    permit = Policy.objects.get(slug="permit-toolbox")
+    releases.switch_policy(permit.pk, actor=SYSTEM, enabled=False, reason="An audit is on.")
+    factories.publish("large-payments")
+    assert governed.pay(governed.run()).action.outcome == "denied"
+    releases.switch_policy(permit.pk, actor=SYSTEM, enabled=True, reason="It is over.")
+    factories.publish("large-payments")
+    assert governed.pay(governed.run()).action.outcome == "allowed"
+    types = Event.objects.about("policies.policy", permit.pk).values_list("type", flat=True)
+    switches = [name for name in types if name.startswith("policy.switched")]
+    assert switches == ["policy.switched_on", "policy.switched_off"]
+
+
+def test_switching_needs_a_reason_and_a_rule(governed: Governed) -> None:
+    permit = Policy.objects.get(slug="permit-toolbox")
+    with pytest.raises(ReasonRequired):
+        releases.switch_policy(permit.pk, actor=SYSTEM, enabled=False, reason="  ")
+    with pytest.raises(NotFound):
+        releases.switch_policy(0, actor=SYSTEM, enabled=False, reason="Why not.")
+    assert Policy.objects.get(pk=permit.pk).enabled
+
+
+def test_releases_are_numbered_and_bound_to_their_tools(governed: Governed) -> None:
+    first, second = live(), draft()
+    assert (first.number, second.number) == (1, 2)
+    assert first.digest == second.digest
+    changed_pay_tool(governed)
+    third = draft()
+    assert third.number == 3
+    assert third.text == first.text
+    assert third.digest != first.digest
+    assert set(third.tools) == {f"toolbox.{name}" for name in box.TOOLS}
+
+
+def test_the_database_refuses_to_change_a_release(governed: Governed) -> None:
+    before = PolicyRelease.objects.values(*FROZEN).get()
+    for column, value in FROZEN.items():
+        release = live()
+        setattr(release, column, value)
+        with pytest.raises(IntegrityError), transaction.atomic():
+            release.save()
+        stored = "'{}'" if isinstance(value, dict) else f"'{value}'"
+        statement = f"UPDATE policies_policyrelease SET {column} = {stored}"
+        with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(statement)
+    assert PolicyRelease.objects.values(*FROZEN).get() == before
+
+
+def test_a_release_is_never_removed(governed: Governed) -> None:
+    with pytest.raises(TypeError):
+        live().delete()
+    assert live().number == 1
+
+
+def test_one_release_is_live(governed: Governed) -> None:
+    release = draft()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        PolicyRelease.objects.filter(pk=release.pk).update(
+            status=PolicyRelease.Status.LIVE, published_at=timezone.now()
+        )
+    assert live().number == 1
+    assert status_of(release) == "draft"
+
+
+def test_a_release_was_published_if_and_only_if_its_status_says_so(governed: Governed) -> None:
+    for status, moment in (
+        ("draft", timezone.now()),
+        ("rejected", timezone.now()),
+        ("live", None),
+        ("retired", None),
+        ("odd", timezone.now()),
+    ):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            PolicyRelease.objects.update(status=status, published_at=moment)
+    assert live().number == 1
+
+
+def test_publishing_retires_the_former_release_and_moves_the_generation(
+    governed: Governed,
+) -> None:
+    former, release, mark = live(), draft(), current_mark()
+    releases.publish(release.pk, actor=SYSTEM)
+    assert current_mark() != mark
+    assert live() == release
+    assert (status_of(former), live().published_by) == ("retired", "Chancery")
+    event = Event.objects.filter(type="policy.published").latest("id")
+    assert event.details == {
+        "number": release.number,
+        "digest": release.digest,
+        "replaces": former.number,
+    }
+
+
+def test_only_a_draft_is_published(governed: Governed) -> None:
+    former = live()
+    current = factories.publish()
+    mark = current_mark()
+    for release in (former, current):
+        with pytest.raises(ReleaseNotADraft):
+            releases.publish(release.pk, actor=SYSTEM)
+        with pytest.raises(ReleaseNotADraft):
+            releases.ask_to_publish(release.pk, actor=SYSTEM)
+    with pytest.raises(NoSuchRelease):
+        releases.publish(0, actor=SYSTEM)
+    assert live() == current
+    assert current_mark() == mark
+    assert not ApprovalRequest.objects.exists()
+
+
+def test_a_changed_tool_is_denied_until_a_release_was_checked_against_it(
+    governed: Governed,
+) -> None:
+    run = governed.run()
+    changed_pay_tool(governed)
+    action = governed.pay(run).action
+    assert (action.outcome, action.status) == ("denied", "denied")
+    assert [reason["rule"] for reason in action.reasons] == ["chancery:tool-not-in-release"]
+    assert governed.toolbox.effects == []
+    assert governed.propose(run, "toolbox.mail", {"to": "x"}).action.outcome == "allowed"
+    factories.publish()
+    assert governed.pay(run).action.outcome == "allowed"
+
+
+def test_a_draft_is_out_of_date_once_a_tool_has_changed(governed: Governed) -> None:
+    former, release = live(), draft()
+    changed_pay_tool(governed)
+    with pytest.raises(ReleaseOutOfDate):
+        releases.publish(release.pk, actor=SYSTEM)
+    assert live() == former
+    assert status_of(release) == "draft"
+
+
+def test_compliance_makes_a_release_live(governed: Governed, clara: User, olga: User) -> None:
+    former = live()
+    release, request = asked(olga)
+    assert request.tier_id == "policy"
+    assert request.snapshot["text"] == release.text
+    assert request.snapshot["replaces"] == former.number
+    assert live() == former
+    vote(request, clara)
+    assert live() == release
+    assert live().published_by == "clara"
+    request.refresh_from_db()
+    assert request.status == "approved"
+    assert request.spent_at is not None
+    assert governed.pay(governed.run()).action.outcome == "denied"
+    types = Event.objects.order_by("id").values_list("type", flat=True)
+    told = [name for name in types if name.startswith(("approval.", "policy.published"))]
+    assert told == [
+        "policy.published",
+        "approval.requested",
+        "approval.voted",
+        "approval.approved",
+        "approval.spent",
+        "policy.published",
+    ]
+
+
+def test_who_drafted_a_release_does_not_approve_it(
+    governed: Governed, clara: User, admin_user: User, olga: User
+) -> None:
+    former = live()
+    for drafter in (clara, admin_user):
+        release, request = asked(drafter)
+        with pytest.raises(OwnRequest):
+            vote(request, drafter)
+        _, by_another = asked(drafter, actor=Actor.from_user(olga))
+        with pytest.raises(OwnAgent):
+            vote(by_another, drafter)
+        assert status_of(release) == "draft"
+    assert live() == former
+    assert not Vote.objects.exists()
+
+
+def test_who_is_not_of_compliance_does_not_approve_a_release(
+    governed: Governed, rosa: User, olga: User
+) -> None:
+    release, request = asked(olga)
+    with pytest.raises(NotAnApprover):
+        vote(request, rosa)
+    assert status_of(release) == "draft"
+
+
+def test_a_rejected_draft_never_goes_live(governed: Governed, clara: User, olga: User) -> None:
+    former = live()
+    release, request = asked(olga)
+    vote(request, clara, Vote.Answer.REJECT)
+    assert status_of(release) == "rejected"
+    with pytest.raises(ReleaseNotADraft):
+        releases.publish(release.pk, actor=SYSTEM)
+    with pytest.raises(ReleaseNotADraft):
+        releases.ask_to_publish(release.pk, actor=Actor.from_user(olga))
+    assert live() == former
+    assert governed.pay(governed.run()).action.outcome == "allowed"
+    assert Event.objects.filter(type="policy.release_rejected").count() == 1
+
+
+def test_a_draft_that_nobody_decides_on_never_goes_live(governed: Governed, olga: User) -> None:
+    former = live()
+    release, request = asked(olga)
+    assert settle_due(now=request.expires_at + timedelta(seconds=1)) == 1
+    assert status_of(release) == "rejected"
+    assert live() == former
+
+
+def test_an_approval_of_an_outdated_draft_is_refused_whole(
+    governed: Governed, clara: User, olga: User
+) -> None:
+    former = live()
+    release, request = asked(olga)
+    changed_pay_tool(governed)
+    with pytest.raises(ReleaseOutOfDate):
+        vote(request, clara)
+    request.refresh_from_db()
+    assert (request.status, request.spent_at) == ("pending", None)
+    assert not Vote.objects.exists()
+    assert live() == former
+    assert status_of(release) == "draft"
+
+
+def test_managers_decide_where_there_is_no_tier_for_policies(
+    governed: Governed, olga: User, rosa: User
+) -> None:
+    Tier.objects.get(slug="policy").delete()
+    release, request = asked(olga)
+    assert request.tier_id == "manager"
+    vote(request, rosa)
+    assert live() == release
