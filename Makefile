@@ -50,7 +50,7 @@ types: $(DEV)
 	@$(BIN)/mypy .
 
 contracts: $(DEV)
-	@$(BIN)/lint-imports > var/contracts.log || (cat var/contracts.log; exit 1)
+	@mkdir -p var; $(BIN)/lint-imports > var/contracts.log || (cat var/contracts.log; exit 1)
 	@tail -n 1 var/contracts.log
 
 system: $(DEV)

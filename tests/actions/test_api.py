@@ -1,7 +1,9 @@
 """The REST API: what agents' runtimes see of runs, actions and tools, and people of approvals."""
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -25,6 +27,7 @@ from approvals.api.views import ApprovalSerializer
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
 from audit.models import Event
+from common import triggers
 from common.actors import SYSTEM, Actor
 from common.ids import uuid7
 from policies.services import grants
@@ -320,7 +323,7 @@ MALFORMED: list[tuple[dict[str, Any], int, str]] = [
     ({"arguments": {"account": "\x00", "amount": 1}}, 400, "invalid_arguments"),
     ({"arguments": {"account": "x" * 65_000, "amount": 1}}, 400, "invalid_arguments"),
     ({"arguments": [1]}, 400, "invalid_arguments"),
-    ({"arguments": None}, 400, "invalid_input"),
+    ({"arguments": None}, 400, "invalid_arguments"),
     ({"claims": {"sure": True}}, 400, "invalid_claims"),
     ({"claims": {"confirmed": "yes"}}, 400, "invalid_claims"),
     ({"claims": []}, 400, "invalid_input"),
@@ -377,7 +380,7 @@ def test_arguments_nested_too_deeply_are_refused(api: Api, run: str, governed: G
 def test_a_number_that_is_none_is_refused(api: Api, run: str, governed: Governed) -> None:
     for number in ("NaN", "Infinity", "-Infinity", "1e999"):
         text = f'{{"run": "{run}", "tool": "toolbox.pay", "arguments": {{"amount": {number}}}}}'
-        refused(api.post("actions", text.encode(), key="k"), 400, "invalid_input")
+        refused(api.post("actions", text.encode(), key="k"), 400, "invalid_arguments")
     assert nothing_done(governed)
 
 
@@ -457,51 +460,50 @@ def test_only_json_is_taken_and_given(api: Api, run: str, governed: Governed) ->
 # -- The database says no ----------------------------------------------------------------------
 
 
-def refuse_events(event_type: str = "") -> None:
-    """A trigger that keeps events out, as a full disk or a broken log would."""
+@contextmanager
+def refused_events(event_type: str = "") -> Iterator[None]:
+    """The database keeps events out meanwhile, as a full disk or a broken log would."""
     condition = f"NEW.type = '{event_type}'" if event_type else "1 = 1"
     if connection.vendor == "sqlite":
-        statements = [
+        made = [
             f"CREATE TRIGGER refuse BEFORE INSERT ON audit_event WHEN {condition} "
             "BEGIN SELECT RAISE(ABORT, 'the log is full'); END"
         ]
+        dropped = ["DROP TRIGGER refuse"]
     else:
-        statements = [
+        made = [
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION 'the log is full'; END $$",
             f"CREATE TRIGGER refuse BEFORE INSERT ON audit_event "
             f"FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refuse()",
         ]
-    with connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
+        dropped = ["DROP FUNCTION refuse CASCADE"]
+    triggers.run(connection, {connection.vendor: made})
+    yield
+    triggers.run(connection, {connection.vendor: dropped})
 
 
-@pytest.mark.parametrize("event_type", ["decision.made", "tool.call.requested", ""])
-def test_what_cannot_be_recorded_is_not_done(
-    api: Api, run: str, governed: Governed, event_type: str
-) -> None:
-    refuse_events(event_type)
-    body = refused(pay(api, run), 503, "not_recorded")
-    assert "full" not in body["detail"]
-    assert nothing_done(governed)
-    assert not Attempt.objects.exists()
+def test_what_cannot_be_recorded_is_not_done(api: Api, run: str, governed: Governed) -> None:
+    for event_type in ("decision.made", "tool.call.requested", ""):
+        with refused_events(event_type):
+            body = refused(pay(api, run), 503, "not_recorded")
+        assert "full" not in body["detail"]
+        assert nothing_done(governed)
+        assert not Attempt.objects.exists()
     assert Run.objects.values_list("actions_count", "amount").get() == (0, Decimal(0))
+    assert pay(api, run).json()["status"] == "succeeded"
 
 
-def test_a_question_that_cannot_be_recorded_is_not_asked(
+def test_what_cannot_be_recorded_is_neither_asked_nor_opened(
     api: Api, run: str, governed: Governed
 ) -> None:
-    refuse_events("approval.requested")
-    refused(pay(api, run, 500), 503, "not_recorded")
+    with refused_events("approval.requested"):
+        refused(pay(api, run, 500), 503, "not_recorded")
     assert nothing_done(governed)
     assert not ApprovalRequest.objects.exists()
-
-
-def test_a_run_that_cannot_be_recorded_is_not_opened(api: Api) -> None:
-    refuse_events("run.started")
-    refused(api.post("runs", RUN), 503, "not_recorded")
-    assert not Run.objects.exists()
+    with refused_events("run.started"):
+        refused(api.post("runs", RUN), 503, "not_recorded")
+    assert Run.objects.count() == 1
 
 
 # -- People ------------------------------------------------------------------------------------

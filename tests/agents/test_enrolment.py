@@ -77,7 +77,12 @@ def test_an_enrolment_is_recorded_as_the_agents_own(runtime: Runtime) -> None:
     event = Event.objects.get(type="credential.enrolled")
     assert (event.actor_kind, event.actor_id) == ("agent", "tilda.prod")
     assert event.details == {"thumbprint": runtime.kid}
-    assert EnrolmentCode.objects.get().used_at is not None
+    code = EnrolmentCode.objects.get()
+    assert code.used_at is not None
+    for row in (code, AgentKey.objects.get()):
+        entry = LogEntry.objects.get_for_object(row).latest("id")
+        named = {"actor": "agent", "id": "tilda.prod", "label": "tilda.prod"}
+        assert (entry.actor, entry.additional_data) == (None, named)
 
 
 def test_a_code_is_issued_by_somebody_and_kept_nowhere(identity: AgentIdentity, olga: User) -> None:

@@ -39,7 +39,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
     """Eight threads that keep their connections until the test is over."""
     with ThreadPoolExecutor(8) as threads:
         yield threads
-        gate = Barrier(8)
+        gate = Barrier(8, timeout=30)
 
         def leave() -> None:
             gate.wait()
@@ -51,7 +51,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def at_once(pool: ThreadPoolExecutor, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """What each call gave or was refused with, after all began together."""
-    gate = Barrier(len(calls))
+    gate = Barrier(len(calls), timeout=30)
 
     def begun(call: Callable[[], Any]) -> Any:
         gate.wait()

@@ -1,6 +1,6 @@
 """An event is written with the change that it records, or neither is."""
 
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
@@ -171,7 +171,7 @@ def test_records_of_one_request_are_tied_together() -> None:
 
     copy_context().run(served, "request-1")
     copy_context().run(served, "request-2")
-    suspended(reason="By a task.")
+    Context().run(suspended, reason="By a task.")
     ids = Event.objects.order_by("id").values_list("request_id", flat=True)
     assert list(ids) == ["request-1", "request-1", "request-2", "request-2", ""]
 

@@ -1,7 +1,10 @@
 import time
+from datetime import UTC, datetime, timedelta
 from uuid import RFC_4122
 
-from common.ids import uuid7
+import pytest
+
+from common.ids import first_key_at, uuid7
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:
@@ -25,6 +28,23 @@ def test_an_id_tells_its_time() -> None:
     made = uuid7()
     after = time.time_ns() // 1_000_000
     assert before <= made.int >> 80 <= after
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 499, 500, 999])
+def test_a_list_by_time_begins_with_the_first_id_of_its_millisecond(milliseconds: int) -> None:
+    moment = datetime(2026, 3, 1, 12, 30, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    first = first_key_at(moment)
+    assert (first.version, first.variant) == (7, RFC_4122)
+    assert datetime.fromtimestamp((first.int >> 80) / 1000, UTC) == moment
+    assert first_key_at(moment + timedelta(microseconds=999)) == first
+    assert first_key_at(moment - timedelta(microseconds=1)) < first
+
+
+def test_ids_made_from_now_on_are_in_a_list_from_now_on() -> None:
+    before = uuid7()
+    time.sleep(0.002)
+    first = first_key_at(datetime.now(UTC))
+    assert before < first <= uuid7()
 
 
 def test_no_two_ids_are_the_same() -> None:

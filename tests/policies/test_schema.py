@@ -297,11 +297,11 @@ def test_a_number_is_weighed_exactly_or_denied(amount: float, now: Any) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("amount", [0.00001, 50.12345])
-def test_an_amount_too_fine_to_weigh_is_denied(governed: Governed, amount: float) -> None:
-    action = governed.pay(governed.run(), amount).action
-    assert (action.outcome, action.status) == ("denied", "denied")
-    assert [reason["rule"] for reason in action.reasons] == ["chancery:not-representable"]
+def test_an_amount_too_fine_to_weigh_is_denied(governed: Governed) -> None:
+    for amount in (0.00001, 50.12345):
+        action = governed.pay(governed.run(), amount).action
+        assert (action.outcome, action.status) == ("denied", "denied")
+        assert [reason["rule"] for reason in action.reasons] == ["chancery:not-representable"]
     assert governed.toolbox.effects == []
 
 

@@ -173,6 +173,10 @@ def test_a_missing_value_leaves_no_facts(bank: Bank, answer: Any) -> None:
         ("int(account.frozen) > 1", "many"),
         ("string(account.frozen) == ''", {"a": 1}),
         ("size(account.frozen) > 1", 5),
+        ("{'a': true, 'b': account.frozen}['b']", "yes"),
+        ("{'a': 'text', 'b': account.frozen}['b']", 5),
+        ("{'a': 1, 'b': account.frozen}['b']", 1.5),
+        ("{'a': ['text'], 'b': account.frozen}['b']", "text"),
     ],
 )
 def test_a_value_of_the_wrong_type_leaves_no_facts(
