@@ -227,14 +227,11 @@ def _decide_ms(response: httpx.Response) -> float:
 
 def outcome_table(calls: list[Replayed]) -> Table:
     table = Table(title="Calls by label and outcome", title_justify="left")
-    table.add_column("label of the trace")
-    for name in ("calls", "allowed", "needs approval", "denied: rule", "denied: ask first"):
+    table.add_column("label")
+    for name in ("calls", "allowed", "approval", "denied", "ask first", "halted", "agree"):
         table.add_column(name, justify="right")
-    table.add_column("halted", justify="right")
-    table.add_column("agree", justify="right")
-    labels = [label for label in ("allow", "confirm", "approval", "deny") if label] + sorted(
-        {call.expected for call in calls} - {"allow", "confirm", "approval", "deny"}
-    )
+    known = ["allow", "confirm", "approval", "deny"]
+    labels = known + sorted({call.expected for call in calls} - set(known))
     for label in labels:
         of_label = [call for call in calls if call.expected == label]
         counts = Counter(_column(call) for call in of_label)

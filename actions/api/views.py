@@ -16,7 +16,7 @@ from actions.errors import IdempotencyKeyRequired
 from actions.models import Action, Run
 from actions.services import calling, runs
 from actions.services.proposals import Proposal
-from agents.api.authentication import AgentAuthentication, DecidedLaterAuthentication, IsAgent
+from agents.api.authentication import AgentAuthentication, IsAgent
 from agents.tokens import Caller
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
@@ -108,7 +108,7 @@ class CloseRunView(AgentView):
 
 
 class ActionsView(AgentView):
-    authentication_classes = (DecidedLaterAuthentication,)
+    checks_caller_again = True
 
     @extend_schema(
         summary="Propose an action",

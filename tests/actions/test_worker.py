@@ -82,7 +82,7 @@ def reach(url: str, settings: Any) -> None:
     """Send this process's hints to that broker; Celery keeps its first connection otherwise."""
     settings.BROKER_URL = app.conf.broker_url = url
     app._pool = app.amqp._producer_pool = None
-    pools.reset()
+    pools.reset()  # type: ignore[no-untyped-call]  # kombu is untyped
     queue.connect(send)
 
 

@@ -7,7 +7,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from accounts.models import User
+from accounts.models import Environment, User
 from approvals.errors import NotAnApprover, OwnAgent, OwnRequest
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import cast_vote, settle_due
@@ -27,6 +27,7 @@ from policies.services import releases
 from tests import factories
 from tests import toolbox as box
 from tests.factories import Governed
+from tools.models import System
 from tools.services import define_tool
 
 pytestmark = pytest.mark.django_db
@@ -44,6 +45,14 @@ FROZEN: dict[str, Any] = {
 }
 
 
+@pytest.fixture
+def released(prod: Environment, tiers: dict[str, Tier]) -> System:
+    """The toolbox with rules and a live release; nobody to call it."""
+    system = factories.toolbox_system(prod)
+    factories.publish()
+    return system
+
+
 def live() -> PolicyRelease:
     return PolicyRelease.objects.live().get()
 
@@ -58,9 +67,9 @@ def draft(actor: Actor = SYSTEM, **texts: str) -> PolicyRelease:
     return releases.draft_release(actor=actor)
 
 
-def changed_pay_tool(governed: Governed, description: str = "Now with a receipt.") -> None:
-    attributes = {**box.TOOLS["pay"], "description": description}
-    define_tool(governed.system, "pay", actor=SYSTEM, **attributes)
+def changed_pay_tool(system: System) -> None:
+    attributes = {**box.TOOLS["pay"], "description": "Now with a receipt."}
+    define_tool(system, "pay", actor=SYSTEM, **attributes)
 
 
 def vote(request: ApprovalRequest, user: User, answer: Vote.Answer = Vote.Answer.APPROVE) -> Any:
@@ -75,7 +84,7 @@ def asked(user: User, actor: Actor | None = None) -> tuple[PolicyRelease, Approv
     return release, releases.ask_to_publish(release.pk, actor=actor or Actor.from_user(user))
 
 
-def test_an_invalid_rule_is_refused_and_nothing_is_saved(governed: Governed) -> None:
+def test_an_invalid_rule_is_refused_and_nothing_is_saved(released: System) -> None:
     events = Event.objects.count()
     wrong = box.POLICIES["large-payments"].replace("facts.large", "facts.lage")
     with pytest.raises(InvalidPolicy) as refusal:
@@ -100,9 +109,9 @@ def test_a_saved_rule_takes_effect_with_the_next_release_only(governed: Governed
     assert governed.toolbox.effects == [("pay", {"account": "a", "amount": 1, "note": ""})]
 
 
-def test_a_draft_names_every_problem_of_every_rule(governed: Governed) -> None:
+def test_a_draft_names_every_problem_of_every_rule(released: System) -> None:
     without_facts = {**box.TOOLS["pay"], "facts": []}
-    define_tool(governed.system, "pay", actor=SYSTEM, **without_facts)
+    define_tool(released, "pay", actor=SYSTEM, **without_facts)
     with pytest.raises(InvalidPolicy) as refusal:
         releases.draft_release(actor=SYSTEM)
     named = {problem["policy"] for problem in refusal.value.details["problems"]}
@@ -110,7 +119,7 @@ def test_a_draft_names_every_problem_of_every_rule(governed: Governed) -> None:
     assert PolicyRelease.objects.count() == 1
 
 
-def test_there_is_no_release_of_nothing(governed: Governed) -> None:
+def test_there_is_no_release_of_nothing(released: System) -> None:
     for policy in Policy.objects.all():
         releases.switch_policy(policy.pk, actor=SYSTEM, enabled=False, reason="Not needed.")
     with pytest.raises(NothingToRelease):
@@ -133,7 +142,7 @@ def test_a_rule_that_is_switched_off_is_left_out_until_it_is_switched_on(
     assert switches == ["policy.switched_on", "policy.switched_off"]
 
 
-def test_switching_needs_a_reason_and_a_rule(governed: Governed) -> None:
+def test_switching_needs_a_reason_and_a_rule(released: System) -> None:
     permit = Policy.objects.get(slug="permit-toolbox")
     with pytest.raises(ReasonRequired):
         releases.switch_policy(permit.pk, actor=SYSTEM, enabled=False, reason="  ")
@@ -142,11 +151,11 @@ def test_switching_needs_a_reason_and_a_rule(governed: Governed) -> None:
     assert Policy.objects.get(pk=permit.pk).enabled
 
 
-def test_releases_are_numbered_and_bound_to_their_tools(governed: Governed) -> None:
+def test_releases_are_numbered_and_bound_to_their_tools(released: System) -> None:
     first, second = live(), draft()
     assert (first.number, second.number) == (1, 2)
     assert first.digest == second.digest
-    changed_pay_tool(governed)
+    changed_pay_tool(released)
     third = draft()
     assert third.number == 3
     assert third.text == first.text
@@ -154,7 +163,7 @@ def test_releases_are_numbered_and_bound_to_their_tools(governed: Governed) -> N
     assert set(third.tools) == {f"toolbox.{name}" for name in box.TOOLS}
 
 
-def test_the_database_refuses_to_change_a_release(governed: Governed) -> None:
+def test_the_database_refuses_to_change_a_release(released: System) -> None:
     before = PolicyRelease.objects.values(*FROZEN).get()
     for column, value in FROZEN.items():
         release = live()
@@ -168,13 +177,13 @@ def test_the_database_refuses_to_change_a_release(governed: Governed) -> None:
     assert PolicyRelease.objects.values(*FROZEN).get() == before
 
 
-def test_a_release_is_never_removed(governed: Governed) -> None:
+def test_a_release_is_never_removed(released: System) -> None:
     with pytest.raises(TypeError):
         live().delete()
     assert live().number == 1
 
 
-def test_one_release_is_live(governed: Governed) -> None:
+def test_one_release_is_live(released: System) -> None:
     release = draft()
     with pytest.raises(IntegrityError), transaction.atomic():
         PolicyRelease.objects.filter(pk=release.pk).update(
@@ -184,7 +193,7 @@ def test_one_release_is_live(governed: Governed) -> None:
     assert status_of(release) == "draft"
 
 
-def test_a_release_was_published_if_and_only_if_its_status_says_so(governed: Governed) -> None:
+def test_a_release_was_published_if_and_only_if_its_status_says_so(released: System) -> None:
     for status, moment in (
         ("draft", timezone.now()),
         ("rejected", timezone.now()),
@@ -198,7 +207,7 @@ def test_a_release_was_published_if_and_only_if_its_status_says_so(governed: Gov
 
 
 def test_publishing_retires_the_former_release_and_moves_the_generation(
-    governed: Governed,
+    released: System,
 ) -> None:
     former, release, mark = live(), draft(), current_mark()
     releases.publish(release.pk, actor=SYSTEM)
@@ -213,7 +222,7 @@ def test_publishing_retires_the_former_release_and_moves_the_generation(
     }
 
 
-def test_only_a_draft_is_published(governed: Governed) -> None:
+def test_only_a_draft_is_published(released: System) -> None:
     former = live()
     current = factories.publish()
     mark = current_mark()
@@ -233,7 +242,7 @@ def test_a_changed_tool_is_denied_until_a_release_was_checked_against_it(
     governed: Governed,
 ) -> None:
     run = governed.run()
-    changed_pay_tool(governed)
+    changed_pay_tool(governed.system)
     action = governed.pay(run).action
     assert (action.outcome, action.status) == ("denied", "denied")
     assert [reason["rule"] for reason in action.reasons] == ["chancery:tool-not-in-release"]
@@ -243,9 +252,9 @@ def test_a_changed_tool_is_denied_until_a_release_was_checked_against_it(
     assert governed.pay(run).action.outcome == "allowed"
 
 
-def test_a_draft_is_out_of_date_once_a_tool_has_changed(governed: Governed) -> None:
+def test_a_draft_is_out_of_date_once_a_tool_has_changed(released: System) -> None:
     former, release = live(), draft()
-    changed_pay_tool(governed)
+    changed_pay_tool(released)
     with pytest.raises(ReleaseOutOfDate):
         releases.publish(release.pk, actor=SYSTEM)
     assert live() == former
@@ -279,7 +288,7 @@ def test_compliance_makes_a_release_live(governed: Governed, clara: User, olga: 
 
 
 def test_who_drafted_a_release_does_not_approve_it(
-    governed: Governed, clara: User, admin_user: User, olga: User
+    released: System, clara: User, admin_user: User, olga: User
 ) -> None:
     former = live()
     for drafter in (clara, admin_user):
@@ -295,7 +304,7 @@ def test_who_drafted_a_release_does_not_approve_it(
 
 
 def test_who_is_not_of_compliance_does_not_approve_a_release(
-    governed: Governed, rosa: User, olga: User
+    released: System, rosa: User, olga: User
 ) -> None:
     release, request = asked(olga)
     with pytest.raises(NotAnApprover):
@@ -317,7 +326,7 @@ def test_a_rejected_draft_never_goes_live(governed: Governed, clara: User, olga:
     assert Event.objects.filter(type="policy.release_rejected").count() == 1
 
 
-def test_a_draft_that_nobody_decides_on_never_goes_live(governed: Governed, olga: User) -> None:
+def test_a_draft_that_nobody_decides_on_never_goes_live(released: System, olga: User) -> None:
     former = live()
     release, request = asked(olga)
     assert settle_due(now=request.expires_at + timedelta(seconds=1)) == 1
@@ -326,11 +335,11 @@ def test_a_draft_that_nobody_decides_on_never_goes_live(governed: Governed, olga
 
 
 def test_an_approval_of_an_outdated_draft_is_refused_whole(
-    governed: Governed, clara: User, olga: User
+    released: System, clara: User, olga: User
 ) -> None:
     former = live()
     release, request = asked(olga)
-    changed_pay_tool(governed)
+    changed_pay_tool(released)
     with pytest.raises(ReleaseOutOfDate):
         vote(request, clara)
     request.refresh_from_db()
@@ -341,7 +350,7 @@ def test_an_approval_of_an_outdated_draft_is_refused_whole(
 
 
 def test_managers_decide_where_there_is_no_tier_for_policies(
-    governed: Governed, olga: User, rosa: User
+    released: System, olga: User, rosa: User
 ) -> None:
     Tier.objects.get(slug="policy").delete()
     release, request = asked(olga)
