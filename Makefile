@@ -28,7 +28,7 @@ demo: $(RUN)  ## the portal with a governed airline and an agent at work; ARGS="
 	@$(BIN)/python -m demo.run $(ARGS)
 
 run: $(RUN)  ## the portal alone, at http://localhost:8000
-	@$(BIN)/python -m portal.local_env var/local.env
+	@$(BIN)/python -m common.local_env var/local.env
 	@$(BIN)/python -m portal.serve
 
 test: $(DEV) test-sqlite test-postgresql  ## the whole test suite on SQLite and on PostgreSQL

@@ -8,6 +8,7 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from auditlog.registry import auditlog
+        from django.contrib.auth.models import Group
 
         from accounts.models import Environment, User
 
@@ -20,4 +21,5 @@ class AccountsConfig(AppConfig):
             exclude_fields=["last_login"],
             m2m_fields={"groups", "user_permissions"},
         )
+        auditlog.register(Group, m2m_fields={"permissions"})
         auditlog.register(Environment)

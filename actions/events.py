@@ -1,7 +1,7 @@
 from audit.vocabulary import declare
 
 RUN_STARTED = declare(
-    "run.started", "A run was started", "initiator_kind", "initiator", "environment"
+    "run.started", "A run was started", "initiator_kind", "initiator_digest", "environment"
 )
 RUN_CLOSED = declare("run.closed", "A run was closed", "outcome", "actions")
 RUN_HALTED = declare("run.halted", "A run was halted", "rules")

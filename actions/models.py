@@ -126,6 +126,8 @@ class Action(models.Model):
     result = models.JSONField(null=True)
     error_code = models.CharField(max_length=64, blank=True)
     error = models.CharField(max_length=500, blank=True)
+    epoch = models.PositiveIntegerField(default=0)
+    scope = models.CharField(max_length=2000, blank=True)
     decided_at = models.DateTimeField()
     changed_at = models.DateTimeField()
 

@@ -153,6 +153,17 @@ class AgentKeyAdmin(EndlessAdmin):
         "enrolled_at",
         "last_used_at",
     )
+    pages = (
+        Page(
+            "revoke",
+            "Revoke",
+            forms.RevokeKeyForm,
+            "agents.change_agentidentity",
+            explains="The key proves nobody any more, and every token of the identity is dead.",
+            danger=True,
+            available=_is("active"),
+        ),
+    )
 
     @admin.display(description="status")
     def state(self, key: AgentKey) -> SafeString:

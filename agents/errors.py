@@ -53,9 +53,19 @@ class NoActiveSponsor(GovernanceError):
     sentence = "An agent needs an active sponsor to be active."
 
 
+class NotAnswerable(GovernanceError):
+    code = "not_answerable"
+    sentence = "You do not answer for this agent: its owner, its sponsor and compliance do."
+
+
 class AlreadyHalted(GovernanceError):
     code = "already_halted"
     sentence = "A halt on this is already in force."
+
+
+class UnknownHaltTarget(InvalidInput):
+    code = "unknown_halt_target"
+    sentence = "There is nothing of that name to halt."
 
 
 class HaltNotInForce(GovernanceError):

@@ -11,6 +11,7 @@ ENROLMENT_CODE_ISSUED = declare(
     "enrolment.code_issued", "An enrolment code was issued", "expires_at"
 )
 CREDENTIAL_ENROLLED = declare("credential.enrolled", "A key was enrolled", "thumbprint")
+CREDENTIAL_REVOKED = declare("credential.revoked", "A key was revoked", "thumbprint", "reason")
 CREDENTIAL_ISSUED = declare("credential.issued", "A token was issued", "jti", "scope", "expires_at")
 SIGNING_KEY_CREATED = declare("signing_key.created", "A signing key was made", "environment")
 HALT_PLACED = declare("halt.placed", "A halt was placed", "kind", "target", "reason")

@@ -74,6 +74,12 @@ class IssueCodeForm(CommandForm):
         return Shown("agents/enrolment_code.html", context)
 
 
+class RevokeKeyForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        credentials.revoke_key(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
 class SuspendIdentityForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
         lifecycle.suspend_identity(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])

@@ -36,8 +36,10 @@ def accepted_public_key(jwk: Any) -> tuple[str, AgentPublicKey]:
         raise InvalidKey
     algorithm, kind = accepted
     try:
-        key = kind.import_key({k: v for k, v in jwk.items() if k in _PUBLIC_MEMBERS})
-        key.raw_value  # noqa: B018 - joserfc parses lazily; a point off the curve fails here
+        given = kind.import_key({k: v for k, v in jwk.items() if k in _PUBLIC_MEMBERS})
+        # Written again from the point itself: a JWK can spell one key in several ways, and the
+        # thumbprint, which must be unique over all agents, is taken over the spelling.
+        key = kind.import_key(kind.import_key(given.as_pem(private=False)).as_dict(private=False))
     except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidKey from error
     return algorithm, key

@@ -37,6 +37,9 @@ class Agent(models.Model):
 
     class Meta:
         ordering = ["slug"]
+        permissions = [
+            ("manage_every_agent", "Manage agents that somebody else answers for"),
+        ]
         constraints = [
             models.CheckConstraint(condition=~Q(purpose=""), name="agent_has_a_purpose"),
         ]

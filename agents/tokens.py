@@ -4,8 +4,9 @@ Scopes are a ceiling. What an agent may do is decided per call, from live grants
 """
 
 import hashlib
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -22,7 +23,8 @@ LIFETIME_SECONDS = 300
 CLOCK_SKEW_SECONDS = 30
 MAX_TOKEN_BYTES = 8_000
 SCOPE_ALL = "tools"
-_SCOPE_PREFIXES = ("system:", "tool:")
+MAX_SCOPE_LENGTH = 2_000
+_SCOPE = re.compile(r"tools|system:[\w-]{1,64}|tool:[\w-]{1,64}\.[\w-]{1,100}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Caller:
     jti: str
     epoch: int
     expires_at: int
+    kid: str = ""
 
     def scope_covers(self, tool: str) -> bool:
         system = tool.split(".", 1)[0]
@@ -53,9 +56,8 @@ def granted_scope(asked: str) -> str:
     parts = asked.split()
     if not parts:
         return SCOPE_ALL
-    for part in parts:
-        if part != SCOPE_ALL and not part.startswith(_SCOPE_PREFIXES):
-            raise InvalidScope
+    if len(asked) > MAX_SCOPE_LENGTH or not all(_SCOPE.fullmatch(part) for part in parts):
+        raise InvalidScope
     return " ".join(sorted(set(parts)))
 
 
@@ -125,7 +127,7 @@ def _checked_claims(token: str, directory: Directory) -> dict[str, Any]:
         if known is None or header.get("typ") != "at+jwt":
             raise InvalidToken
         decoded = jwt.decode(token, known.key, algorithms=["ES256"])
-    except (JoseError, ValueError, TypeError) as error:
+    except (JoseError, ValueError, TypeError, RecursionError) as error:
         raise InvalidToken from error
     claims = dict(decoded.claims)
     expected = {
@@ -159,13 +161,21 @@ def _live_caller(claims: dict[str, Any], directory: Directory) -> Caller:
         jti=str(claims.get("jti")),
         epoch=identity.epoch,
         expires_at=expires,
+        kid=claims["kid"],
     )
 
 
-def still_valid(caller: Caller, directory: Directory) -> bool:
-    """Whether the caller may still act, seen from a newer directory."""
+def seen_from(caller: Caller, directory: Directory) -> Caller:
+    """The caller as a newer directory knows it. Raises InvalidToken if it may no longer act.
+
+    Everything is looked at again: the identity with its epoch, and the key that signed the token.
+    """
     identity = directory.identities.get(caller.identity.client_id)
-    return identity is not None and identity.usable and identity.epoch == caller.epoch
+    if identity is None or not identity.usable or identity.epoch != caller.epoch:
+        raise InvalidToken
+    if caller.kid and caller.kid not in directory.verification_keys:
+        raise InvalidToken
+    return replace(caller, identity=identity)
 
 
 def jwt_header(token: str) -> dict[str, Any]:

@@ -124,6 +124,11 @@ class ApprovalRequest(models.Model):
                 | (~Q(status="pending") & Q(decided_at__isnull=False)),
                 name="approval_decided_at_matches_status",
             ),
+            models.UniqueConstraint(
+                fields=["kind", "subject_kind", "subject_id"],
+                condition=Q(status="pending"),
+                name="approval_one_open_question",
+            ),
             models.CheckConstraint(
                 condition=Q(spent_at=None) | Q(status="approved"),
                 name="approval_spent_only_when_approved",

@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,9 +24,11 @@ from audit.services import EVENTS, Subject, event_row, record
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
 from common.commands import command
-from common.errors import NotFound, required_reason
+from common.errors import GovernanceError, NotFound, required_reason
 from common.ids import uuid7
 from common.sql import Insert, Row, write
+
+log = logging.getLogger(__name__)
 
 REQUESTS = Insert(
     "approvals_approvalrequest",
@@ -203,7 +206,7 @@ def cast_vote(
         subject=_subject(request),
         run_id=request.run_id,
         answer=str(answer),
-        reason=reason,
+        reason_digest=digest(reason),
         tier=request.tier_id,
     )
     if answer == Vote.Answer.REJECT:
@@ -258,7 +261,16 @@ def settle_due(*, now: datetime | None = None, limit: int = 200) -> int:
     """Expire or escalate requests whose time has run out; the number settled."""
     moment = now or timezone.now()
     due = ApprovalRequest.objects.due(moment).order_by("expires_at").values_list("pk", flat=True)
-    return sum(_settle_one(request_id, moment, actor=SYSTEM) for request_id in due[:limit])
+    return sum(_settled(request_id, moment) for request_id in due[:limit])
+
+
+def _settled(request_id: UUID, now: datetime) -> bool:
+    """One question that cannot be settled must not keep the others from being."""
+    try:
+        return _settle_one(request_id, now, actor=SYSTEM)
+    except GovernanceError as refusal:
+        log.warning("request %s cannot be settled: %s", request_id, refusal.code)
+        return False
 
 
 @command

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from audit.models import Event
 from audit.vocabulary import declared, title_of
 from common.admin.pages import EndlessAdmin
+from common.ids import is_identifier
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -49,7 +50,7 @@ class EventAdmin(EndlessAdmin):
             return queryset, False
         wanted = Q(type=term) | Q(subject_id=term) | Q(subject_label=term)
         wanted |= Q(actor_id=term) | Q(actor_label=term)
-        if len(term) == 36:
+        if is_identifier(term):
             wanted |= Q(run_id=term)
         return queryset.filter(wanted), False
 

@@ -66,11 +66,12 @@ def anchor(sender: Any, instance: LogEntry, created: bool, **kwargs: Any) -> Non
     record(
         events.RECORD_RELATED_CHANGED if is_related else _EVENT_OF_ACTION[instance.action],
         actor=acting_now() or SYSTEM,
-        subject=Subject(label, str(instance.object_pk)[:64], instance.object_repr[:200]),
+        # Names of fields, not values: the entry can be erased one day, the event cannot.
+        subject=Subject(label, str(instance.object_pk)[:64], f"{label} {instance.object_pk}"),
         model=label,
         pk=str(instance.object_pk),
         entry=instance.pk,
-        changes=changes,
+        changes=sorted(changes),
     )
     if label in _deciding:
         generation.advance()

@@ -6,8 +6,16 @@ On SQLite every transaction is IMMEDIATE and so alone.
 """
 
 import secrets
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from django.db import connection
+
+from common.commands import command
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Any fixed 63-bit number will do; this one names the lock in pg_locks.
 LOCK = 0x6368616E63657279
@@ -30,11 +38,30 @@ def current_mark() -> int:
     return int(row[0]) if row else 0
 
 
+def hold_exclusive() -> None:
+    """Keep decisions out until the current transaction ends. Before any row is locked: a decision
+    holds its shared lock when it meets the rows.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+
+
+def deciding_command(function: Callable[P, R]) -> Callable[P, R]:
+    """A command that changes what decisions are made from; see `common.commands.command`."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        hold_exclusive()
+        return function(*args, **kwargs)
+
+    return command(run)
+
+
 def advance() -> None:
     """Move to a new generation, in the transaction that changes what decisions are made from."""
+    hold_exclusive()
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         cursor.execute(
             "INSERT INTO audit_generation (id, number, mark) VALUES (1, 1, %s) "
             "ON CONFLICT (id) DO UPDATE SET number = audit_generation.number + 1, "

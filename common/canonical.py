@@ -1,8 +1,8 @@
 """One way to write JSON down, so that equal values have equal digests.
 
-The form is that of RFC 8785 for the values we accept: keys sorted, no spaces, UTF-8. Non-finite
-numbers are refused and whole floats are written as integers, so 5.0 and 5 are one value, as they
-are in JSON Schema.
+After RFC 8785: keys sorted (by code point), no spaces, UTF-8. Non-finite numbers and whole numbers
+beyond 64 bits are refused, and whole floats are written as integers, so 5.0 and 5 are one value, as
+they are in JSON Schema and in PostgreSQL's jsonb.
 """
 
 import hashlib
@@ -30,8 +30,10 @@ def normalised(value: Any, *, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         message = f"The value is nested deeper than {MAX_DEPTH} levels."
         raise NotCanonical(message)
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return _whole(value)
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float):
@@ -63,7 +65,14 @@ def _number(value: float) -> int | float:
     if not math.isfinite(value):
         message = "Numbers must be finite."
         raise NotCanonical(message)
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return _whole(int(value)) if value.is_integer() else value
+
+
+def _whole(value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        message = "Whole numbers must fit 64 bits."
+        raise NotCanonical(message)
+    return value
 
 
 def canonical_json(value: Any) -> str:

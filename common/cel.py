@@ -59,6 +59,9 @@ class Expression:
             message = f"The expression is longer than {MAX_EXPRESSION_LENGTH} characters."
             raise InvalidExpression(message)
         self.text = text
+        if not text.isprintable() and not text.replace("\n", " ").isprintable():
+            message = "The expression holds characters that cannot be printed."
+            raise InvalidExpression(message)
         environment = cel.NewEnv(variables=dict.fromkeys(variables, cel.Type.DYN), functions=[_SUM])
         try:
             self._compiled = environment.compile(text)

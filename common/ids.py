@@ -26,3 +26,11 @@ def first_key_at(moment: datetime) -> UUID:
     """The smallest uuid7 of that millisecond: where a list of keys by time begins."""
     milliseconds = int(moment.timestamp() * 1000)
     return UUID(int=(milliseconds << 80) | (0x7 << 76) | (0b10 << 62))
+
+
+def is_identifier(text: str) -> bool:
+    """Whether the text is a UUID as we write them."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

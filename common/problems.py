@@ -76,7 +76,10 @@ def as_problem(error: Exception, context: dict[str, Any]) -> Response | None:
         # The class alone: a database's message may quote values.
         log.error("not recorded: %s", type(error).__name__)
         return problem(
-            "not_recorded", "It could not be recorded, so nothing was done.", http_status=503
+            "not_recorded",
+            "It could not be recorded. If this was an action, ask for it again with the same key "
+            "before doing anything else.",
+            http_status=503,
         )
     if isinstance(error, exceptions.APIException):
         return _api_problem(error)

@@ -40,6 +40,6 @@ def unseal(sealed: bytes, *, bound_to: str) -> bytes:
     box = AESGCM(decoded_key(settings.SEALING_KEY))
     try:
         return box.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to.encode())
-    except InvalidTag as error:
+    except (InvalidTag, ValueError) as error:
         message = f"{bound_to} was not sealed with this key"
         raise CannotUnseal(message) from error

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 Row = Mapping[str, Any]
@@ -79,15 +80,23 @@ def write(connection: BaseDatabaseWrapper, batches: Sequence[tuple[Write, Sequen
     present = [(target, rows) for target, rows in batches if rows]
     if not present:
         return
+    if connection.vendor != "postgresql":
+        _write_in_turn(connection, present)
+        return
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            steps = [f"w{n} AS ({target.postgresql()})" for n, (target, _) in enumerate(present)]
-            cursor.execute(
-                f"WITH {', '.join(steps)} SELECT 1",
-                [json.dumps(list(rows), default=_as_json) for _, rows in present],
-            )
-            return
-        for target, rows in present:
+        steps = [f"w{n} AS ({target.postgresql()})" for n, (target, _) in enumerate(present)]
+        cursor.execute(
+            f"WITH {', '.join(steps)} SELECT 1",
+            [json.dumps(list(rows), default=_as_json) for _, rows in present],
+        )
+
+
+def _write_in_turn(
+    connection: BaseDatabaseWrapper, batches: Sequence[tuple[Write, Sequence[Row]]]
+) -> None:
+    """All or nothing here too: a savepoint does what one statement does on PostgreSQL."""
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        for target, rows in batches:
             cursor.executemany(target.sqlite(), [_adapted(connection, target, r) for r in rows])
 
 
@@ -107,10 +116,10 @@ def _adapted(connection: BaseDatabaseWrapper, target: Write, row: Row) -> list[A
 
 
 def _sqlite_value(connection: BaseDatabaseWrapper, kind: str, value: Any) -> Any:
-    if kind == "jsonb":
-        return json.dumps(value)
     if value is None:
         return None
+    if kind == "jsonb":
+        return json.dumps(value)
     if kind == "uuid":
         return value.hex if isinstance(value, UUID) else UUID(str(value)).hex
     if kind == "timestamptz":

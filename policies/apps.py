@@ -7,11 +7,17 @@ class PoliciesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from agents.models import Halt
+        from agents.services.halts import know_targets
         from approvals.outcomes import on_resolved
         from audit.changes import govern
         from policies import models
         from policies.services import releases
+        from tools.models import System, Tool
 
+        # The kill switch is an agent matter; systems and tools are known one floor up.
+        know_targets(Halt.Kind.SYSTEM, lambda slug: System.objects.filter(slug=slug).exists())
+        know_targets(Halt.Kind.TOOL, Tool.is_known)
         on_resolved(releases.PUBLISH, releases.finish_publication)
         govern(models.Role, decides=True)
         govern(models.RoleMembership, decides=True)

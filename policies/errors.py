@@ -23,6 +23,11 @@ class ReleaseOutOfDate(GovernanceError):
     sentence = "Tools have changed since this release was checked: make a new one."
 
 
+class AlreadyAsked(GovernanceError):
+    code = "already_asked"
+    sentence = "People are being asked about this already."
+
+
 class NothingToRelease(GovernanceError):
     code = "nothing_to_release"
     sentence = "There is no policy to release."

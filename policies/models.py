@@ -59,6 +59,7 @@ class Policy(models.Model):
     slug = models.SlugField(unique=True, max_length=100, help_text="The rule's @id.")
     text = models.TextField()
     enabled = models.BooleanField(default=True)
+    written_by_id = models.CharField(max_length=64, blank=True)
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -92,6 +93,9 @@ class PolicyRelease(models.Model):
     note = models.TextField(blank=True)
     drafted_by = models.CharField(max_length=200)
     drafted_by_id = models.CharField(max_length=64)
+    writers = models.JSONField(
+        default=list, help_text="Who drafted it or wrote a rule that is new in it."
+    )
     drafted_at = models.DateTimeField(auto_now_add=True)
     published_by = models.CharField(max_length=200, blank=True)
     published_at = models.DateTimeField(null=True)

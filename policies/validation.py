@@ -1,5 +1,6 @@
 """Checking policy text before it is kept, with the line that is wrong."""
 
+import bisect
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -110,16 +111,24 @@ def _readable(error: str) -> str:
 
 
 def _line_of_parse_error(text: str, message: str) -> int:
-    """The first token after which the text is no longer the beginning of a valid one."""
-    last = 1
-    for token in _TOKEN.finditer(text):
-        last = text.count("\n", 0, token.start()) + 1
+    """The first token after which the text is no longer the beginning of a valid one.
+
+    Found by bisection: a prefix either may still become valid (it ends too early) or holds the
+    wrong token, and then every longer prefix does.
+    """
+    tokens = list(_TOKEN.finditer(text))
+    if not tokens:
+        return 1
+
+    def is_wrong(index: int) -> bool:
         try:
-            cedarpy.policies_to_json_str(text[: token.end()])
+            cedarpy.policies_to_json_str(text[: tokens[index].end()])
         except ValueError as error:
-            if str(error) == message and message != _END:
-                return last
-    return last
+            return str(error) == message and message != _END
+        return False
+
+    first = bisect.bisect_left(range(len(tokens)), 1, key=is_wrong)
+    return text.count("\n", 0, tokens[min(first, len(tokens) - 1)].start()) + 1
 
 
 def _line_of_error(text: str, message: str) -> int:

@@ -17,7 +17,7 @@ def secrets_are_set(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         found.append(
             Error(
                 "CHANCERY_SECRET_KEY is missing or shorter than 40 characters.",
-                hint="python -m portal.local_env makes one.",
+                hint="python -m common.local_env makes one.",
                 id="chancery.E001",
             )
         )
@@ -27,7 +27,7 @@ def secrets_are_set(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         found.append(
             Error(
                 f"CHANCERY_SEALING_KEY must be base64 of 32 bytes: {error}.",
-                hint="python -m portal.local_env makes one.",
+                hint="python -m common.local_env makes one.",
                 id="chancery.E002",
             )
         )

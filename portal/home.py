@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.db.models.functions import TruncHour
 from django.utils import timezone
 
@@ -34,19 +34,35 @@ def overview(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
     for row in counts:
         totals.update(row)
     waiting = ApprovalRequest.objects.pending().select_related("tier").order_by("pk")
+
+    def may(permission: str) -> bool:
+        return isinstance(user, User) and user.has_perm(permission)
+
+    sees_requests, sees_actions = may("approvals.view_approvalrequest"), may("actions.view_action")
     return {
+        "sees": {
+            "requests": sees_requests,
+            "actions": sees_actions,
+            "agents": may("agents.view_agent"),
+            "release": may("policies.view_policyrelease"),
+        },
         "agents_by_status": _agents(),
         "decisions_plot": stacked_bars("Decisions by hour", hours, counts, SERIES),
         "series": SERIES,
         "totals": [(one, totals[one.key]) for one in SERIES],
         "decisions": sum(totals.values()),
-        "waiting": list(waiting[:MAX_WAITING_SHOWN]),
+        "waiting": list(waiting[:MAX_WAITING_SHOWN]) if sees_requests else [],
         "waiting_for_me": waiting.for_approver(user).count() if isinstance(user, User) else 0,
         "waiting_count": waiting.count(),
-        "halts": Halt.objects.in_force()[:MAX_WAITING_SHOWN],
+        "halts": Halt.objects.in_force()[:MAX_WAITING_SHOWN] if may("agents.view_halt") else [],
         "release": PolicyRelease.objects.live().defer("text", "schema", "tools").first(),
-        "unknown": Action.objects.filter(status=Action.Status.UNKNOWN)[:MAX_WAITING_SHOWN],
+        "unknown": list(_unknown()) if sees_actions else [],
     }
+
+
+def _unknown() -> QuerySet[Action]:
+    found = Action.objects.filter(status=Action.Status.UNKNOWN)
+    return found.defer("arguments", "claims", "facts", "result")[:MAX_WAITING_SHOWN]
 
 
 def _agents() -> list[tuple[str, int]]:

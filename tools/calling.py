@@ -101,7 +101,8 @@ def _learned(
         call = Call(run_id=run_id, idempotency_key=None, timeout_seconds=left)
         return call_tool(catalog, tool, arguments, environment=environment, call=call).value
     except (ConnectorError, ExpressionFailed, InvalidInput) as error:
-        message = f"The source {source.name} did not answer: {error}"
+        # The cause may quote a value, and this sentence is stored and shown.
+        message = f"The source {source.name} did not give an answer."
         raise FactsUnavailable(message) from error
 
 
@@ -109,9 +110,10 @@ def _evaluated(fact: Fact, values: Mapping[str, Any]) -> Any:
     try:
         value = fact.expression.evaluate(values)
     except ExpressionFailed as error:
-        message = f"The fact {fact.name} could not be computed: {error}"
+        message = f"The fact {fact.name} could not be computed."
         raise FactsUnavailable(message) from error
-    if type(value) is not _PYTHON_TYPES[fact.policy_type]:
+    mixed = isinstance(value, list) and not all(isinstance(item, str) for item in value)
+    if type(value) is not _PYTHON_TYPES[fact.policy_type] or mixed:
         message = f"The fact {fact.name} is not of type {fact.policy_type}."
         raise FactsUnavailable(message)
     return value

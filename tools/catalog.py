@@ -1,5 +1,6 @@
 """All tools and endpoints, compiled, as one frozen value per generation."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,14 +51,16 @@ def plain(tool: Tool) -> dict[str, Any]:
 
 
 # What was compiled last, by tool: most changes of generation change no tool at all.
-_compiled: dict[int, tuple[dict[str, Any], ToolSpec]] = {}
+_compiled: dict[int, tuple[str, ToolSpec]] = {}
 
 
 def _spec(tool: Tool) -> ToolSpec:
     row = plain(tool)
+    # As text: to Python 1, 1.0 and True are equal, to a schema they are not.
+    written = json.dumps(row, sort_keys=True)
     held = _compiled.get(tool.pk)
-    if held is None or held[0] != row:
-        held = _compiled[tool.pk] = (row, compile_spec(row))
+    if held is None or held[0] != written:
+        held = _compiled[tool.pk] = (written, compile_spec(row))
     return held[1]
 
 

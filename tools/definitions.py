@@ -3,18 +3,49 @@
 Pure: made from a tool's plain attributes, without a query.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
 
-from common.canonical import canonical_json, digest, normalised
+from common.canonical import NotCanonical, canonical_json, digest, normalised
 from common.cel import Expression, InvalidExpression, compiled
 from common.errors import InvalidInput
 from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
 
 MAX_ARGUMENT_BYTES = 64_000
+_LABEL = re.compile(r"[a-z0-9_-]{1,50}")
+# CEL's own words, and the names that expressions get from us.
+_RESERVED = frozenset(
+    [
+        "args",
+        "facts",
+        "claims",
+        "in",
+        "true",
+        "false",
+        "null",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
+)
 _CLAIM_TYPES: Mapping[str, type] = {"bool": bool, "string": str, "int": int}
 
 
@@ -81,8 +112,8 @@ class ToolSpec:
             raise InvalidArguments(str(error)) from error
         if not isinstance(plain, dict):
             raise InvalidArguments
-        filled = _with_defaults(plain, self.input_schema)
-        if len(canonical_json(filled)) > MAX_ARGUMENT_BYTES:
+        filled = normalised(_with_defaults(plain, self.input_schema))
+        if len(canonical_json(filled).encode()) > MAX_ARGUMENT_BYTES:
             message = f"The arguments are larger than {MAX_ARGUMENT_BYTES} bytes."
             raise InvalidArguments(message)
         broken = next(self.validator.iter_errors(filled), None)
@@ -103,7 +134,10 @@ class ToolSpec:
             if type(value) is not _CLAIM_TYPES[declared[name].policy_type]:
                 message = f"The claim {name} must be of type {declared[name].policy_type}."
                 raise InvalidClaims(message)
-        return dict(normalised(values))
+        try:
+            return dict(normalised(values))
+        except NotCanonical as error:
+            raise InvalidClaims(str(error)) from error
 
 
 def _problem(error: jsonschema_rs.ValidationError) -> str:
@@ -124,9 +158,17 @@ def _with_defaults(value: dict[str, Any], schema: Mapping[str, Any]) -> dict[str
             continue
         if name not in filled and "default" in rule:
             filled[name] = rule["default"]
-        elif isinstance(filled.get(name), dict):
+        if isinstance(filled.get(name), dict):
             filled[name] = _with_defaults(filled[name], rule)
     return filled
+
+
+def _nothing_fetched(uri: str) -> Any:
+    """A schema stands for itself: fetching would let whoever writes one make the portal call out,
+    and leave the definition's digest without what was fetched.
+    """
+    message = "A schema may only refer to itself."
+    raise ValueError(message)
 
 
 def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
@@ -136,7 +178,9 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         message = "The input schema must describe an object."
         raise InvalidDefinition(message)
     try:
-        validator = jsonschema_rs.Draft202012Validator(schema)
+        validator = jsonschema_rs.Draft202012Validator(
+            schema, retriever=_nothing_fetched, pattern_options=jsonschema_rs.RegexOptions()
+        )
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         message = f"The input schema is not valid: {str(error).splitlines()[0]}"
         raise InvalidDefinition(message) from error
@@ -155,7 +199,7 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         access=row["access"],
         idempotent=row["idempotent"],
         timeout_seconds=row["timeout_seconds"],
-        labels=tuple(row["labels"]),
+        labels=_labels(row["labels"]),
         serves_facts_only=row["serves_facts_only"],
         withdrawn=row["withdrawn"],
         input_schema=schema,
@@ -200,6 +244,9 @@ def _expression(what: str, text: Any, variables: Sequence[str]) -> Expression:
 def _sources(rows: Any) -> tuple[Source, ...]:
     found: list[Source] = []
     for row in _objects("sources", rows, {"name", "tool", "arguments"}):
+        if not isinstance(row["arguments"], dict):
+            message = f"source {row['name']}: its arguments must be an object."
+            raise InvalidDefinition(message)
         variables = ("args", *(source.name for source in found))
         arguments = {
             name: _expression(f"source {row['name']}, argument {name}", text, variables)
@@ -228,7 +275,7 @@ def _facts(rows: Any, variables: Sequence[str]) -> tuple[Fact, ...]:
 def _claims(rows: Any) -> tuple[Claim, ...]:
     found = []
     for row in _objects("claims", rows, {"name", "title", "type", "default"}):
-        kind = _CLAIM_TYPES.get(row["type"])
+        kind = _CLAIM_TYPES.get(str(row["type"]))
         if kind is None or type(row["default"]) is not kind:
             message = f"claim {row['name']}: its default must be of a known type."
             raise InvalidDefinition(message)
@@ -244,16 +291,25 @@ def _objects(what: str, rows: Any, members: set[str]) -> list[dict[str, Any]]:
     ):
         message = f"{what} must be a list of objects with {', '.join(sorted(members))}."
         raise InvalidDefinition(message)
-    names = [row["name"] for row in rows]
+    names = [str(row["name"]) for row in rows]
     if len(names) != len(set(names)):
         message = f"{what} must have distinct names."
         raise InvalidDefinition(message)
     return rows
 
 
+def _labels(rows: Any) -> tuple[str, ...]:
+    if not isinstance(rows, list) or not all(
+        isinstance(row, str) and _LABEL.fullmatch(row) for row in rows
+    ):
+        message = "labels must be a list of short names."
+        raise InvalidDefinition(message)
+    return tuple(rows)
+
+
 def _identifier(name: Any) -> str:
     text = str(name)
-    if not text.isidentifier() or text in {"args", "facts", "claims"}:
+    if not text.isidentifier() or not text.isascii() or text in _RESERVED:
         message = f"{text} cannot be used as a name."
         raise InvalidDefinition(message)
     return text

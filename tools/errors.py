@@ -21,6 +21,11 @@ class InvalidDefinition(InvalidInput):
     sentence = "The tool's definition is not valid."
 
 
+class ToolStateUnchanged(GovernanceError):
+    code = "tool_state_unchanged"
+    sentence = "The tool is in that state already."
+
+
 class FactsUnavailable(GovernanceError):
     """What a decision needs to know could not be found out, so nothing can be allowed."""
 

@@ -129,6 +129,11 @@ class Tool(models.Model):
     def __str__(self) -> str:
         return self.full_name
 
+    @classmethod
+    def is_known(cls, full_name: str) -> bool:
+        system, _, name = full_name.partition(".")
+        return cls.objects.filter(system__slug=system, name=name).exists()
+
     @property
     def full_name(self) -> str:
         return f"{self.system.slug}.{self.name}"

@@ -1,30 +1,32 @@
 from typing import Any
 
 from accounts.models import Environment
+from audit.generation import deciding_command
 from audit.services import record
 from common.actors import Actor
-from common.commands import command
+from common.cleaning import ensure_clean
 from common.errors import InvalidInput, NotFound, required_reason
 from tools import events
 from tools.catalog import plain
 from tools.definitions import compile_spec
-from tools.errors import InvalidDefinition
+from tools.errors import InvalidDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
 
 
-@command
+@deciding_command
 def register_system(slug: str, *, actor: Actor, title: str, kind: System.Kind) -> System:
     """A system by its slug, made or brought up to date. Raises InvalidInput for a bad slug."""
-    if "." in slug:
-        message = "A system's slug has no dots: tools are named system.tool."
+    if "." in slug or slug in Tool.Access.values:
+        message = "A system's slug has no dots and is no kind of access: policies name both."
         raise InvalidInput(message)
     system = System.objects.select_for_update().filter(slug=slug).first() or System(slug=slug)
     system.title, system.kind = title, kind
+    ensure_clean(system)
     system.save()
     return system
 
 
-@command
+@deciding_command
 def set_endpoint(
     system: System,
     environment: Environment,
@@ -42,7 +44,7 @@ def set_endpoint(
     return endpoint
 
 
-@command
+@deciding_command
 def define_tool(system: System, name: str, *, actor: Actor, **attributes: Any) -> Tool:
     """A tool by its name, registered or with a changed definition.
 
@@ -57,6 +59,7 @@ def define_tool(system: System, name: str, *, actor: Actor, **attributes: Any) -
             message = f"A tool has no attribute {attribute}."
             raise InvalidDefinition(message)
         setattr(tool, attribute, value)
+    ensure_clean(tool, exclude=("definition_digest",))
     spec = compile_spec(plain(tool))
     _ensure_sources_exist(tool, [source.tool for source in spec.sources])
     tool.definition_digest = spec.digest
@@ -86,13 +89,13 @@ def _ensure_sources_exist(tool: Tool, names: list[str]) -> None:
             raise InvalidDefinition(message)
 
 
-@command
+@deciding_command
 def withdraw_tool(tool_id: int, *, actor: Actor, reason: str) -> Tool:
     """Out of service: undecided and approved calls are denied from the commit on."""
     return _set_status(tool_id, Tool.Status.WITHDRAWN, actor=actor, reason=reason)
 
 
-@command
+@deciding_command
 def reinstate_tool(tool_id: int, *, actor: Actor, reason: str) -> Tool:
     return _set_status(tool_id, Tool.Status.ACTIVE, actor=actor, reason=reason)
 
@@ -103,6 +106,8 @@ def _set_status(tool_id: int, status: Tool.Status, *, actor: Actor, reason: str)
         tool = Tool.objects.select_for_update(of=("self",)).select_related("system").get(pk=tool_id)
     except Tool.DoesNotExist as error:
         raise NotFound from error
+    if tool.status == status:
+        raise ToolStateUnchanged
     tool.status = status
     tool.save(update_fields=["status"])
     event = events.TOOL_WITHDRAWN if status == Tool.Status.WITHDRAWN else events.TOOL_REINSTATED

@@ -8,6 +8,7 @@ from django.utils.safestring import SafeString
 from actions.admin.timeline import entry_of
 from actions.models import Action
 from common.admin.pages import EndlessAdmin
+from common.ids import is_identifier
 from common.templatetags.blocks import badge
 
 
@@ -35,6 +36,12 @@ class ActionAdmin(EndlessAdmin):
     )
     detail_template = "actions/action.html"
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Action]:
+        actions: QuerySet[Action] = super().get_queryset(request)
+        match = request.resolver_match
+        is_list = match is not None and str(match.url_name).endswith("_changelist")
+        return actions.defer("arguments", "claims", "facts", "result") if is_list else actions
+
     @admin.display(description="decision")
     def decision(self, action: Action) -> SafeString:
         return badge(action.outcome, action.get_outcome_display())
@@ -54,7 +61,7 @@ class ActionAdmin(EndlessAdmin):
         if not term:
             return queryset, False
         wanted = Q(tool=term) | Q(agent=term)
-        if len(term) == 36:
+        if is_identifier(term):
             wanted |= Q(pk=term) | Q(run_id=term)
         return queryset.filter(wanted), False
 

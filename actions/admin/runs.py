@@ -8,6 +8,7 @@ from django.utils.safestring import SafeString
 from actions.admin.timeline import MAX_SHOWN, timeline
 from actions.models import Run
 from common.admin.pages import EndlessAdmin
+from common.ids import is_identifier
 from common.templatetags.blocks import badge
 
 
@@ -48,7 +49,7 @@ class RunAdmin(EndlessAdmin):
         if not term:
             return queryset, False
         wanted = Q(agent=term) | Q(reference=term)
-        if len(term) == 36:
+        if is_identifier(term):
             wanted |= Q(pk=term)
         return queryset.filter(wanted), False
 

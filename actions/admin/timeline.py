@@ -3,8 +3,8 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
-from uuid import UUID
+
+from django.db.models import QuerySet
 
 from actions.models import Action, Run
 from approvals.models import ApprovalRequest
@@ -43,12 +43,17 @@ class Entry:
 
 def timeline(run: Run) -> list[Entry]:
     """The run's first MAX_SHOWN actions in order. Four queries, however many they are."""
-    actions = list(run.actions.order_by("pk").prefetch_related("attempts")[:MAX_SHOWN])
+    actions = list(_light(run).prefetch_related("attempts")[:MAX_SHOWN])
     asked: dict[str, list[ApprovalRequest]] = defaultdict(list)
     requests = ApprovalRequest.objects.filter(run_id=run.pk).select_related("tier")
     for request in requests.order_by("pk").prefetch_related("votes__voter"):
         asked[request.subject_id].append(request)
     return [_entry(action, asked[str(action.pk)]) for action in actions]
+
+
+def _light(run: Run) -> QuerySet[Action]:
+    """Without what can be large and is not shown here."""
+    return run.actions.order_by("pk").defer("arguments", "claims", "facts", "result")
 
 
 def entry_of(action: Action) -> Entry:
@@ -83,7 +88,3 @@ def _answers(request: ApprovalRequest) -> list[Step]:
         for vote in request.votes.all()
     ]
     return steps
-
-
-def readable_id(value: UUID | Any) -> str:
-    return str(value)[-12:]

@@ -216,7 +216,8 @@ def _asked(body: Any) -> dict[str, Any]:
 
 
 def _wait_seconds(text: str | None) -> int:
-    return min(int(text), MAX_WAIT_SECONDS) if text and text.isdigit() and len(text) < 4 else 0
+    is_number = bool(text) and re.fullmatch("[0-9]{1,3}", text or "") is not None
+    return min(int(text or 0), MAX_WAIT_SECONDS) if is_number else 0
 
 
 class ToolsView(AgentView):

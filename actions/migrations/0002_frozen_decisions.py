@@ -14,7 +14,11 @@ def protect(apps, schema_editor):
         "environment",
         "tool",
         "tool_digest",
+        "arguments",
         "arguments_digest",
+        "claims",
+        "epoch",
+        "scope",
         "outcome",
         "decided_at",
     )

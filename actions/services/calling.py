@@ -2,11 +2,16 @@
 
 import time
 from dataclasses import replace
+from threading import BoundedSemaphore
 
 from actions.services.deciding import Committed, propose
 from actions.services.execution import perform
 from actions.services.proposals import Proposal
-from policies.snapshot import snapshot
+
+# Of a web process's threads (Procfile): slow tools never hold them all, so that people can
+# always reach the halt page. What is allowed beyond that is executed by a worker.
+MAX_EXECUTING = 16
+_executing = BoundedSemaphore(MAX_EXECUTING)
 
 
 def call(proposal: Proposal) -> Committed:
@@ -14,10 +19,20 @@ def call(proposal: Proposal) -> Committed:
 
     Raises the refusals of `actions.services.deciding`.
     """
+    if proposal.asynchronous:
+        return _timed(proposal)
+    if not _executing.acquire(blocking=False):
+        return _timed(replace(proposal, asynchronous=True))
+    try:
+        committed = _timed(proposal)
+        if committed.started is not None and committed.held is not None:
+            perform(committed.action, committed.started, mark=committed.mark, held=committed.held)
+        return committed
+    finally:
+        _executing.release()
+
+
+def _timed(proposal: Proposal) -> Committed:
     began = time.perf_counter()
     committed = propose(proposal)
-    decided_in_ms = (time.perf_counter() - began) * 1000
-    if committed.started is not None:
-        mark, held = snapshot.marked()
-        perform(committed.action, committed.started, mark=mark, held=held)
-    return replace(committed, decided_in_ms=decided_in_ms)
+    return replace(committed, decided_in_ms=(time.perf_counter() - began) * 1000)

@@ -17,25 +17,26 @@ from uuid import UUID
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
+from accounts.models import User
 from actions import events
 from actions.errors import DecisionConflict, IdempotencyKeyReused, RunNotOpen
 from actions.models import Action, Run
 from actions.services import rows
 from actions.services.attempts import Started, attempt_rows
-from actions.services.proposals import Prepared, Proposal, prepare
+from actions.services.proposals import Prepared, Proposal, prepare, sent_digest
 from actions.services.runs import withdraw_questions
 from approvals.services import REQUESTS, Question, question_rows
 from audit.generation import current_mark, hold_shared
 from audit.services import EVENTS, Subject, event_row
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
-from common.errors import GovernanceError, NotFound
+from common.errors import GovernanceError, InvalidInput, NotFound
 from common.ids import uuid7
 from common.queueing import queue
 from common.sql import Row, Write, write
 from policies.asking import RunState, request_for
 from policies.evaluation import Decision, decide
-from policies.snapshot import snapshot
+from policies.snapshot import Snapshot, snapshot
 
 EXECUTE = "actions.execute"
 MAX_TRIES = 5
@@ -97,6 +98,8 @@ class Committed:
     action: Action
     replayed: bool = False
     started: Started | None = None
+    held: Snapshot | None = None
+    mark: int = 0
     decided_in_ms: float = 0.0
 
 
@@ -128,13 +131,14 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
     """
     outcomes: dict[int, Committed | GovernanceError] = {}
     mark, held = snapshot.marked()
+    broken = 0
     for attempt in range(MAX_TRIES):
         prepared: dict[int, Prepared] = {}
         for place, proposal in enumerate(proposals):
             try:
                 prepared[place] = prepare(proposal, mark, held)
             except GovernanceError as error:
-                outcomes[place] = error
+                outcomes[place] = _replayed(proposal) or error
         # A refusal from a snapshot that is out of date is no refusal: look again first.
         if len(prepared) < len(proposals) and attempt == 0 and current_mark() != mark:
             snapshot.fresh()
@@ -145,7 +149,8 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
         except IntegrityError:
             # Another request with the same idempotency key was first: the next look finds it.
             # Anything else, such as an audit row that is refused, comes again and is raised.
-            if attempt:
+            broken += 1
+            if broken > 1:
                 raise
             committed = None
         if committed is not None:
@@ -154,6 +159,20 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
         snapshot.fresh()
         mark, held = snapshot.marked()
     raise DecisionConflict
+
+
+def _replayed(proposal: Proposal) -> Committed | None:
+    """What the same request was answered before, though it would be refused today."""
+    found = Action.objects.filter(
+        run_id=proposal.run_id,
+        run__identity_id=proposal.caller.identity.pk,
+        idempotency_key=proposal.idempotency_key,
+    ).first()
+    try:
+        same = found is not None and found.request_digest == sent_digest(proposal)
+    except InvalidInput:
+        same = False
+    return Committed(found, replayed=True) if found is not None and same else None
 
 
 def propose(proposal: Proposal) -> Committed:
@@ -259,7 +278,8 @@ def _recorded(
         batch.attempts.append(attempt)
         batch.events.append(event)
     batch.actions.append({name: _column(action, name) for name in rows.ACTIONS.columns})
-    return Committed(action, started=started)
+    # Execution goes by what was decided on, however the world has moved since.
+    return Committed(action, started=started, held=item.snapshot, mark=item.mark)
 
 
 def _column(action: Action, name: str) -> Any:
@@ -275,7 +295,7 @@ _STATUS = {
 
 
 def _action(item: Prepared, run: RunRow, decision: Decision, *, now: datetime) -> Action:
-    identity, tool = item.proposal.caller.identity, item.call.tool
+    identity, tool = item.call.caller.identity, item.call.tool
     allowed = Action.Status.READY if item.proposal.asynchronous else Action.Status.EXECUTING
     return Action(
         id=uuid7(),
@@ -296,6 +316,8 @@ def _action(item: Prepared, run: RunRow, decision: Decision, *, now: datetime) -
         reasons=[reason.plain() for reason in decision.reasons],
         release=decision.release,
         status=_STATUS.get(decision.outcome, allowed),
+        epoch=item.call.caller.epoch,
+        scope=" ".join(sorted(item.call.caller.scopes)),
         decided_at=now,
         changed_at=now,
     )
@@ -303,7 +325,7 @@ def _action(item: Prepared, run: RunRow, decision: Decision, *, now: datetime) -
 
 def question(item: Prepared, action: Action, run: RunRow) -> Question:
     """What people are asked, with a frozen picture of what would be executed."""
-    tool, identity = item.call.tool, item.proposal.caller.identity
+    tool, identity = item.call.tool, item.call.caller.identity
     return Question(
         kind=EXECUTE,
         title=f"{identity.agent_title} wants to: {tool.title}",
@@ -335,9 +357,15 @@ def question(item: Prepared, action: Action, run: RunRow) -> Question:
             },
         },
         reasons=action.reasons,
-        answerable_users=identity.answerable_users,
+        answerable_users=_answerable(item, run),
         run_id=run.id,
     )
+
+
+def _answerable(item: Prepared, run: RunRow) -> list[int]:
+    """Owner, sponsor, and the person for whom the agent says it acts: not the ones to approve."""
+    behind = User.objects.filter(username=run.initiator).values_list("pk", flat=True)
+    return sorted({*item.call.caller.identity.answerable_users, *behind})
 
 
 def decision_event(

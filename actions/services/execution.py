@@ -89,7 +89,7 @@ def may_be_repeated(spec: ToolSpec) -> bool:
 
 def _is_retryable(error: ConnectorError, spec: ToolSpec) -> bool:
     if isinstance(error, NotSent | Unavailable):
-        return True
+        return True  # neither was carried out
     return isinstance(error, Unanswered) and may_be_repeated(spec)
 
 
@@ -101,6 +101,8 @@ def _after_error(
     unknown = isinstance(error, Unanswered) and not retryable
     with transaction.atomic():
         hold_shared()
+        run = Run.objects.select_for_update().only("status").get(pk=action.run_id)
+        as_decided = current_mark() == mark and run.status == Run.Status.OPEN
         now = timezone.now()
         attempt_status = Attempt.Status.UNKNOWN if unknown else Attempt.Status.FAILED
         if not _closed(started.id, attempt_status, now=now, error=error):
@@ -111,7 +113,8 @@ def _after_error(
         action.error_code, action.error = error.code, str(error)[:500]
         if not retryable:
             action.status = Action.Status.UNKNOWN if unknown else Action.Status.FAILED
-        elif current_mark() != mark:
+        elif not as_decided:
+            # Something has changed since: whether to try again is decided anew.
             action.status = Action.Status.READY
             queue.enqueue(EXECUTE, str(action.pk))
         else:

@@ -6,10 +6,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from agents.errors import InvalidToken
-from agents.tokens import Caller, still_valid
+from actions.models import Run
+from agents.tokens import Caller, seen_from
 from common.canonical import digest
 from common.cel import ExpressionFailed
+from common.errors import NotFound
 from policies.asking import AskedCall, may_ask
 from policies.evaluation import Reason
 from policies.snapshot import Snapshot
@@ -44,21 +45,35 @@ class Prepared:
 
 
 def prepare(proposal: Proposal, mark: int, snapshot: Snapshot) -> Prepared:
-    """Raises UnknownTool, InvalidArguments, InvalidClaims; InvalidToken if the caller may no
-    longer act. Facts that cannot be established are no error here: they deny.
+    """The proposal with what the portal finds out about it.
+
+    Raises UnknownTool, InvalidArguments, InvalidClaims; NotFound for another agent's run;
+    InvalidToken if the caller may no longer act. Facts that cannot be established are no error
+    here: they deny.
     """
-    if not still_valid(proposal.caller, snapshot.directory):
-        raise InvalidToken
+    caller = seen_from(proposal.caller, snapshot.directory)
     spec = snapshot.catalog.tools.get(proposal.tool)
     if spec is None or spec.serves_facts_only:
         raise UnknownTool
     arguments, arguments_digest = spec.canonical_arguments(proposal.arguments)
     claims = spec.canonical_claims(proposal.claims)
-    call = found_out(
-        snapshot, proposal.caller, spec, arguments, claims=claims, run_id=proposal.run_id
-    )
-    request_digest = digest([proposal.tool, arguments_digest, digest(claims)])
-    return Prepared(proposal, mark, snapshot, call, arguments_digest, request_digest)
+    if spec.sources:
+        _ensure_own(proposal.run_id, caller)
+    call = found_out(snapshot, caller, spec, arguments, claims=claims, run_id=proposal.run_id)
+    return Prepared(proposal, mark, snapshot, call, arguments_digest, sent_digest(proposal))
+
+
+def sent_digest(proposal: Proposal) -> str:
+    """Over what was sent, before defaults: a repeated request is the same request even if the
+    tool's definition has changed in between.
+    """
+    return digest([proposal.tool, proposal.arguments, proposal.claims])
+
+
+def _ensure_own(run_id: UUID, caller: Caller) -> None:
+    """Facts are read in the run's name: not in somebody else's."""
+    if not Run.objects.filter(pk=run_id, identity_id=caller.identity.pk).exists():
+        raise NotFound
 
 
 def found_out(

@@ -30,7 +30,7 @@ from actions.services.deciding import (
 from actions.services.execution import MAX_ATTEMPTS, may_be_repeated, perform, progress
 from actions.services.proposals import Prepared, Proposal, found_out
 from actions.services.runs import withdraw_questions
-from agents.tokens import SCOPE_ALL, Caller
+from agents.tokens import Caller
 from approvals.models import ApprovalRequest
 from approvals.services import REQUESTS, question_rows, spend
 from audit.generation import current_mark, hold_shared
@@ -49,6 +49,11 @@ TOOL_CHANGED = Reason(
     "chancery:tool-changed",
     "Tool changed since it was asked for",
     "The tool's definition is not the one that this action was proposed and approved with.",
+)
+STOPPED_SINCE = Reason(
+    "chancery:identity-not-active",
+    "Stopped since it was asked for",
+    "The agent was stopped after it had proposed this: what it proposed before does not count.",
 )
 RUN_ENDED = Reason(
     "chancery:run-not-open", "Run ended", "The run was closed or halted before this was executed."
@@ -87,8 +92,9 @@ def resume(action_id: UUID) -> Action | None:
 
 def _prepared(action: Action, mark: int, held: Snapshot) -> Prepared:
     identity = held.directory.identities[action.run.identity.client_id]
-    # The token's scope was a ceiling on what could be proposed; grants are checked again now.
-    caller = Caller(identity, frozenset({SCOPE_ALL}), jti="", epoch=identity.epoch, expires_at=0)
+    # The token is over; its scope still is the ceiling, and its epoch must still be the identity's.
+    scopes = frozenset(action.scope.split())
+    caller = Caller(identity, scopes, jti="", epoch=action.epoch, expires_at=0)
     spec = held.catalog.tools[action.tool]
     call = found_out(
         held, caller, spec, action.arguments, claims=action.claims, run_id=action.run_id
@@ -155,6 +161,8 @@ def _decision(
     number = held.policies.number if held.policies else 0
     if run.status != Run.Status.OPEN:
         return Decision("denied", (RUN_ENDED,), release=number)
+    if prepared.call.caller.identity.epoch != action.epoch:
+        return Decision("denied", (STOPPED_SINCE,), release=number)
     if prepared.call.tool.digest != action.tool_digest:
         return Decision("denied", (TOOL_CHANGED,), release=number)
     state = _without(action, run_row(run)).state()
@@ -326,12 +334,12 @@ def settle_abandoned(*, now: datetime | None = None, limit: int = 200) -> int:
 
 @transaction.atomic
 def _abandoned(attempt_id: UUID, action_id: UUID, now: datetime) -> bool:
-    action = Action.objects.select_for_update().get(pk=action_id)
     closed = Attempt.objects.filter(pk=attempt_id, status=Attempt.Status.STARTED).update(
         status=Attempt.Status.UNKNOWN, ended_at=now, error_code="abandoned"
     )
     if not closed:
         return False
+    action = Action.objects.select_for_update().get(pk=action_id)
     spec = catalog.fresh().tools[action.tool]
     repeat = may_be_repeated(spec) and action.attempts_count < MAX_ATTEMPTS
     action.status = Action.Status.READY if repeat else Action.Status.UNKNOWN
@@ -358,7 +366,8 @@ def _abandoned(attempt_id: UUID, action_id: UUID, now: datetime) -> bool:
 def hint_overdue(*, now: datetime | None = None, limit: int = 200) -> int:
     """Send the hint again for ready actions whose first one seems lost; how many."""
     before = (now or timezone.now()) - HINT_OVERDUE
-    ids = list(Action.objects.ready_since(before).values_list("pk", flat=True)[:limit])
+    overdue = Action.objects.ready_since(before).order_by("changed_at")
+    ids = list(overdue.values_list("pk", flat=True)[:limit])
     for action_id in ids:
         queue.enqueue(EXECUTE, str(action_id))
     return len(ids)

@@ -27,6 +27,8 @@ ACTIONS = Insert(
         "attempts_count": "smallint",
         "error_code": "text",
         "error": "text",
+        "epoch": "integer",
+        "scope": "text",
         "decided_at": "timestamptz",
         "changed_at": "timestamptz",
     },

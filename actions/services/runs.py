@@ -9,13 +9,13 @@ from django.utils import timezone
 from actions import events
 from actions.errors import RunNotOpen
 from actions.models import Action, Run
-from agents.errors import InvalidToken
-from agents.tokens import Caller, still_valid
+from agents.tokens import Caller, seen_from
 from approvals.models import ApprovalRequest
 from approvals.services import withdraw
 from audit.generation import hold_shared
 from audit.services import EVENTS, Subject, event_row, record
 from common.actors import Actor
+from common.canonical import digest
 from common.commands import command
 from common.errors import NotFound
 from common.sql import write
@@ -44,9 +44,7 @@ def open_run(
 ) -> Run:
     """Start a run. Raises InvalidToken if the caller may no longer act."""
     hold_shared()
-    if not still_valid(caller, snapshot.fresh().directory):
-        raise InvalidToken
-    identity = caller.identity
+    identity = seen_from(caller, snapshot.fresh().directory).identity
     run = Run.objects.create(
         identity_id=identity.pk,
         agent=identity.agent_slug,
@@ -67,7 +65,7 @@ def open_run(
         run_id=run.pk,
         details={
             "initiator_kind": str(initiator_kind),
-            "initiator": initiator,
+            "initiator_digest": digest(initiator),
             "environment": identity.environment,
         },
     )

@@ -21,7 +21,7 @@ from agents.errors import (
 from agents.services import credentials
 from agents.tokens import SCOPE_ALL, audience
 from common.errors import GovernanceError, InvalidInput
-from common.json_requests import json_object
+from common.json_requests import declared_length, json_object
 from common.rates import TooManyRequests, ensure_within
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -42,9 +42,8 @@ _STATUS: dict[type[GovernanceError], int] = {
 
 def _refusal(error: GovernanceError) -> JsonResponse:
     code = "invalid_request" if type(error) is InvalidInput else error.code
-    response = JsonResponse(
-        {"error": code, "error_description": str(error)}, status=_STATUS[type(error)]
-    )
+    status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+    response = JsonResponse({"error": code, "error_description": str(error)}, status=status)
     return _never_stored(response)
 
 
@@ -74,7 +73,7 @@ def token(request: HttpRequest) -> JsonResponse:
 
 
 def _token_request(request: HttpRequest) -> dict[str, str]:
-    if int(request.headers.get("Content-Length") or 0) > MAX_BODY_BYTES:
+    if declared_length(request) > MAX_BODY_BYTES:
         raise InvalidTokenRequest
     form = request.POST
     if any(len(form.getlist(name)) > 1 for name in form):

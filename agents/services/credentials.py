@@ -5,6 +5,7 @@ no API keys. Every failure to prove it has one answer.
 """
 
 import hashlib
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -25,17 +26,22 @@ from agents.errors import (
     InvalidClient,
     InvalidEnrolment,
     KeyAlreadyUsed,
+    WrongLifeCycleStep,
 )
-from agents.models import AgentIdentity, AgentKey, AssertionReplay, EnrolmentCode, SigningKey
+from agents.models import Agent, AgentIdentity, AgentKey, AssertionReplay, EnrolmentCode, SigningKey
+from agents.services.answering import ensure_answers_for
+from audit.generation import deciding_command
 from audit.services import record
 from common.actors import Actor, acting
 from common.commands import command
-from common.errors import NotFound
+from common.errors import NotFound, required_reason
 
 CODE_LIFETIME = timedelta(hours=1)
 ASSERTION_MAX_SECONDS = 300
 MAX_ASSERTION_BYTES = 4_000
 _CODE_BYTES = 20
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
+_JTI = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class IssuedToken:
     expires_in: int
 
 
-@command
+@deciding_command
 def ensure_signing_key(environment: Environment, *, actor: Actor) -> SigningKey:
     """The environment's active signing key, made if there is none."""
     found = SigningKey.objects.filter(
@@ -64,10 +70,14 @@ def ensure_signing_key(environment: Environment, *, actor: Actor) -> SigningKey:
 @command
 def issue_enrolment_code(identity_id: int, *, actor: Actor) -> str:
     """A code for one enrolment within an hour. It is returned here and kept nowhere."""
+    identities = AgentIdentity.objects.select_for_update(of=("self",)).select_related("agent")
     try:
-        identity = AgentIdentity.objects.select_for_update(of=("self",)).get(pk=identity_id)
+        identity = identities.get(pk=identity_id)
     except AgentIdentity.DoesNotExist as error:
         raise NotFound from error
+    ensure_answers_for(identity.agent, actor)
+    if not _may_enrol(identity):
+        raise WrongLifeCycleStep
     code = secrets.token_urlsafe(_CODE_BYTES)
     expires_at = timezone.now() + CODE_LIFETIME
     EnrolmentCode.objects.create(
@@ -93,14 +103,18 @@ def enrol(*, code: str, jwk: Any, proof: str) -> AgentKey:
     Raises InvalidEnrolment, InvalidKey, KeyAlreadyUsed; a refusal leaves the code unused.
     """
     algorithm, key = keys.accepted_public_key(jwk)
+    if not code.isascii():
+        raise InvalidEnrolment
     row = (
         EnrolmentCode.objects.select_for_update(of=("self",))
-        .select_related("identity")
+        .select_related("identity", "identity__agent")
         .filter(code_hmac=_code_hmac(code))
         .first()
     )
     now = timezone.now()
     if row is None or not row.is_usable(now):
+        raise InvalidEnrolment
+    if not _may_enrol(row.identity):
         raise InvalidEnrolment
     try:
         _checked_assertion(proof, key, algorithm)
@@ -110,6 +124,46 @@ def enrol(*, code: str, jwk: Any, proof: str) -> AgentKey:
         row.used_at = now
         row.save(update_fields=["used_at"])
         return _stored_key(row.identity, algorithm, key)
+
+
+def _may_enrol(identity: AgentIdentity) -> bool:
+    """A draft may get its key before it is activated; what is stopped gets none."""
+    return identity.status == AgentIdentity.Status.ACTIVE and identity.agent.status in {
+        Agent.Status.DRAFT,
+        Agent.Status.ACTIVE,
+    }
+
+
+@deciding_command
+def revoke_key(key_id: int, *, actor: Actor, reason: str) -> AgentKey:
+    """The key proves nobody any more, and tokens got with it are dead. It is never accepted
+    again. Raises WrongLifeCycleStep if it is revoked already.
+    """
+    reason = required_reason(reason)
+    key = (
+        AgentKey.objects.select_for_update(of=("self",))
+        .select_related("identity", "identity__agent")
+        .filter(pk=key_id)
+        .first()
+    )
+    if key is None:
+        raise NotFound
+    ensure_answers_for(key.identity.agent, actor)
+    if key.status == AgentKey.Status.REVOKED:
+        raise WrongLifeCycleStep
+    key.status = AgentKey.Status.REVOKED
+    key.save(update_fields=["status"])
+    identity = AgentIdentity.objects.select_for_update().get(pk=key.identity_id)
+    identity.epoch += 1
+    identity.save(update_fields=["epoch"])
+    record(
+        events.CREDENTIAL_REVOKED,
+        actor=actor,
+        subject=key.identity,
+        thumbprint=key.thumbprint,
+        reason=reason,
+    )
+    return key
 
 
 def _stored_key(identity: AgentIdentity, algorithm: str, key: keys.AgentPublicKey) -> AgentKey:
@@ -174,8 +228,10 @@ def _key_of(assertion: str) -> tuple[AgentKey, str, keys.AgentPublicKey]:
         raise InvalidClient
     try:
         kid = str(tokens.jwt_header(assertion).get("kid"))
-    except (JoseError, ValueError) as error:
+    except (JoseError, ValueError, RecursionError) as error:
         raise InvalidClient from error
+    if not _THUMBPRINT.fullmatch(kid):
+        raise InvalidClient
     key = (
         AgentKey.objects.select_related("identity")
         .filter(thumbprint=kid, status=AgentKey.Status.ACTIVE)
@@ -199,10 +255,12 @@ def _checked_assertion(assertion: str, key: keys.AgentPublicKey, algorithm: str)
     accepted = [algorithm, "EdDSA"] if algorithm == "Ed25519" else [algorithm]
     try:
         claims = dict(jwt.decode(assertion, key, algorithms=accepted).claims)
-    except (JoseError, ValueError, TypeError) as error:
+    except (JoseError, ValueError, TypeError, RecursionError) as error:
         raise InvalidClient from error
-    issued, expires = claims.get("iat"), claims.get("exp")
-    if claims.get("aud") != settings.ISSUER or not claims.get("jti"):
+    issued, expires, jti = claims.get("iat"), claims.get("exp"), claims.get("jti")
+    if claims.get("aud") != settings.ISSUER:
+        raise InvalidClient
+    if not isinstance(jti, str) or not _JTI.fullmatch(jti):
         raise InvalidClient
     if not isinstance(issued, int) or not isinstance(expires, int):
         raise InvalidClient

@@ -1,33 +1,57 @@
 """The kill switch."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from accounts.models import Environment
 from agents import events
-from agents.errors import AlreadyHalted, HaltNotInForce
-from agents.models import Halt
+from agents.errors import AlreadyHalted, HaltNotInForce, UnknownHaltTarget
+from agents.models import Agent, Halt
+from audit.generation import deciding_command
 from audit.services import Subject, record
 from common.actors import Actor
-from common.commands import command
 from common.errors import NotFound, required_reason
 
+_exists: dict[str, Callable[[str], bool]] = {
+    Halt.Kind.GLOBAL: lambda target: not target,
+    Halt.Kind.ENVIRONMENT: lambda target: Environment.objects.filter(pk=target).exists(),
+    Halt.Kind.AGENT: lambda target: Agent.objects.filter(slug=target).exists(),
+}
 
-@command
+
+def know_targets(kind: Halt.Kind, exists: Callable[[str], bool]) -> None:
+    """Say how targets of a kind are known; for kinds that live outside this app."""
+    _exists[kind] = exists
+
+
+def _ensure_known(kind: Halt.Kind, target: str) -> None:
+    exists = _exists.get(kind)
+    if exists is None or not exists(target):
+        raise UnknownHaltTarget
+
+
+@deciding_command
 def place_halt(kind: Halt.Kind, *, actor: Actor, reason: str, target: str = "") -> Halt:
     """Stop everything the halt covers. Once this has committed, nothing covered by it is decided
     as allowed: the change of generation waits for decisions under way and turns away later ones.
 
-    Raises AlreadyHalted.
+    Raises AlreadyHalted; UnknownHaltTarget for a name that nothing has, since such a halt would
+    look placed and stop nothing.
     """
     reason = required_reason(reason)
+    _ensure_known(kind, target)
+    if Halt.objects.in_force().filter(kind=kind, target=target).exists():
+        raise AlreadyHalted
     try:
         with transaction.atomic():
             halt = Halt.objects.create(
                 kind=kind, target=target, reason=reason, placed_by=actor.label
             )
     except IntegrityError as error:
+        # Somebody else's, committed since the look above.
         raise AlreadyHalted from error
     record(
         events.HALT_PLACED,
@@ -40,7 +64,7 @@ def place_halt(kind: Halt.Kind, *, actor: Actor, reason: str, target: str = "") 
     return halt
 
 
-@command
+@deciding_command
 def lift_halt(halt_id: UUID, *, actor: Actor, reason: str) -> Halt:
     """Raises HaltNotInForce."""
     reason = required_reason(reason)

@@ -4,13 +4,15 @@ from accounts.models import Environment, User
 from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity
+from agents.services.answering import ensure_answers_for
+from audit.generation import deciding_command
 from audit.services import record
 from common.actors import Actor
-from common.commands import command
+from common.cleaning import ensure_clean
 from common.errors import InvalidInput, NotFound, required_reason
 
 
-@command
+@deciding_command
 def register_agent(
     slug: str,
     *,
@@ -26,7 +28,7 @@ def register_agent(
         message = f"There is an agent {slug} already."
         raise InvalidInput(message)
     agent = Agent(slug=slug, title=title, purpose=purpose, owner=owner, sponsor=sponsor, risk=risk)
-    agent.full_clean(exclude=["owner", "sponsor"])
+    ensure_clean(agent, exclude=("owner", "sponsor"))
     agent.save()
     record(
         events.AGENT_REGISTERED,
@@ -38,10 +40,10 @@ def register_agent(
     return agent
 
 
-@command
+@deciding_command
 def create_identity(agent_id: int, *, actor: Actor, environment: Environment) -> AgentIdentity:
     """The agent in one environment. Raises InvalidInput if it has an identity there."""
-    agent = _locked(agent_id)
+    agent = _locked(agent_id, actor)
     if agent.status == Agent.Status.RETIRED:
         raise WrongLifeCycleStep
     if agent.identities.filter(environment=environment).exists():
@@ -54,11 +56,11 @@ def create_identity(agent_id: int, *, actor: Actor, environment: Environment) ->
     return identity
 
 
-@command
+@deciding_command
 def activate(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     """Draft or suspended to active. Raises NoActiveSponsor, WrongLifeCycleStep."""
     reason = required_reason(reason)
-    agent = _locked(agent_id)
+    agent = _locked(agent_id, actor)
     if agent.status not in {Agent.Status.DRAFT, Agent.Status.SUSPENDED}:
         raise WrongLifeCycleStep
     if not agent.sponsor.is_active:
@@ -69,11 +71,11 @@ def activate(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     return agent
 
 
-@command
+@deciding_command
 def suspend(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     """Active to suspended; every token of every identity is dead from the commit on."""
     reason = required_reason(reason)
-    agent = _locked(agent_id)
+    agent = _locked(agent_id, actor)
     if agent.status != Agent.Status.ACTIVE:
         raise WrongLifeCycleStep
     agent.status = Agent.Status.SUSPENDED
@@ -83,11 +85,11 @@ def suspend(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     return agent
 
 
-@command
+@deciding_command
 def retire(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     """The end of an agent's life; its history stays."""
     reason = required_reason(reason)
-    agent = _locked(agent_id)
+    agent = _locked(agent_id, actor)
     if agent.status == Agent.Status.RETIRED:
         raise WrongLifeCycleStep
     agent.status = Agent.Status.RETIRED
@@ -97,11 +99,11 @@ def retire(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     return agent
 
 
-@command
+@deciding_command
 def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIdentity:
     """Stop the agent in one environment."""
     reason = required_reason(reason)
-    identity = _locked_identity(identity_id)
+    identity = _locked_identity(identity_id, actor)
     if identity.status != AgentIdentity.Status.ACTIVE:
         raise WrongLifeCycleStep
     identity.status = AgentIdentity.Status.SUSPENDED
@@ -111,11 +113,13 @@ def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIde
     return identity
 
 
-@command
+@deciding_command
 def resume_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIdentity:
     reason = required_reason(reason)
-    identity = _locked_identity(identity_id)
+    identity = _locked_identity(identity_id, actor)
     if identity.status != AgentIdentity.Status.SUSPENDED:
+        raise WrongLifeCycleStep
+    if identity.agent.status == Agent.Status.RETIRED:
         raise WrongLifeCycleStep
     identity.status = AgentIdentity.Status.ACTIVE
     identity.save(update_fields=["status"])
@@ -129,15 +133,20 @@ def _raise_epochs(agent: Agent) -> None:
         identity.save(update_fields=["epoch"])
 
 
-def _locked(agent_id: int) -> Agent:
+def _locked(agent_id: int, actor: Actor) -> Agent:
     try:
-        return Agent.objects.select_for_update().get(pk=agent_id)
+        agent = Agent.objects.select_for_update().get(pk=agent_id)
     except Agent.DoesNotExist as error:
         raise NotFound from error
+    ensure_answers_for(agent, actor)
+    return agent
 
 
-def _locked_identity(identity_id: int) -> AgentIdentity:
+def _locked_identity(identity_id: int, actor: Actor) -> AgentIdentity:
+    identities = AgentIdentity.objects.select_for_update(of=("self",)).select_related("agent")
     try:
-        return AgentIdentity.objects.select_for_update(of=("self",)).get(pk=identity_id)
+        identity = identities.get(pk=identity_id)
     except AgentIdentity.DoesNotExist as error:
         raise NotFound from error
+    ensure_answers_for(identity.agent, actor)
+    return identity

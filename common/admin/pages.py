@@ -186,6 +186,9 @@ class GovernedAdmin(ModelAdmin):
             if not request.user.has_perm(page.permission):
                 raise PermissionDenied
             target = None if object_id is None else self.detail_object(request, object_id)
+            if not page.available(target):
+                messages.error(request, f"{page.title}: this is not possible as things are now.")
+                return HttpResponseRedirect(self.after(page, target))
             return self.command_page(request, page, target)
 
         return view

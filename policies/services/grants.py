@@ -4,15 +4,15 @@ from django.contrib.auth.models import Group
 from guardian.shortcuts import assign_perm, remove_perm
 
 from agents.models import AgentIdentity
+from audit.generation import deciding_command
 from audit.services import record
 from common.actors import Actor
-from common.commands import command
 from policies import events
 from policies.models import Role, RoleMembership
 from tools.models import System, Tool
 
 
-@command
+@deciding_command
 def create_role(slug: str, *, actor: Actor, title: str) -> Role:
     """A role by its slug, made or found."""
     found = Role.objects.filter(slug=slug).first()
@@ -22,7 +22,7 @@ def create_role(slug: str, *, actor: Actor, title: str) -> Role:
     return Role.objects.create(slug=slug, title=title, group=group)
 
 
-@command
+@deciding_command
 def add_member(role: Role, identity: AgentIdentity, *, actor: Actor) -> None:
     _, created = RoleMembership.objects.get_or_create(role=role, identity=identity)
     if created:
@@ -35,7 +35,7 @@ def add_member(role: Role, identity: AgentIdentity, *, actor: Actor) -> None:
         )
 
 
-@command
+@deciding_command
 def remove_member(role: Role, identity: AgentIdentity, *, actor: Actor) -> None:
     membership = RoleMembership.objects.filter(role=role, identity=identity).first()
     if membership is None:
@@ -50,7 +50,7 @@ def remove_member(role: Role, identity: AgentIdentity, *, actor: Actor) -> None:
     )
 
 
-@command
+@deciding_command
 def grant(role: Role, on: System | Tool, access: Tool.Access, *, actor: Actor) -> None:
     """Let the role call tools of this access, of a system or one tool."""
     assign_perm(f"call_{access}", role.group, on)
@@ -64,7 +64,7 @@ def grant(role: Role, on: System | Tool, access: Tool.Access, *, actor: Actor) -
     )
 
 
-@command
+@deciding_command
 def revoke(role: Role, on: System | Tool, access: Tool.Access, *, actor: Actor) -> None:
     """Withdraw a grant; undecided and approved calls are denied from the commit on."""
     remove_perm(f"call_{access}", role.group, on)

@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import Question, open_request, spend, terms_by_slug, tier_terms
+from audit.generation import deciding_command
 from audit.services import Subject, record
 from common.actors import Actor
 from common.canonical import digest
@@ -12,6 +13,7 @@ from common.commands import command
 from common.errors import NotFound, required_reason
 from policies import events
 from policies.errors import (
+    AlreadyAsked,
     InvalidPolicy,
     NoSuchRelease,
     NothingToRelease,
@@ -49,6 +51,7 @@ def save_policy(slug: str, text: str, *, actor: Actor) -> Policy:
         raise InvalidPolicy(message, problems=[{"policy": slug, **p.plain()} for p in found])
     policy = Policy.objects.select_for_update().filter(slug=slug).first() or Policy(slug=slug)
     policy.text = text
+    policy.written_by_id = actor.id
     policy.save()
     record(events.POLICY_SAVED, actor=actor, subject=policy, digest=digest(text))
     return policy
@@ -91,6 +94,9 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
         raise InvalidPolicy(message, problems=problems)
     text = "\n\n".join(policy.text.strip() for policy in policies) + "\n"
     tools = {spec.full_name: spec.digest for spec in specs}
+    live = PolicyRelease.objects.live().first()
+    changed = [policy for policy in policies if not live or policy.text.strip() not in live.text]
+    writers = {int(policy.written_by_id) for policy in changed if policy.written_by_id.isdigit()}
     # Two drafts at once would take the same number; the unique constraint lets one through.
     number = (PolicyRelease.objects.aggregate(last=Max("number"))["last"] or 0) + 1
     release = PolicyRelease.objects.create(
@@ -102,6 +108,7 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
         note=note,
         drafted_by=actor.label,
         drafted_by_id=actor.id,
+        writers=sorted(writers | ({int(actor.id)} if actor.id.isdigit() else set())),
     )
     record(
         events.RELEASE_DRAFTED,
@@ -115,7 +122,9 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
 
 @command
 def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
-    """Ask people to make a draft live. Its writer cannot be the one who approves."""
+    """Ask people to make a draft live. Who drafted it or wrote a rule that is new in it cannot
+    approve. Raises ReleaseNotADraft, AlreadyAsked.
+    """
     release = _locked_draft(release_id)
     tier = Tier.objects.order_by("rank").filter(slug="policy").first()
     live = PolicyRelease.objects.live().first()
@@ -131,12 +140,14 @@ def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
             "text": release.text,
             "replaces": live.number if live else None,
         },
-        answerable_users=[int(release.drafted_by_id)] if release.drafted_by_id.isdigit() else [],
+        answerable_users=release.writers,
     )
+    if ApprovalRequest.objects.pending().about(*subject_of(release)).exists():
+        raise AlreadyAsked
     return open_request(question, actor=actor)
 
 
-@command
+@deciding_command
 def publish(release_id: int, *, actor: Actor) -> PolicyRelease:
     """Make a draft live and retire the one that was. Decisions follow it from the commit on.
 
@@ -172,10 +183,16 @@ def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
         spend(request.pk, actor=actor, action=f"publish {request.subject_label}")
         publish(release_id, actor=actor)
         return
-    release = _locked_draft(release_id)
+    release = PolicyRelease.objects.select_for_update().get(pk=release_id)
+    if release.status != PolicyRelease.Status.DRAFT:
+        return
     release.status = PolicyRelease.Status.REJECTED
     release.save(update_fields=["status"])
     record(events.RELEASE_REJECTED, actor=actor, subject=release, number=release.number)
+
+
+def subject_of(release: PolicyRelease) -> tuple[str, int]:
+    return release._meta.label_lower, release.pk
 
 
 def _locked_draft(release_id: int) -> PolicyRelease:

@@ -18,7 +18,7 @@ from agents.errors import InvalidScope, InvalidToken
 from agents.keys import opened_signing_key
 from agents.models import AgentIdentity, SigningKey
 from agents.services import lifecycle
-from agents.tokens import Caller, granted_scope, still_valid, verify
+from agents.tokens import Caller, granted_scope, seen_from, verify
 from common.actors import SYSTEM
 from tests import factories
 from tests.agents.runtimes import LEFT_OUT, ec_key, encoded
@@ -196,10 +196,11 @@ def test_a_stop_kills_tokens_that_were_already_used(
 ) -> None:
     token = factories.token_for(identity)
     caller = caller_of(token)
-    assert still_valid(caller, directory.fresh())
+    assert seen_from(caller, directory.fresh()).epoch == caller.epoch
     stop(identity)
     assert_dead(token)
-    assert not still_valid(caller, directory.fresh())
+    with pytest.raises(InvalidToken):
+        seen_from(caller, directory.fresh())
 
 
 def test_a_resumed_identity_needs_a_new_token(identity: AgentIdentity) -> None:

@@ -1,12 +1,15 @@
 """JSON over HTTP: POST {base_url}/{path} with the arguments as body."""
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import certifi
+import httpcore
 
 from common.canonical import canonical_json
 from tools.connectors.addresses import permitted_address
@@ -20,10 +23,13 @@ from tools.connectors.base import (
     Unanswered,
     Unavailable,
 )
+from tools.connectors.deadlines import BoundedBackend, Deadline
 from tools.definitions import ToolSpec
 
-# RFC 9110 and RFC 6585: the request was not carried out and may be sent again.
-_NOT_CARRIED_OUT = frozenset({408, 425, 429, 503})
+# RFC 8470 and RFC 6585: the request was not carried out. 408 and 503 do not promise that.
+_NOT_CARRIED_OUT = frozenset({425, 429})
+# RFC 9110: the resource is elsewhere, and this one did nothing. Other 3xx may follow an effect.
+_ELSEWHERE = frozenset({301, 307, 308})
 
 
 class HttpConnector:
@@ -32,34 +38,33 @@ class HttpConnector:
     def call(
         self, endpoint: EndpointSpec, tool: ToolSpec, arguments: Mapping[str, Any], *, call: Call
     ) -> ToolResult:
+        deadline = Deadline(call.timeout_seconds)
         url, headers, extensions = self._target(endpoint, tool, call)
-        with _as_connector_errors(), httpx.Client(trust_env=False) as client:
-            request = client.build_request(
-                "POST",
-                url,
-                content=canonical_json(dict(arguments)).encode(),
-                headers=headers,
-                timeout=httpx.Timeout(call.timeout_seconds),
-                extensions=extensions,
-            )
-            response = client.send(request, stream=True)
-            try:
-                return _checked(response, endpoint.max_response_bytes)
-            finally:
-                response.close()
+        body = canonical_json(dict(arguments)).encode()
+        with (
+            _as_connector_errors(),
+            httpcore.ConnectionPool(
+                ssl_context=_trust(), network_backend=BoundedBackend(deadline)
+            ) as pool,
+            pool.stream(
+                "POST", url, headers=headers, content=body, extensions=extensions
+            ) as response,
+        ):
+            return _checked(response, endpoint.max_response_bytes)
 
     def _target(
         self, endpoint: EndpointSpec, tool: ToolSpec, call: Call
-    ) -> tuple[str, dict[str, str], dict[str, Any]]:
+    ) -> tuple[str, dict[bytes | str, bytes | str], dict[str, Any]]:
         address, host, port = permitted_address(endpoint)
         parts = urlsplit(endpoint.base_url)
         literal = f"[{address}]" if ":" in address else address
         path = f"{parts.path.rstrip('/')}/{(tool.path or tool.name).lstrip('/')}"
-        headers = {
+        headers: dict[bytes | str, bytes | str] = {
             "Host": parts.netloc,
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
+            "User-Agent": "chancery",
             "X-Chancery-Run": call.run_id,
         }
         if call.idempotency_key is not None:
@@ -68,29 +73,38 @@ class HttpConnector:
         return f"{parts.scheme}://{literal}:{port}{path}", headers, extensions
 
 
+@cache
+def _trust() -> ssl.SSLContext:
+    """Loading the authorities takes tens of milliseconds: once per process."""
+    return ssl.create_default_context(cafile=certifi.where())
+
+
 @contextmanager
 def _as_connector_errors() -> Iterator[None]:
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+    except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
         message = "The system could not be reached."
         raise NotSent(message) from error
-    except (httpx.TimeoutException, httpx.TransportError) as error:
+    except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol, UnicodeError) as error:
+        message = "The address or a header cannot be sent."
+        raise NotPermitted(message) from error
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
         message = "The system did not answer in time."
         raise Unanswered(message) from error
 
 
-def _checked(response: httpx.Response, max_bytes: int) -> ToolResult:
-    status = response.status_code
+def _checked(response: httpcore.Response, max_bytes: int) -> ToolResult:
+    status = response.status
     message = f"The system answered {status}."
     if status in _NOT_CARRIED_OUT:
         raise Unavailable(message)
-    if status >= 500:
-        # It failed somewhere on the way: what it had done by then is not known.
-        raise Unanswered(message)
-    if 300 <= status < 400:
+    if status in _ELSEWHERE:
         message = f"The system answered {status}: redirects are not followed."
         raise NotPermitted(message)
+    if status >= 500 or status == 408 or 300 <= status < 400:
+        # What it had done by then is not known.
+        raise Unanswered(message)
     body = _bounded(response, max_bytes)
     if status >= 400:
         raise Refused(message)
@@ -102,9 +116,9 @@ def _checked(response: httpx.Response, max_bytes: int) -> ToolResult:
         raise Unanswered(message) from error
 
 
-def _bounded(response: httpx.Response, max_bytes: int) -> bytes:
+def _bounded(response: httpcore.Response, max_bytes: int) -> bytes:
     body = b""
-    for chunk in response.iter_raw():
+    for chunk in response.iter_stream():
         body += chunk
         if len(body) > max_bytes:
             message = f"The system's answer is larger than {max_bytes} bytes."

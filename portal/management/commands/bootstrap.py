@@ -38,10 +38,19 @@ DOERS = {
     Groups.COMPLIANCE: (
         ("policies", ("add_policy", "change_policy", "add_policyrelease")),
         ("tools", ("change_tool",)),
-        ("agents", ("change_agent",)),
+        ("agents", ("change_agent", "manage_every_agent")),
     ),
     Groups.SECURITY: (
-        ("agents", ("add_halt", "change_halt", "change_agent", "change_agentidentity")),
+        (
+            "agents",
+            (
+                "add_halt",
+                "change_halt",
+                "change_agent",
+                "change_agentidentity",
+                "manage_every_agent",
+            ),
+        ),
     ),
     Groups.AGENT_OWNERS: (
         ("agents", ("add_agent", "change_agent", "change_agentidentity", "add_enrolmentcode")),

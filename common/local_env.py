@@ -1,4 +1,4 @@
-"""Make the secrets of a local installation once: `python -m portal.local_env FILE`.
+"""Make the secrets of a local installation once: `python -m common.local_env FILE`.
 
 Standard library only: it runs before anything else is configured.
 """
