@@ -140,7 +140,7 @@ def run(caller: Caller, **given: Any) -> Run:
         caller,
         actor=Actor("agent", caller.identity.client_id, caller.identity.client_id),
         initiator_kind=Run.Initiator.USER,
-        initiator="somebody",
+        initiator=given.pop("initiator", "somebody"),
         purpose="testing",
         **given,
     )

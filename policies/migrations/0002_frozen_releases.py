@@ -6,7 +6,7 @@ TABLE = "policies_policyrelease"
 
 
 def protect(apps, schema_editor):
-    columns = ("number", "text", "schema", "tools", "digest", "drafted_by_id", "writers")
+    columns = ("number", "text", "schema", "tools", "digest", "drafted_by", "drafted_by_id", "writers")
     triggers.run(schema_editor.connection, triggers.frozen_columns(TABLE, columns))
 
 

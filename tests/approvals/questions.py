@@ -1,5 +1,6 @@
 """Questions to people as these tests ask them: about nothing in particular."""
 
+import itertools
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from audit.services import Subject
 from common.actors import Actor
 
 KIND = "tests.question"
+_things = itertools.count(1)
 AGENT = Actor("agent", "tilda.prod", "tilda.prod")
 
 
@@ -33,7 +35,7 @@ def ask(
     question = Question(
         kind=KIND,
         title="May it?",
-        subject=Subject("tests.thing", "1", "thing 1"),
+        subject=Subject("tests.thing", str(next(_things)), "a thing"),
         tier=tier_terms(tier),
         snapshot={"amount": 5},
         answerable_users=answerable,

@@ -96,6 +96,7 @@ def release(w: World) -> PolicyRelease:
 
 CASES: dict[type[models.Model], Case] = {
     User: Case(lambda w: User(username="new", password="x"), sets(first_name="New")),
+    Group: Case(lambda w: Group(name="New"), sets(name="Other"), decides=False),
     Environment: Case(lambda w: Environment(slug="dev", title="Dev"), sets(title="Other")),
     Tier: Case(lambda w: Tier(slug="top", title="Top", rank=90), sets(quorum=2)),
     Agent: Case(
@@ -214,7 +215,7 @@ def test_every_change_has_its_entry_its_event_and_its_actor(
     assert [event.type for event in events] == types
     assert {(event.actor_kind, event.actor_label) for event in events} == {("human", "clara")}
     assert [event.details["entry"] for event in events] == [entry.pk for entry in entries]
-    assert [event.details["changes"] for event in events] == [e.changes for e in entries]
+    assert [event.details["changes"] for event in events] == [sorted(e.changes) for e in entries]
     assert len(entries[1].changes) == 1
 
 
@@ -295,7 +296,9 @@ def test_who_joins_and_leaves_a_group_is_recorded(clara: User, sam: User) -> Non
     assert by(actor, lambda: sam.groups.add(managers))
     assert by(actor, lambda: sam.groups.set([]))
     events = Event.objects.about("accounts.user", sam.pk).filter(type="record.related_changed")
-    assert [event.details["changes"]["groups"] for event in events.order_by("id")] == [
+    assert [event.details["changes"] for event in events.order_by("id")] == [["groups"]] * 2
+    entries = LogEntry.objects.get_for_object(sam).order_by("id")
+    assert [entry.changes["groups"] for entry in list(entries)[-2:]] == [
         {"type": "m2m", "operation": "add", "objects": [Groups.MANAGERS]},
         {"type": "m2m", "operation": "delete", "objects": [Groups.MANAGERS]},
     ]
@@ -314,7 +317,8 @@ def test_who_decides_in_a_tier_is_recorded(tiers: dict[str, Tier]) -> None:
     compliance = Group.objects.get(name=Groups.COMPLIANCE)
     assert by(SYSTEM, lambda: tiers["dual"].groups.add(compliance))
     event = Event.objects.about("approvals.tier", "dual").latest("id")
-    assert event.details["changes"] == {
+    assert event.details["changes"] == ["groups"]
+    assert LogEntry.objects.get_for_object(tiers["dual"]).latest("id").changes == {
         "groups": {"type": "m2m", "operation": "add", "objects": [Groups.COMPLIANCE]}
     }
 
@@ -342,3 +346,19 @@ def test_a_change_that_is_rolled_back_leaves_no_trace(prod: Environment) -> None
         by(SYSTEM, renamed_and_failed)
     assert (LogEntry.objects.count(), Event.objects.count()) == (entries, events)
     assert current_mark() == mark
+
+
+def test_what_a_group_may_do_is_recorded(prod: Environment) -> None:
+    auditors, _ = Group.objects.get_or_create(name=Groups.AUDITORS)
+    by(SYSTEM, lambda: auditors.permissions.add(permission("event", "view_event")))
+    event = Event.objects.about("auth.group", auditors.pk).latest("id")
+    assert (event.type, event.details["changes"]) == ("record.related_changed", ["permissions"])
+
+
+def test_an_event_holds_no_personal_value(clara: User, sam: User) -> None:
+    sam.email, sam.first_name = "sam.private@example.org", "Samuel"
+    by(Actor.from_user(clara), sam.save)
+    event = Event.objects.about("accounts.user", sam.pk).latest("id")
+    assert event.details["changes"] == ["email", "first_name"]
+    assert "private" not in str(event.details)
+    assert event.subject_label == f"accounts.user {sam.pk}"

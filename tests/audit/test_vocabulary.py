@@ -53,6 +53,7 @@ def an_agent_is_stopped_in_every_way(governed: Governed) -> None:
     identity = governed.identity
     halt = halts.place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Look into it.")
     halts.lift_halt(halt.pk, actor=SYSTEM, reason="All is well.")
+    credentials.revoke_key(identity.keys.get().pk, actor=SYSTEM, reason="It leaked.")
     lifecycle.suspend_identity(identity.pk, actor=SYSTEM, reason="A pause.")
     lifecycle.resume_identity(identity.pk, actor=SYSTEM, reason="It goes on.")
     lifecycle.suspend(identity.agent_id, actor=SYSTEM, reason="A pause.")

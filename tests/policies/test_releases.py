@@ -42,6 +42,7 @@ FROZEN: dict[str, Any] = {
     "digest": "changed",
     "drafted_by": "somebody else",
     "drafted_by_id": "99",
+    "writers": [99],
 }
 
 

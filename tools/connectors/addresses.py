@@ -50,7 +50,7 @@ def _origin(base_url: str) -> tuple[str, str, int]:
     except ValueError as error:
         raise NotPermitted(message) from error
     printable = base_url.isascii() and base_url.isprintable()
-    if parts.scheme not in {"http", "https"} or not host or parts.username or not printable:
+    if parts.scheme not in {"http", "https"} or not host or parts.username is not None or parts.password is not None or not printable:
         raise NotPermitted(message)
     return parts.scheme, host, port or (443 if parts.scheme == "https" else 80)
 
