@@ -35,11 +35,11 @@ test: $(DEV) test-sqlite test-postgresql  ## the whole test suite on SQLite and 
 
 test-sqlite: $(DEV)
 	@echo "Tests on SQLite"
-	@$(BIN)/python -m pytest -n $(WORKERS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-postgresql: $(DEV)
 	@echo "Tests on PostgreSQL"
-	@$(BIN)/python -m tests.on_postgresql $(BIN)/python -m pytest -n $(WORKERS)
+	@$(BIN)/python -m tests.on_postgresql $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(DEV) lint types contracts system test demo-trace  ## exactly what CI runs
 

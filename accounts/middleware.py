@@ -16,7 +16,10 @@ class RequestIdMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request_id = str(uuid7())
         set_request_id(request_id)
-        response = self.get_response(request)
+        try:
+            response = self.get_response(request)
+        finally:
+            set_request_id("")
         response["X-Request-Id"] = request_id
         return response
 

@@ -84,7 +84,7 @@ class ApprovalRequestAdmin(EndlessAdmin):
             obj.ensure_may_be_decided_by(person)
         except GovernanceError as refusal:
             return str(refusal)
-        if obj.votes.filter(voter=person).exists():
+        if obj.votes.filter(voter=person, tier=obj.tier_id).exists():
             return "You have answered this request."
         return ""
 

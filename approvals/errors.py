@@ -1,4 +1,4 @@
-from common.errors import GovernanceError
+from common.errors import GovernanceError, InvalidInput
 
 
 class RequestAlreadyDecided(GovernanceError):
@@ -29,6 +29,11 @@ class NotAnApprover(GovernanceError):
 class AlreadyVoted(GovernanceError):
     code = "already_voted"
     sentence = "You have already voted on this request."
+
+
+class UnknownAnswer(InvalidInput):
+    code = "unknown_answer"
+    sentence = "The answer is approve or reject."
 
 
 class ApprovalNotGiven(GovernanceError):

@@ -173,7 +173,9 @@ class Vote(models.Model):
         ordering = ["cast_at"]
         default_permissions = ("view",)
         constraints = [
-            models.UniqueConstraint(fields=["request", "voter"], name="vote_once_per_person"),
+            models.UniqueConstraint(
+                fields=["request", "voter", "tier"], name="vote_once_per_person_and_tier"
+            ),
             models.CheckConstraint(condition=~Q(reason=""), name="vote_has_a_reason"),
             models.CheckConstraint(
                 condition=Q(answer__in=["approve", "reject"]), name="vote_answer_is_known"

@@ -17,6 +17,7 @@ from approvals.errors import (
     ApprovalNotGiven,
     NotAnApprover,
     RequestAlreadyDecided,
+    UnknownAnswer,
     UnknownTier,
 )
 from approvals.models import ApprovalRequest, Tier, Vote
@@ -187,6 +188,10 @@ def cast_vote(
     request.ensure_pending(now)
     voter = _person(actor)
     request.ensure_may_be_decided_by(voter)
+    if answer not in Vote.Answer.values:
+        raise UnknownAnswer
+    if request.votes.filter(voter=voter, tier=request.tier_id).exists():
+        raise AlreadyVoted
     try:
         with transaction.atomic():
             Vote.objects.create(

@@ -49,28 +49,39 @@ def append_only(table: str, *, unique: Sequence[str] = ("id",)) -> dict[str, lis
     return {"postgresql": postgresql, "sqlite": sqlite}
 
 
-def frozen_columns(table: str, columns: Sequence[str]) -> dict[str, list[str]]:
-    """Statements, per vendor, that refuse to change these columns once a row exists."""
+def frozen_columns(
+    table: str, columns: Sequence[str], *, never: Sequence[str] = (), key: str = "id"
+) -> dict[str, list[str]]:
+    """Statements, per vendor, that keep rows: these columns never change once a row exists, an
+    update that meets one of the conditions in `never` is refused, and no row is removed or
+    replaced. Conditions are SQL over OLD and NEW that both databases understand.
+    """
     function = f"{table}_frozen"
-    changed_pg = " OR ".join(f"NEW.{c} IS DISTINCT FROM OLD.{c}" for c in columns)
-    changed_lite = " OR ".join(f"NEW.{c} IS NOT OLD.{c}" for c in columns)
+    changed_pg = " OR ".join((*(f"NEW.{c} IS DISTINCT FROM OLD.{c}" for c in columns), *never))
+    changed_lite = " OR ".join((*(f"NEW.{c} IS NOT OLD.{c}" for c in columns), *never))
     message = f"{table}: what was decided on cannot be changed"
     postgresql = [
         f"""
         CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
+          IF TG_OP = 'DELETE' THEN
+            RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation';
+          END IF;
           IF {changed_pg} THEN
             RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation';
           END IF;
           RETURN NEW;
         END $$
         """,
-        f"CREATE TRIGGER {table}_frozen BEFORE UPDATE ON {table} "
+        f"CREATE TRIGGER {table}_frozen BEFORE UPDATE OR DELETE ON {table} "
         f"FOR EACH ROW EXECUTE FUNCTION {function}()",
     ]
+    refusal = f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
+    met = f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"  # noqa: S608 - names are ours
     sqlite = [
-        f"CREATE TRIGGER {table}_frozen BEFORE UPDATE ON {table} WHEN {changed_lite} "
-        f"BEGIN SELECT RAISE(ABORT, '{message}'); END",
+        f"CREATE TRIGGER {table}_frozen BEFORE UPDATE ON {table} WHEN {changed_lite} {refusal}",
+        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refusal}",
+        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {met} {refusal}",
     ]
     return {"postgresql": postgresql, "sqlite": sqlite}
 

@@ -51,7 +51,7 @@ def long_value(value: Any) -> int:
 def decimal_value(value: Any) -> dict[str, Any]:
     """Cedar's JSON form of a decimal. Raises NotRepresentable beyond four digits or its range."""
     number = Decimal(str(value))
-    if number != round(number, 4) or abs(number) > _DECIMAL_LIMIT:
+    if abs(number) > _DECIMAL_LIMIT or number != round(number, 4):
         raise NotRepresentable
     return {"__extn": {"fn": "decimal", "arg": f"{number:.4f}"}}
 

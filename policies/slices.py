@@ -113,7 +113,15 @@ class SlicedPolicies:
         return _verdict(_built(tuple(self.rules)), request, self._entities_of(request))
 
     def slice_for(self, request: Asked) -> _Slice:
-        key = (request.action, request.environment, request.agent, request.roles)
+        # All that scopes look at: the slices outlive a tool's change of system or access.
+        key = (
+            request.action,
+            request.system,
+            request.access,
+            request.environment,
+            request.agent,
+            request.roles,
+        )
         held = self._slice_of.get(key)
         if held is None:
             held = self._cut(request)
@@ -140,7 +148,14 @@ class SlicedPolicies:
         return shared
 
     def _entities_of(self, request: Asked) -> cedarpy.Entities:
-        key = (request.action, request.agent, request.risk, request.roles)
+        key = (
+            request.action,
+            request.system,
+            request.access,
+            request.agent,
+            request.risk,
+            request.roles,
+        )
         held = self._entities.get(key)
         if held is None:
             held = _entities(request)
@@ -182,7 +197,7 @@ def _verdict(part: _Slice, request: Asked, entities: cedarpy.Entities) -> Verdic
     answer = cedarpy.is_authorized(question, part.everything, entities)
     allowed = answer.allowed
     rules = tuple(part.rules[name] for name in sorted(answer.diagnostics.reasons))
-    errors = tuple(answer.diagnostics.errors)
+    errors = tuple(sorted(answer.diagnostics.errors))
     permitted = allowed
     if not allowed and rules and not errors and all(rule.tier for rule in rules):
         # Only gates stand in the way: they matter only to somebody who has authority at all.

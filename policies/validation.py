@@ -12,6 +12,8 @@ import cedarpy
 from policies.slices import Rule, parsed_rules
 
 _END = "unexpected end of input"
+_COMMENTS = re.compile(r"//[^\n]*")
+_NOTES = re.compile(r'@\w+\(\s*"(?:[^"\\]|\\.)*"\s*\)')
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\w+|::|==|!=|<=|>=|&&|\|\||\S')
 
 
@@ -38,6 +40,8 @@ def problems_of(
         rules = parsed_rules(text)
     except ValueError as error:
         return [Problem(_line_of_parse_error(text, str(error)), str(error))]
+    if _has_templates(text):
+        return [Problem(_line_of(text, r"\?\w+"), "Templates are not linked here: name who it is.")]
     if len(rules) != 1:
         return [Problem(1, f"Write one rule here; this text holds {len(rules)}.")]
     rule = rules[0]
@@ -54,6 +58,10 @@ def problems_of(
     return found
 
 
+def _has_templates(text: str) -> bool:
+    return bool(json.loads(cedarpy.policies_to_json_str(text)).get("templates"))
+
+
 def _annotation_problems(
     text: str, rule: Rule, *, expected_id: str, tiers: set[str]
 ) -> list[Problem]:
@@ -67,8 +75,8 @@ def _annotation_problems(
         )
     if rule.tier is not None and rule.halts:
         found.append(Problem(_line_of(text, r"@halt\b"), "A rule is a gate or a halt, not both."))
-    if rule.tier is not None and rule.tier not in tiers:
-        found.append(Problem(_line_of(text, r"@tier\b"), f'There is no tier "{rule.tier}".'))
+    if "tier" in notes and rule.tier not in tiers:
+        found.append(Problem(_line_of(text, r"@tier\b"), f'There is no tier "{rule.tier or ""}".'))
     if rule.effect == "forbid" and not (notes.get("reason") or "").strip():
         found.append(Problem(1, "A forbid needs @reason: the sentence that people and agents see."))
     return found
@@ -137,7 +145,8 @@ def _line_of_error(text: str, message: str) -> int:
     for name in sorted(named, key=len, reverse=True):
         parts = name.split(".")
         for count in range(len(parts)):
-            line = _line_of(text, re.escape(".".join(parts[count:])), missing=0)
+            wanted = re.escape(".".join(parts[count:])) + r"(?!\w)"
+            line = _line_of(_without(_NOTES, text), wanted, missing=0)
             if line:
                 return line
     if "scope" in message:
@@ -145,6 +154,11 @@ def _line_of_error(text: str, message: str) -> int:
     return _line_of(text, r"\b(?:when|unless)\b")
 
 
+def _without(pattern: re.Pattern[str], text: str) -> str:
+    """The text with matches blanked out, every line where it was."""
+    return pattern.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
+
+
 def _line_of(text: str, pattern: str, *, missing: int = 1) -> int:
-    found = re.search(pattern, text)
+    found = re.search(pattern, _without(_COMMENTS, text))
     return text.count("\n", 0, found.start()) + 1 if found else missing

@@ -14,7 +14,6 @@ from agents.models import AgentIdentity
 from agents.services.credentials import ensure_signing_key
 from approvals.models import Tier
 from audit.snapshots import forget_all
-from common import triggers
 from common.actors import SYSTEM, Actor
 from common.queueing import queue
 from tests import factories
@@ -40,20 +39,38 @@ def _nothing_remembered() -> Iterator[None]:
     forget_all()
 
 
-# Between tests with real transactions Django empties every table, which the append-only triggers
-# refuse (TRUNCATE in a test database passes on PostgreSQL; SQLite only knows DELETE).
+# Between tests with real transactions Django empties every table, which the triggers refuse
+# (TRUNCATE in a test database passes on PostgreSQL; SQLite only knows DELETE).
 _teardown: Any = vars(TransactionTestCase)["_fixture_teardown"]
 
 
 def _emptied_without_triggers(self: TransactionTestCase) -> None:
-    if connection.vendor == "sqlite":
-        triggers.run(connection, triggers.removal("audit_event"))
-    _teardown(self)
-    if connection.vendor == "sqlite":
-        triggers.run(connection, triggers.append_only("audit_event", unique=("id", "uid")))
+    if connection.vendor != "sqlite":
+        _teardown(self)
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        kept = cursor.fetchall()
+        for name, _ in kept:
+            cursor.execute(f"DROP TRIGGER {name}")
+        _teardown(self)
+        for _, statement in kept:
+            cursor.execute(statement)
 
 
 setattr(TransactionTestCase, "_fixture_teardown", _emptied_without_triggers)  # noqa: B010
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """A test's other processes may still be connected when the database is to be dropped."""
+    yield
+    if connection.vendor == "postgresql":
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
 
 
 class Hints:

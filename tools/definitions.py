@@ -16,6 +16,7 @@ from common.errors import InvalidInput
 from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
 
 MAX_ARGUMENT_BYTES = 64_000
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _LABEL = re.compile(r"[a-z0-9_-]{1,50}")
 # CEL's own words, and the names that expressions get from us.
 _RESERVED = frozenset(
@@ -177,6 +178,9 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
     if not isinstance(schema, dict) or schema.get("type") != "object":
         message = "The input schema must describe an object."
         raise InvalidDefinition(message)
+    if schema.get("$schema", _DIALECT) != _DIALECT:
+        message = f"The input schema is not valid: its $schema must be {_DIALECT}."
+        raise InvalidDefinition(message)
     try:
         validator = jsonschema_rs.Draft202012Validator(
             schema, retriever=_nothing_fetched, pattern_options=jsonschema_rs.RegexOptions()
@@ -208,8 +212,16 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         facts=facts,
         claims=_claims(row["claims"]),
         amount=amount,
-        digest=definition_digest(row),
+        digest=_digest(row),
     )
+
+
+def _digest(row: Mapping[str, Any]) -> str:
+    try:
+        return definition_digest(row)
+    except NotCanonical as error:
+        message = f"The definition cannot be written down: {error}"
+        raise InvalidDefinition(message) from error
 
 
 _DEFINING = (

@@ -6,7 +6,9 @@ from actions.models import Action, Run
 
 
 class BudgetSerializer(serializers.Serializer[Any]):
-    actions = serializers.IntegerField(min_value=0, required=False, allow_null=True)
+    actions = serializers.IntegerField(
+        min_value=0, max_value=2**31 - 1, required=False, allow_null=True
+    )
     amount = serializers.DecimalField(
         max_digits=18, decimal_places=4, min_value=0, required=False, allow_null=True
     )
@@ -143,7 +145,7 @@ def run_body(run: Run) -> dict[str, Any]:
         "labels": run.labels,
         "actions": run.actions_count,
         "denials": run.denials_count,
-        "amount": str(run.amount),
+        "amount": f"{run.amount:.4f}",
         "opened_at": run.opened_at.isoformat(),
         "closed_at": run.closed_at.isoformat() if run.closed_at else None,
         "outcome": run.outcome,

@@ -252,8 +252,10 @@ def _tool_body(held: Snapshot, caller: Caller, spec: ToolSpec) -> dict[str, Any]
         environment=identity.environment,
         context={},
     )
-    rules = held.policies.slice_for(asked).rules.values() if held.policies else ()
-    found = outlook(rules)
+    release = held.policies
+    checked = release is not None and release.tools.get(spec.full_name) == spec.digest
+    # What the release was not checked against is denied, whatever its rules say.
+    found = outlook(release.slice_for(asked).rules.values() if release and checked else ())
     return {
         "tool": spec.full_name,
         "title": spec.title,

@@ -10,10 +10,18 @@ EVERY_AGENT = "agents.manage_every_agent"
 
 def ensure_answers_for(agent: Agent, actor: Actor) -> None:
     """Raises NotAnswerable for a person who does not answer for the agent. The portal may."""
+    _ensure_one_of({agent.owner_id, agent.sponsor_id}, actor)
+
+
+def ensure_may_name(owner: User, actor: Actor) -> None:
+    """Raises NotAnswerable for a person who makes somebody else an agent's owner."""
+    _ensure_one_of({owner.pk}, actor)
+
+
+def _ensure_one_of(people: set[int], actor: Actor) -> None:
     if actor.kind == "system":
         return
-    person = User.objects.filter(pk=actor.id).first() if actor.kind == "human" else None
-    if person is None:
-        raise NotAnswerable
-    if person.pk not in {agent.owner_id, agent.sponsor_id} and not person.has_perm(EVERY_AGENT):
+    found = User.objects.filter(pk=actor.id, is_active=True) if actor.kind == "human" else None
+    person = found.first() if found is not None else None
+    if person is None or (person.pk not in people and not person.has_perm(EVERY_AGENT)):
         raise NotAnswerable

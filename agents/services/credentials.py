@@ -203,6 +203,11 @@ def issue_token(*, assertion: str, scope: str) -> IssuedToken:
     if known is None or not known.usable:
         raise InvalidClient
     with transaction.atomic():
+        # Under the row's lock: a revocation either came first, or comes after and raises the
+        # epoch that this token is minted in.
+        held = AgentKey.objects.filter(pk=key.pk, status=AgentKey.Status.ACTIVE)
+        if not held.update(last_used_at=timezone.now()):
+            raise InvalidClient
         _spend_assertion(client_id, claims)
         signing = SigningKey.objects.get(
             environment_id=known.environment, status=SigningKey.Status.ACTIVE
@@ -211,7 +216,6 @@ def issue_token(*, assertion: str, scope: str) -> IssuedToken:
             known.environment, signing.kid, bytes(signing.sealed_private)
         )
         token, minted = tokens.mint(known, scope=granted, kid=signing.kid, key=private)
-        AgentKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())
         record(
             events.CREDENTIAL_ISSUED,
             actor=_as_actor(key.identity),

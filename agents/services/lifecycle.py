@@ -4,7 +4,7 @@ from accounts.models import Environment, User
 from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity
-from agents.services.answering import ensure_answers_for
+from agents.services.answering import ensure_answers_for, ensure_may_name
 from audit.generation import deciding_command
 from audit.services import record
 from common.actors import Actor
@@ -23,7 +23,10 @@ def register_agent(
     sponsor: User,
     risk: Agent.Risk = Agent.Risk.MEDIUM,
 ) -> Agent:
-    """A new agent, in draft. Raises InvalidInput for a slug that is taken."""
+    """A new agent, in draft. Raises InvalidInput for a slug that is taken, NotAnswerable if a
+    person names somebody else as owner without the right to manage every agent.
+    """
+    ensure_may_name(owner, actor)
     if Agent.objects.filter(slug=slug).exists():
         message = f"There is an agent {slug} already."
         raise InvalidInput(message)

@@ -5,6 +5,10 @@ from common import triggers
 FROZEN = {
     "approvals_approvalrequest": (
         "kind",
+        "title",
+        "run_id",
+        "reasons",
+        "requester_label",
         "subject_kind",
         "subject_id",
         "snapshot",
@@ -25,10 +29,19 @@ FROZEN = {
     ),
 }
 
+# What people have decided stays decided, and what was spent stays spent.
+NEVER = {
+    "approvals_approvalrequest": (
+        "(OLD.status <> 'pending' AND NEW.status <> OLD.status)",
+        "(OLD.spent_at IS NOT NULL AND (NEW.spent_at IS NULL OR NEW.spent_at <> OLD.spent_at))",
+    ),
+}
+
 
 def protect(apps, schema_editor):
     for table, columns in FROZEN.items():
-        triggers.run(schema_editor.connection, triggers.frozen_columns(table, columns))
+        statements = triggers.frozen_columns(table, columns, never=NEVER.get(table, ()))
+        triggers.run(schema_editor.connection, statements)
 
 
 def unprotect(apps, schema_editor):

@@ -1,7 +1,7 @@
 """Roles, their members and their grants."""
 
 from django.contrib.auth.models import Group
-from guardian.shortcuts import assign_perm, remove_perm
+from guardian.shortcuts import assign_perm, get_group_perms, remove_perm
 
 from agents.models import AgentIdentity
 from audit.generation import deciding_command
@@ -53,6 +53,8 @@ def remove_member(role: Role, identity: AgentIdentity, *, actor: Actor) -> None:
 @deciding_command
 def grant(role: Role, on: System | Tool, access: Tool.Access, *, actor: Actor) -> None:
     """Let the role call tools of this access, of a system or one tool."""
+    if f"call_{access}" in get_group_perms(role.group, on):
+        return
     assign_perm(f"call_{access}", role.group, on)
     record(
         events.ACCESS_GRANTED,
@@ -67,6 +69,8 @@ def grant(role: Role, on: System | Tool, access: Tool.Access, *, actor: Actor) -
 @deciding_command
 def revoke(role: Role, on: System | Tool, access: Tool.Access, *, actor: Actor) -> None:
     """Withdraw a grant; undecided and approved calls are denied from the commit on."""
+    if f"call_{access}" not in get_group_perms(role.group, on):
+        return
     remove_perm(f"call_{access}", role.group, on)
     record(
         events.ACCESS_REVOKED,

@@ -209,3 +209,14 @@ def test_one_question_that_cannot_be_settled_does_not_hold_up_the_others(
     assert settle_due(now=question.expires_at + timedelta(minutes=1)) == 2
     assert Action.objects.get(pk=action.pk).status == Action.Status.EXPIRED
     assert len(POLICIES) == Policy.objects.count()
+
+
+def test_a_slice_does_not_outlive_a_change_of_access(governed: Governed, api: Api) -> None:
+    never = '@id("never") @reason("x") forbid(principal, action in Action::"write", resource);'
+    factories.publish(never=never)
+    define_tool(governed.system, "pay", actor=SYSTEM, **{**TOOLS["pay"], "access": "read"})
+    outlooks = {tool["tool"]: tool["outlook"] for tool in api.get("tools").json()}
+    assert outlooks["toolbox.pay"] == "denied"
+    define_tool(governed.system, "pay", actor=SYSTEM, **TOOLS["pay"])
+    assert governed.pay(governed.run()).action.outcome == "denied"
+    assert governed.toolbox.effects == []

@@ -1,4 +1,6 @@
+import base64
 import json
+import string
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -11,8 +13,10 @@ from joserfc.jwk import OctKey, OKPKey, RSAKey
 from pytest_django import Settings
 
 from accounts.models import Environment, User
+from agents.errors import InvalidKey, WrongLifeCycleStep
+from agents.keys import accepted_public_key
 from agents.models import AgentIdentity, AgentKey, EnrolmentCode
-from agents.services import credentials
+from agents.services import credentials, lifecycle
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound
@@ -24,6 +28,7 @@ from tests.agents.runtimes import (
     all_at_once,
     ec_key,
     ed_key,
+    encoded,
     enrolled,
 )
 
@@ -218,6 +223,113 @@ def test_a_key_is_not_shared_between_the_environments_of_one_agent(
     )
     assert Runtime(twin, runtime.key).enrol().status_code == 409
     assert not twin.keys.exists()
+
+
+ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+
+
+def respelt(value: str) -> list[str]:
+    """Other ways in which a member of a JWK might say the same number."""
+    number = base64.urlsafe_b64decode(value + "=")
+    # The last of 43 characters has two bits that are no part of the number.
+    kin = ALPHABET[ALPHABET.index(value[-1]) ^ 1]
+    return [
+        encoded(b"\x00" + number),
+        encoded(bytes(8) + number),
+        value[:-1] + kin,
+        f"{value}=",
+        f"{value[:20]}\n{value[20:]}",
+        f" {value}",
+        value.replace("-", "+").replace("_", "/"),
+    ]
+
+
+def spellings(public: dict[str, Any]) -> list[dict[str, Any]]:
+    members = [name for name in ("x", "y") if name in public]
+    return [{**public, name: text} for name in members for text in respelt(public[name])]
+
+
+@pytest.mark.parametrize("make_key", [ec_key, ed_key])
+def test_one_point_has_one_thumbprint_however_it_is_spelt(
+    make_key: Callable[[], PrivateKey],
+) -> None:
+    key = make_key()
+    _, accepted = accepted_public_key(key.as_dict(private=False))
+    for jwk in spellings(dict(key.as_dict(private=False))):
+        try:
+            _, again = accepted_public_key(jwk)
+        except InvalidKey:
+            continue
+        assert again.thumbprint() == accepted.thumbprint() == key.thumbprint(), jwk
+        assert again.as_dict(private=False) == accepted.as_dict(private=False)
+
+
+@pytest.mark.parametrize("make_key", [ec_key, ed_key])
+def test_another_spelling_does_not_enrol_a_key_a_second_time(
+    identity: AgentIdentity, other: Runtime, make_key: Callable[[], PrivateKey]
+) -> None:
+    first = enrolled(identity, make_key())
+    thief, code = Runtime(other.identity, first.key), other.code()
+    for jwk in spellings(first.public):
+        assert thief.enrol(code=code, jwk=jwk).status_code in {400, 409}, jwk
+    assert AgentKey.objects.get().identity == identity
+
+
+STOPS: dict[str, Callable[[AgentIdentity], Any]] = {
+    "suspended agent": lambda i: lifecycle.suspend(i.agent_id, actor=SYSTEM, reason="Stop."),
+    "retired agent": lambda i: lifecycle.retire(i.agent_id, actor=SYSTEM, reason="Stop."),
+    "suspended identity": lambda i: lifecycle.suspend_identity(i.pk, actor=SYSTEM, reason="Stop."),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
+def test_who_is_stopped_gets_no_code_and_enrols_with_none(
+    runtime: Runtime, stop: Callable[[AgentIdentity], Any]
+) -> None:
+    code = runtime.code()
+    stop(runtime.identity)
+    with pytest.raises(WrongLifeCycleStep):
+        runtime.code()
+    answer = runtime.enrol(code=code)
+    assert (answer.status_code, answer.json()["error"]) == (403, "invalid_enrolment")
+    assert EnrolmentCode.objects.count() == 1
+    assert_nothing_enrolled()
+
+
+def test_a_draft_gets_its_key_before_it_is_activated(olga: User, prod: Environment) -> None:
+    agent = lifecycle.register_agent(
+        "draft", actor=SYSTEM, title="Draft", purpose="Wait.", owner=olga, sponsor=olga
+    )
+    identity = lifecycle.create_identity(agent.pk, actor=SYSTEM, environment=prod)
+    assert Runtime(identity).enrol().status_code == 201
+
+
+def test_text_that_cannot_be_encoded_is_refused(runtime: Runtime) -> None:
+    for text in ("\ud800", "\x00", "a.\ud800.c", "a.b.\x00"):
+        assert runtime.enrol(code=text).status_code == 403
+        assert runtime.enrol(proof=text).status_code == 403
+        for name in ("kty", "crv", "x", "y"):
+            answer = runtime.enrol(jwk={**runtime.public, name: text})
+            assert (answer.status_code, answer.json()["error"]) == (400, "invalid_key")
+    assert_nothing_enrolled()
+
+
+def test_a_deep_body_is_refused(runtime: Runtime) -> None:
+    for levels in (100, 900, 950, 980, 990, 1_000, 5_000):
+        deep = "[" * levels + "]" * levels
+        for name in ("kty", "x", "note"):
+            body = f'{{"code": "guess", "proof": "", "jwk": {{"{name}": {deep}}}}}'
+            assert runtime.send_enrolment(body).status_code == 400, levels
+    assert_nothing_enrolled()
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "1e3", "", "9" * 30])
+def test_a_length_that_is_no_number_is_refused(runtime: Runtime, length: str) -> None:
+    body = json.dumps({"code": "guess", "jwk": runtime.public, "proof": ""})
+    answer = runtime.http.post(
+        "/oauth/enrol", data=body, content_type="application/json", CONTENT_LENGTH=length
+    )
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
 
 
 def test_a_body_that_is_not_an_object_is_refused(runtime: Runtime) -> None:

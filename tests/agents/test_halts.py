@@ -7,18 +7,22 @@ from auditlog.models import LogEntry
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts.models import User
+from accounts.models import Environment, User
 from agents.directory import directory
-from agents.errors import AlreadyHalted, HaltNotInForce
+from agents.errors import AlreadyHalted, HaltNotInForce, UnknownHaltTarget
 from agents.models import Halt
+from agents.services import lifecycle
 from agents.services.halts import lift_halt, place_halt
 from audit.generation import current_mark
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound, ReasonRequired
 from tests.agents.runtimes import all_at_once
+from tests.tools.definitions import SCHEMA
+from tools.models import System
+from tools.services import define_tool, register_system
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("known")]
 
 TARGETS = [
     (Halt.Kind.GLOBAL, ""),
@@ -27,6 +31,18 @@ TARGETS = [
     (Halt.Kind.TOOL, "bank.pay"),
     (Halt.Kind.AGENT, "tilda"),
 ]
+
+
+@pytest.fixture
+def known(prod: Environment, olga: User) -> None:
+    """What the tests halt."""
+    for slug in ("tilda", "other", "prod"):
+        lifecycle.register_agent(
+            slug, actor=SYSTEM, title=slug, purpose="Be halted.", owner=olga, sponsor=olga
+        )
+    for slug in ("bank", "shop", "tilda"):
+        system = register_system(slug, actor=SYSTEM, title=slug, kind=System.Kind.HTTP)
+        define_tool(system, "pay", actor=SYSTEM, title="Pay", access="write", input_schema=SCHEMA)
 
 
 def placed(kind: Halt.Kind, target: str, reason: str = "Stop.", actor: Actor = SYSTEM) -> Halt:
@@ -99,6 +115,42 @@ def test_different_targets_are_halted_side_by_side() -> None:
     assert Halt.objects.in_force().count() == len(TARGETS) + 2
 
 
+UNKNOWN = [
+    (Halt.Kind.GLOBAL, "prod"),
+    (Halt.Kind.GLOBAL, " "),
+    (Halt.Kind.ENVIRONMENT, "production"),
+    (Halt.Kind.ENVIRONMENT, "PROD"),
+    (Halt.Kind.ENVIRONMENT, "tilda"),
+    (Halt.Kind.ENVIRONMENT, ""),
+    (Halt.Kind.SYSTEM, "banc"),
+    (Halt.Kind.SYSTEM, "bank "),
+    (Halt.Kind.SYSTEM, "bank.pay"),
+    (Halt.Kind.SYSTEM, ""),
+    (Halt.Kind.TOOL, "bank.pays"),
+    (Halt.Kind.TOOL, "banc.pay"),
+    (Halt.Kind.TOOL, "pay"),
+    (Halt.Kind.TOOL, "bank"),
+    (Halt.Kind.TOOL, "bank."),
+    (Halt.Kind.TOOL, ""),
+    (Halt.Kind.AGENT, "tilde"),
+    (Halt.Kind.AGENT, "tilda.prod"),
+    (Halt.Kind.AGENT, "bank"),
+    (Halt.Kind.AGENT, ""),
+    ("planet", "earth"),
+    ("planet", ""),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "target"), UNKNOWN)
+def test_a_halt_on_what_does_not_exist_is_refused(kind: Any, target: str) -> None:
+    before = state()
+    with pytest.raises(UnknownHaltTarget):
+        placed(kind, target)
+    assert state() == before
+    assert not Halt.objects.exists()
+
+
 @pytest.mark.parametrize("reason", ["", "  ", "\n\t"])
 def test_placing_and_lifting_need_a_reason(reason: str) -> None:
     halt = placed(Halt.Kind.AGENT, "tilda")
@@ -134,7 +186,8 @@ def test_a_halt_that_does_not_exist_is_not_lifted() -> None:
         (Halt.Kind.TOOL, "bank.pay", {"tool": "bank.pay_out"}),
         (Halt.Kind.AGENT, "tilda", {"agent": "other"}),
         (Halt.Kind.AGENT, "prod", {}),
-        (Halt.Kind.SYSTEM, "bank.pay", {}),
+        (Halt.Kind.SYSTEM, "tilda", {}),
+        (Halt.Kind.TOOL, "shop.pay", {}),
     ],
 )
 def test_a_halt_covers_its_target_and_nothing_else(
@@ -160,7 +213,7 @@ def test_the_widest_halt_is_the_one_named() -> None:
     ],
 )
 def test_the_database_itself_refuses_a_halt_that_makes_no_sense(row: dict[str, str]) -> None:
-    placed(Halt.Kind.AGENT, "tilda")
+    Halt.objects.create(kind="agent", target="tilda", reason="Stop.", placed_by="raw")
     before = state()
     with pytest.raises(IntegrityError), transaction.atomic():
         Halt.objects.create(placed_by="raw", **row)

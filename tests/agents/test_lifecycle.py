@@ -4,19 +4,21 @@ from typing import Any
 
 import pytest
 from auditlog.models import LogEntry
+from django.contrib.auth.models import Permission
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
 
-from accounts.models import Environment, User
-from agents.errors import NoActiveSponsor, WrongLifeCycleStep
-from agents.models import Agent, AgentIdentity
+from accounts.models import Environment, Groups, User
+from agents.errors import NoActiveSponsor, NotAnswerable, WrongLifeCycleStep
+from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
 from agents.services import lifecycle
-from agents.services.credentials import ensure_signing_key
+from agents.services.credentials import ensure_signing_key, issue_enrolment_code, revoke_key
 from audit.generation import current_mark
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, NotFound, ReasonRequired
-from tests.agents.runtimes import all_at_once
+from tests import factories
+from tests.agents.runtimes import all_at_once, enrolled
 
 pytestmark = pytest.mark.django_db
 
@@ -32,8 +34,8 @@ def agent(olga: User) -> Agent:
 
 
 @pytest.fixture
-def by_rosa(rosa: User) -> Actor:
-    return Actor.from_user(rosa)
+def by_olga(olga: User) -> Actor:
+    return Actor.from_user(olga)
 
 
 def registered(slug: str, owner: User, *, actor: Actor = SYSTEM, **given: Any) -> Agent:
@@ -54,6 +56,8 @@ def state() -> tuple[Any, ...]:
     return (
         list(Agent.objects.values()),
         list(AgentIdentity.objects.values()),
+        list(AgentKey.objects.values()),
+        list(EnrolmentCode.objects.values()),
         Event.objects.count(),
         LogEntry.objects.count(),
         current_mark(),
@@ -72,12 +76,12 @@ def assert_recorded(kind: str, subject: models.Model, *, by: Actor, **details: s
     assert all(entry.additional_data == named for entry in entries)
 
 
-def test_an_agent_is_registered_in_draft(olga: User, sam: User, by_rosa: Actor) -> None:
-    agent = registered("tilda", olga, actor=by_rosa, sponsor=sam, risk=Agent.Risk.HIGH)
+def test_an_agent_is_registered_in_draft(olga: User, sam: User, by_olga: Actor) -> None:
+    agent = registered("tilda", olga, actor=by_olga, sponsor=sam, risk=Agent.Risk.HIGH)
     agent.refresh_from_db()
     assert (agent.status, agent.risk) == ("draft", "high")
     assert (agent.owner, agent.sponsor) == (olga, sam)
-    assert_recorded("agent.registered", agent, by=by_rosa, owner="olga", sponsor="sam")
+    assert_recorded("agent.registered", agent, by=by_olga, owner="olga", sponsor="sam")
 
 
 def test_a_slug_that_is_none_is_refused(olga: User) -> None:
@@ -103,16 +107,16 @@ def test_the_database_wants_a_purpose(agent: Agent) -> None:
 
 
 def test_an_agent_gets_one_identity_per_environment(
-    agent: Agent, prod: Environment, staging: Environment, by_rosa: Actor
+    agent: Agent, prod: Environment, staging: Environment, by_olga: Actor
 ) -> None:
-    identity = lifecycle.create_identity(agent.pk, actor=by_rosa, environment=prod)
+    identity = lifecycle.create_identity(agent.pk, actor=by_olga, environment=prod)
     assert (identity.client_id, identity.status, identity.epoch) == ("tilda.prod", "active", 1)
-    assert_recorded("identity.created", identity, by=by_rosa, environment="prod")
+    assert_recorded("identity.created", identity, by=by_olga, environment="prod")
     before = state()
     with pytest.raises(InvalidInput, match="prod"):
-        lifecycle.create_identity(agent.pk, actor=by_rosa, environment=prod)
+        lifecycle.create_identity(agent.pk, actor=by_olga, environment=prod)
     assert state() == before
-    lifecycle.create_identity(agent.pk, actor=by_rosa, environment=staging)
+    lifecycle.create_identity(agent.pk, actor=by_olga, environment=staging)
     assert agent.identities.count() == 2
 
 
@@ -127,14 +131,14 @@ def test_an_agent_gets_one_identity_per_environment(
     ],
 )
 def test_each_step_is_taken_and_recorded(
-    agent: Agent, by_rosa: Actor, path: list[Step], step: Step, status: str, event: str
+    agent: Agent, by_olga: Actor, path: list[Step], step: Step, status: str, event: str
 ) -> None:
     for earlier in path:
         go(earlier, agent)
     mark = current_mark()
-    assert go(step, agent, actor=by_rosa, reason=" Because. ").status == status
+    assert go(step, agent, actor=by_olga, reason=" Because. ").status == status
     assert Agent.objects.get().status == status
-    assert_recorded(event, agent, by=by_rosa, reason="Because.")
+    assert_recorded(event, agent, by=by_olga, reason="Because.")
     assert current_mark() != mark
 
 
@@ -207,35 +211,35 @@ def test_an_agent_that_does_not_exist_gets_no_identity(agent: Agent, prod: Envir
 
 @pytest.mark.parametrize("step", [lifecycle.suspend, lifecycle.retire])
 def test_stopping_an_agent_raises_the_epoch_of_every_identity(
-    identity: AgentIdentity, staging: Environment, by_rosa: Actor, step: Step
+    identity: AgentIdentity, staging: Environment, by_olga: Actor, step: Step
 ) -> None:
     twin = lifecycle.create_identity(identity.agent_id, actor=SYSTEM, environment=staging)
-    go(step, identity.agent, actor=by_rosa)
+    go(step, identity.agent, actor=by_olga)
     for one in (identity, twin):
         one.refresh_from_db()
         assert one.epoch == 2
-        assert LogEntry.objects.get_for_object(one).filter(actor_id=int(by_rosa.id)).exists()
+        assert LogEntry.objects.get_for_object(one).filter(actor_id=int(by_olga.id)).exists()
 
 
 def test_an_identity_is_suspended_by_itself(
-    identity: AgentIdentity, staging: Environment, by_rosa: Actor
+    identity: AgentIdentity, staging: Environment, by_olga: Actor
 ) -> None:
     twin = lifecycle.create_identity(identity.agent_id, actor=SYSTEM, environment=staging)
     mark = current_mark()
-    suspended = go(lifecycle.suspend_identity, identity, actor=by_rosa, reason="Odd calls.")
+    suspended = go(lifecycle.suspend_identity, identity, actor=by_olga, reason="Odd calls.")
     assert (suspended.status, suspended.epoch) == ("suspended", 2)
-    assert_recorded("identity.suspended", identity, by=by_rosa, reason="Odd calls.")
+    assert_recorded("identity.suspended", identity, by=by_olga, reason="Odd calls.")
     assert current_mark() != mark
     twin.refresh_from_db()
     assert (twin.status, twin.epoch) == ("active", 1)
 
 
-def test_an_identity_is_resumed_in_its_new_epoch(identity: AgentIdentity, by_rosa: Actor) -> None:
+def test_an_identity_is_resumed_in_its_new_epoch(identity: AgentIdentity, by_olga: Actor) -> None:
     go(lifecycle.suspend_identity, identity)
     mark = current_mark()
-    resumed = go(lifecycle.resume_identity, identity, actor=by_rosa, reason="Explained.")
+    resumed = go(lifecycle.resume_identity, identity, actor=by_olga, reason="Explained.")
     assert (resumed.status, resumed.epoch) == ("active", 2)
-    assert_recorded("identity.resumed", identity, by=by_rosa, reason="Explained.")
+    assert_recorded("identity.resumed", identity, by=by_olga, reason="Explained.")
     assert current_mark() != mark
 
 
@@ -251,6 +255,114 @@ def test_an_identity_is_not_suspended_or_resumed_twice(identity: AgentIdentity) 
     assert state() == before
 
 
+@pytest.fixture
+def otto(db: Any) -> User:
+    """Otto owns agents, but not Tilda."""
+    return factories.person("otto", Groups.AGENT_OWNERS, Groups.MANAGERS)
+
+
+Deed = Callable[[AgentIdentity, Actor], Any]
+
+
+def _key_revoked(identity: AgentIdentity, actor: Actor) -> Any:
+    return revoke_key(identity.keys.get().pk, actor=actor, reason="So.")
+
+
+def _identity_added(identity: AgentIdentity, actor: Actor) -> Any:
+    staging = Environment.objects.get(slug="staging")
+    return lifecycle.create_identity(identity.agent_id, actor=actor, environment=staging)
+
+
+# In an order in which one after the other succeeds for who may.
+DEEDS: dict[str, Deed] = {
+    "issue a code": lambda i, actor: issue_enrolment_code(i.pk, actor=actor),
+    "add an identity": _identity_added,
+    "revoke a key": _key_revoked,
+    "suspend the identity": lambda i, actor: go(lifecycle.suspend_identity, i, actor=actor),
+    "resume the identity": lambda i, actor: go(lifecycle.resume_identity, i, actor=actor),
+    "suspend": lambda i, actor: go(lifecycle.suspend, i.agent, actor=actor),
+    "activate": lambda i, actor: go(lifecycle.activate, i.agent, actor=actor),
+    "retire": lambda i, actor: go(lifecycle.retire, i.agent, actor=actor),
+}
+
+
+@pytest.fixture
+def tilda(identity: AgentIdentity, staging: Environment) -> AgentIdentity:
+    """Tilda in production, with a key."""
+    enrolled(identity)
+    return identity
+
+
+def assert_may_do_nothing(identity: AgentIdentity, actor: Actor) -> None:
+    for what, deed in DEEDS.items():
+        before = state()
+        with pytest.raises(NotAnswerable):
+            deed(identity, actor)
+        assert state() == before, what
+
+
+@pytest.mark.parametrize("status", Agent.Status.values)
+def test_somebody_elses_agent_is_left_alone(tilda: AgentIdentity, otto: User, status: str) -> None:
+    Agent.objects.update(status=status)
+    assert_may_do_nothing(tilda, Actor.from_user(otto))
+
+
+def test_a_person_who_does_not_exist_answers_for_nothing(tilda: AgentIdentity) -> None:
+    assert_may_do_nothing(tilda, Actor("human", "1000000", "olga"))
+
+
+@pytest.mark.parametrize("who", ["tilda.prod", "guard.prod"])
+def test_an_agent_manages_no_agent_and_not_itself(tilda: AgentIdentity, who: str) -> None:
+    assert_may_do_nothing(tilda, Actor("agent", who, who))
+
+
+def test_an_agent_whose_name_is_its_owners_number_manages_nothing(
+    tilda: AgentIdentity, olga: User
+) -> None:
+    assert_may_do_nothing(tilda, Actor("agent", str(olga.pk), "olga"))
+
+
+def assert_may_do_everything(identity: AgentIdentity, actor: Actor) -> None:
+    for deed in DEEDS.values():
+        deed(identity, actor)
+    assert Agent.objects.get().status == "retired"
+
+
+def test_the_owner_may_manage_an_agent(tilda: AgentIdentity, olga: User) -> None:
+    assert_may_do_everything(tilda, Actor.from_user(olga))
+
+
+def test_the_portal_may_manage_an_agent(tilda: AgentIdentity) -> None:
+    assert_may_do_everything(tilda, SYSTEM)
+
+
+def test_the_sponsor_may_manage_an_agent(tilda: AgentIdentity, sam: User) -> None:
+    Agent.objects.update(sponsor=sam)
+    assert_may_do_everything(tilda, Actor.from_user(sam))
+
+
+def test_whoever_manages_every_agent_may_manage_this_one(tilda: AgentIdentity, otto: User) -> None:
+    otto.user_permissions.add(Permission.objects.get(codename="manage_every_agent"))
+    assert_may_do_everything(tilda, Actor.from_user(otto))
+
+
+def test_nobody_registers_an_agent_for_somebody_else(olga: User, otto: User) -> None:
+    before = state()
+    for actor in (Actor.from_user(otto), Actor("agent", "guard.prod", "guard.prod")):
+        with pytest.raises(NotAnswerable):
+            registered("tilda", olga, actor=actor)
+    assert state() == before
+
+
+def test_a_retired_agents_identity_is_not_resumed(identity: AgentIdentity) -> None:
+    go(lifecycle.suspend_identity, identity)
+    go(lifecycle.retire, identity.agent)
+    before = state()
+    with pytest.raises(WrongLifeCycleStep):
+        go(lifecycle.resume_identity, identity)
+    assert state() == before
+
+
 def test_the_database_keeps_epochs_and_environments_apart(identity: AgentIdentity) -> None:
     identity.epoch = 0
     with pytest.raises(IntegrityError), transaction.atomic():
@@ -262,10 +374,10 @@ def test_the_database_keeps_epochs_and_environments_apart(identity: AgentIdentit
     assert AgentIdentity.objects.get().epoch == 1
 
 
-def test_an_environment_has_one_signing_key(prod: Environment, by_rosa: Actor) -> None:
-    key = ensure_signing_key(prod, actor=by_rosa)
+def test_an_environment_has_one_signing_key(prod: Environment, by_olga: Actor) -> None:
+    key = ensure_signing_key(prod, actor=by_olga)
     before = Event.objects.count()
-    assert ensure_signing_key(prod, actor=by_rosa) == key
+    assert ensure_signing_key(prod, actor=by_olga) == key
     assert Event.objects.count() == before
     assert b'"d"' not in bytes(key.sealed_private)
     with pytest.raises(IntegrityError), transaction.atomic():

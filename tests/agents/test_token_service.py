@@ -12,11 +12,14 @@ from joserfc import jws
 from pytest_django import Settings
 
 from accounts.models import Environment, User
+from agents.directory import directory
+from agents.errors import InvalidToken, WrongLifeCycleStep
 from agents.models import AgentIdentity, AgentKey, AssertionReplay
 from agents.services import credentials, lifecycle
-from agents.tokens import LIFETIME_SECONDS
+from agents.tokens import LIFETIME_SECONDS, verify
 from audit.models import Event
-from common.actors import SYSTEM
+from common.actors import SYSTEM, Actor
+from common.errors import NotFound, ReasonRequired
 from tests import factories
 from tests.agents.runtimes import (
     ASSERTION_TYPE,
@@ -118,9 +121,31 @@ def test_the_scope_is_what_was_asked_for(runtime: Runtime) -> None:
         assert runtime.ask(scope=asked).json()["scope"] == granted
 
 
+UNKNOWN_SCOPES = [
+    "admin",
+    "tools admin",
+    "TOOLS",
+    "systems:bank",
+    "*",
+    "openid",
+    "system:",
+    "system:bank.pay",
+    "system:bänk",
+    "system:bank\x00",
+    "tool:bank",
+    "tool:bank.",
+    "tool:.pay",
+    "tool:bank.pay.out",
+    "tool:*",
+    f"system:{'x' * 65}",
+    f"tool:bank.{'x' * 101}",
+    " ".join(["tools"] * 400),
+]
+
+
 def test_an_unknown_scope_is_refused_and_the_assertion_stays_usable(runtime: Runtime) -> None:
     assertion = runtime.signed()
-    for scope in ("admin", "tools admin", "TOOLS", "systems:bank", "*", "openid"):
+    for scope in UNKNOWN_SCOPES:
         answer = runtime.ask(assertion, scope=scope)
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope"), scope
     assert_nothing_issued()
@@ -162,6 +187,16 @@ TIMES: Assertions = {
 NAMES: Assertions = {
     "without an id": lambda r: r.signed(jti=LEFT_OUT),
     "with an empty id": lambda r: r.signed(jti=""),
+    "with a blank in its id": lambda r: r.signed(jti="a b"),
+    "with a line in its id": lambda r: r.signed(jti="a\n"),
+    "with a NUL in its id": lambda r: r.signed(jti="a\x00"),
+    "with half a character in its id": lambda r: jws.serialize_compact(
+        {"alg": "ES256", "kid": r.kid}, json.dumps(r.claims(jti="\ud800")).encode(), r.key
+    ),
+    "with an id that is not ASCII": lambda r: r.signed(jti="é"),
+    "with a long id": lambda r: r.signed(jti="x" * 201),
+    "with a number as id": lambda r: r.signed(jti=5),
+    "with a list as id": lambda r: r.signed(jti=["one"]),
     "about another": lambda r: r.signed(sub="other.prod"),
     "from another": lambda r: r.signed(iss="other.prod"),
     "as another": lambda r: r.signed(iss="other.prod", sub="other.prod"),
@@ -172,6 +207,15 @@ SIGNATURES: Assertions = {
     "by an unknown key": lambda r: r.signed(by=ec_key(), header={"kid": ec_key().thumbprint()}),
     "by an unnamed key": lambda r: r.signed(header={"kid": LEFT_OUT}),
     "by a key of another kind": lambda r: r.signed(by=ed_key()),
+    "by a key named with NUL": lambda r: by_hand({"alg": "ES256", "kid": "\x00"}, r.claims()),
+    "by a key named with half a character": lambda r: by_hand(
+        {"alg": "ES256", "kid": "\ud800"}, r.claims()
+    ),
+    "by a key named by a number": lambda r: by_hand({"alg": "ES256", "kid": 5}, r.claims()),
+    "by a key named at length": lambda r: by_hand({"alg": "ES256", "kid": "a" * 64}, r.claims()),
+    "by a key named with a line": lambda r: by_hand(
+        {"alg": "ES256", "kid": f"{r.kid}\n"}, r.claims()
+    ),
     "unsigned": lambda r: by_hand({"alg": "none", "kid": r.kid}, r.claims()),
     "with an empty signature": lambda r: by_hand({"alg": "ES256", "kid": r.kid}, r.claims()),
     "with a zero signature": lambda r: by_hand(
@@ -198,6 +242,14 @@ FORMS: Assertions = {
     "of claims that are not JSON": lambda r: jws.serialize_compact(
         {"alg": "ES256", "kid": r.kid}, b"claims", r.key
     ),
+    "of deep claims": lambda r: jws.serialize_compact(
+        {"alg": "ES256", "kid": r.kid}, b"[" * 1_200 + b"]" * 1_200, r.key
+    ),
+    "of a deep header": lambda r: f"{encoded(b'[' * 1_200 + b']' * 1_200)}.e30.AA",
+    "of claims with half a character": lambda r: jws.serialize_compact(
+        {"alg": "ES256", "kid": r.kid}, b'{"iss": "\\ud800", "sub": "\\ud800"}', r.key
+    ),
+    "with NUL": lambda r: f"{r.signed()}\x00",
     "encrypted": lambda r: "a.b.c.d.e",
     "garbage": lambda r: "garbage",
     "dots": lambda r: "..",
@@ -243,6 +295,66 @@ def test_a_revoked_key_gets_no_token(runtime: Runtime) -> None:
     AgentKey.objects.update(status=AgentKey.Status.REVOKED)
     assert runtime.ask().json() == INVALID_CLIENT
     assert_nothing_issued()
+
+
+def test_a_revoked_key_is_dead_with_all_that_was_got_with_it(runtime: Runtime, olga: User) -> None:
+    token = runtime.ask().json()["access_token"]
+    assert verify(token, directory.fresh()).epoch == 1
+    actor, key = Actor.from_user(olga), AgentKey.objects.get()
+    assert credentials.revoke_key(key.pk, actor=actor, reason=" Leaked. ").status == "revoked"
+    runtime.identity.refresh_from_db()
+    assert (runtime.identity.status, runtime.identity.epoch) == ("active", 2)
+    event = Event.objects.get(type="credential.revoked")
+    assert (event.actor_label, event.subject_label) == ("olga", "tilda.prod")
+    assert event.details == {"thumbprint": runtime.kid, "reason": "Leaked."}
+    with pytest.raises(InvalidToken):
+        verify(token, directory.fresh())
+    assert runtime.ask().json() == INVALID_CLIENT
+    assert runtime.enrol().status_code == 409
+    assert enrolled(runtime.identity).ask().status_code == 200
+
+
+def test_a_key_is_revoked_once_and_for_a_reason(runtime: Runtime) -> None:
+    key = AgentKey.objects.get()
+    with pytest.raises(ReasonRequired):
+        credentials.revoke_key(key.pk, actor=SYSTEM, reason=" ")
+    with pytest.raises(NotFound):
+        credentials.revoke_key(key.pk + 1, actor=SYSTEM, reason="So.")
+    assert not Event.objects.filter(type="credential.revoked").exists()
+    credentials.revoke_key(key.pk, actor=SYSTEM, reason="Leaked.")
+    with pytest.raises(WrongLifeCycleStep):
+        credentials.revoke_key(key.pk, actor=SYSTEM, reason="Leaked again.")
+    runtime.identity.refresh_from_db()
+    assert runtime.identity.epoch == 2
+    assert Event.objects.filter(type="credential.revoked").count() == 1
+
+
+def test_a_key_revoked_while_it_is_used_gets_no_living_token(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = credentials._checked_assertion
+
+    def revoked_meanwhile(*given: Any) -> Any:
+        credentials.revoke_key(AgentKey.objects.get().pk, actor=SYSTEM, reason="Leaked.")
+        return check(*given)
+
+    monkeypatch.setattr(credentials, "_checked_assertion", revoked_meanwhile)
+    answer = runtime.ask()
+    assert (answer.status_code, answer.json()) == (401, INVALID_CLIENT)
+    assert_nothing_issued()
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "1e3", "", "9" * 30])
+def test_a_length_that_is_no_number_is_refused(runtime: Runtime, length: str) -> None:
+    body = urlencode({"grant_type": "client_credentials"})
+    answer = runtime.http.post(
+        "/oauth/token", body, "application/x-www-form-urlencoded", CONTENT_LENGTH=length
+    )
+    assert answer.status_code == 400
+
+
+def test_the_longest_id_is_taken(runtime: Runtime) -> None:
+    assert runtime.ask(runtime.signed(jti="~" * 200)).status_code == 200
 
 
 def test_an_assertion_works_once(runtime: Runtime) -> None:

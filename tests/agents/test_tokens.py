@@ -2,6 +2,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -255,6 +256,33 @@ def test_a_signing_key_counts_until_it_is_revoked(
     assert is_alive(token) is alive
 
 
+def test_a_caller_is_not_seen_once_the_key_that_signed_is_revoked(identity: AgentIdentity) -> None:
+    caller = caller_of(factories.token_for(identity))
+    key = SigningKey.objects.get()
+    assert caller.kid == key.kid
+    key.status = SigningKey.Status.REVOKED
+    key.save()
+    with pytest.raises(InvalidToken):
+        seen_from(caller, directory.fresh())
+
+
+def test_a_caller_is_seen_as_the_identity_is_now(identity: AgentIdentity) -> None:
+    caller = caller_of(factories.token_for(identity, scope="system:bank"))
+    identity.agent.risk = "high"
+    identity.agent.save()
+    seen = seen_from(caller, directory.fresh())
+    assert (caller.identity.risk, seen.identity.risk) == ("medium", "high")
+    assert (seen.scopes, seen.jti, seen.kid) == (caller.scopes, caller.jti, caller.kid)
+
+
+def test_an_identity_that_is_gone_is_not_seen(identity: AgentIdentity) -> None:
+    caller = caller_of(factories.token_for(identity))
+    known = directory.fresh()
+    for without in (replace(known, identities={}), replace(known, verification_keys={})):
+        with pytest.raises(InvalidToken):
+            seen_from(caller, without)
+
+
 def test_a_scope_is_a_ceiling(identity: AgentIdentity) -> None:
     for scope, tool, covered in (
         ("tools", "bank.pay", True),
@@ -273,7 +301,9 @@ def test_a_scope_is_a_ceiling(identity: AgentIdentity) -> None:
         assert caller.scope_covers(tool) is covered, scope
 
 
-@pytest.mark.parametrize("asked", ["all", "tools bank", "system", "tool", "system:bank tool,x"])
+@pytest.mark.parametrize(
+    "asked", ["all", "tools bank", "system", "tool", "system:bank tool,x", "tools " * 334]
+)
 def test_a_scope_that_is_not_known_is_not_granted(asked: str) -> None:
     with pytest.raises(InvalidScope):
         granted_scope(asked)

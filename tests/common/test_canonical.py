@@ -97,7 +97,7 @@ def test_the_form_is_sorted_compact_and_plain_unicode() -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [(5.0, 5), (-0.0, 0), ({"x": (1, 2)}, {"x": [1, 2]}), (1e3, 1000)]
+    ("a", "b"), [(5.0, 5), (-0.0, 0), ({"x": (1, 2)}, {"x": [1, 2]}), (1e3, 1000), (1e16, 10**16)]
 )
 def test_two_ways_to_say_one_value_have_one_digest(a: Any, b: Any) -> None:
     assert digest(a) == digest(b)
@@ -115,6 +115,7 @@ def test_two_ways_to_say_one_value_have_one_digest(a: Any, b: Any) -> None:
         ([1, 2], [2, 1]),
         ("é", "e\u0301"),
         (2**53, 2**53 + 1),
+        (2**63 - 1, 2**63 - 2),
         ([[1], 2], [1, [2]]),
     ],
 )
@@ -128,6 +129,12 @@ def test_values_that_look_alike_have_different_digests(a: Any, b: Any) -> None:
         float("nan"),
         float("inf"),
         float("-inf"),
+        2**63,
+        -(2**63) - 1,
+        10**400,
+        2.0**63,
+        1e300,
+        -1e300,
         "\ud800",
         "a\udfffb",
         "nul\x00",
@@ -151,6 +158,13 @@ def test_what_is_not_json_is_refused_at_any_depth(value: Any) -> None:
             normalised(holder)
         with pytest.raises(NotCanonical):
             digest(holder)
+
+
+def test_whole_numbers_of_64_bits_are_taken() -> None:
+    for number in (2**63 - 1, -(2**63), 10**16):
+        assert canonical_json(normalised(number)) == str(number)
+    assert canonical_json(normalised(-(2.0**63))) == str(-(2**63))
+    assert canonical_json(normalised(1e16)) == "10000000000000000"
 
 
 def test_a_refusal_does_not_repeat_the_value() -> None:

@@ -60,6 +60,14 @@ def test_a_shortened_or_lengthened_value_is_noticed() -> None:
             unseal(changed, bound_to=ROW)
 
 
+@pytest.mark.parametrize(
+    "garbage", [b"", b"x", bytes(11), bytes(12), bytes(13), bytes(27), bytes(28), b"\xff" * 1_000]
+)
+def test_what_was_never_sealed_cannot_be_unsealed(garbage: bytes) -> None:
+    with pytest.raises(CannotUnseal):
+        unseal(garbage, bound_to=ROW)
+
+
 def test_the_refusal_names_the_row_and_not_the_secret() -> None:
     with pytest.raises(CannotUnseal, match="kid-2") as refusal:
         unseal(seal(SECRET, bound_to=ROW), bound_to="kid-2")

@@ -9,8 +9,11 @@ from pytest_django import DjangoAssertNumQueries
 from accounts.models import Environment
 from audit.models import Event
 from audit.services import EVENTS
+from common.actors import SYSTEM
 from common.ids import uuid7
 from common.sql import Insert, Row, Update, Write, write
+from tools.models import System, Tool
+from tools.services import define_tool, register_system
 
 pytestmark = pytest.mark.django_db
 
@@ -129,6 +132,30 @@ def test_a_row_that_breaks_a_check_takes_the_other_tables_back(prod: Environment
         write(connection, batches)
     assert Event.objects.count() == before
     assert Environment.objects.get().title == "Production"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_a_callers_transaction_it_is_all_or_nothing_as_well(prod: Environment) -> None:
+    before = Event.objects.count()
+    batches: list[tuple[Write, list[Row]]] = [
+        (EVENTS, [event(), event()]),
+        (TITLES, [{"slug": "prod", "title": "New"}]),
+        (ENVIRONMENTS, [environment("dev"), environment("prod")]),
+    ]
+    with pytest.raises(IntegrityError):
+        write(connection, batches)
+    assert Event.objects.count() == before
+    assert list(Environment.objects.values_list("slug", "title")) == [("prod", "Production")]
+
+
+def test_no_json_is_null_and_not_the_word_null() -> None:
+    system = register_system("bank", actor=SYSTEM, title="Bank", kind=System.Kind.HTTP)
+    terms = {"title": "Pay", "access": "write", "input_schema": {"type": "object"}}
+    tool = define_tool(system, "pay", actor=SYSTEM, output_schema={"type": "object"}, **terms)
+    schemas = Update("tools_tool", "id", {"id": "bigint", "output_schema": "jsonb"})
+    for given, is_null in (({}, False), (None, True)):
+        write(connection, [(schemas, [{"id": tool.pk, "output_schema": given}])])
+        assert Tool.objects.filter(output_schema__isnull=True).exists() is is_null
 
 
 def test_what_is_written_shares_the_callers_transaction() -> None:

@@ -210,12 +210,29 @@ def test_text_that_does_not_parse_is_refused_at_the_line_where_it_breaks(
         (rule() + '@id("s")\npermit(principal, action, resource);', 2),
         ("", 0),
         ("// Only a remark.\n", 0),
-        ('@id("r")\n@reason("Why.")\nforbid(principal == ?principal, action, resource);', 0),
-        ('@id("r")\npermit(principal, action, resource == ?resource);', 0),
     ],
 )
-def test_a_text_holds_exactly_one_rule_and_no_template(text: str, count: int) -> None:
+def test_a_text_holds_exactly_one_rule(text: str, count: int) -> None:
     assert found(text) == [Problem(1, f"Write one rule here; this text holds {count}.")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('@id("r")\n@reason("Why.")\nforbid(principal == ?principal, action, resource);', 3),
+        ('@id("r")\npermit(principal, action, resource == ?resource);', 2),
+        (rule() + "forbid(principal == ?principal, action, resource);", 3),
+    ],
+)
+def test_a_template_is_refused_even_beside_a_rule(text: str, line: int) -> None:
+    [problem] = found(text)
+    assert problem.line >= line
+    assert problem.message == "Templates are not linked here: name who it is."
+
+
+def test_a_tier_without_a_name_is_refused() -> None:
+    text = '@id("r")\n@reason("x")\n@tier\nforbid(principal, action, resource);'
+    assert [problem.line for problem in found(text)] == [3]
 
 
 @pytest.mark.parametrize(

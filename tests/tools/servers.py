@@ -44,6 +44,7 @@ class Server:
         self.behaviour: Behaviour = _say
         self.over = threading.Event()
         self.port = 0
+        self.dripped = 0
 
     @property
     def url(self) -> str:
@@ -83,6 +84,38 @@ def say_forever(server: Server, handler: BaseHTTPRequestHandler) -> None:
     handler.end_headers()
     while not server.over.is_set():
         handler.wfile.write(b"0" * 65_536)
+
+
+MANY_DRIPS = 1_000
+
+
+def _drip(server: Server, handler: BaseHTTPRequestHandler, drop: bytes) -> None:
+    """Each drop well before a caller loses patience, all of them long after."""
+    while server.dripped < MANY_DRIPS and not server.over.wait(0.02):
+        handler.wfile.write(drop)
+        server.dripped += 1
+
+
+def drip_body(server: Server, handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(MANY_DRIPS))
+    handler.end_headers()
+    _drip(server, handler, b"0")
+
+
+def drip_chunks(server: Server, handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    _drip(server, handler, b"1\r\n0\r\n")
+
+
+def drip_headers(server: Server, handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    _drip(server, handler, b"x")
+
+
+def drip_interim_answers(server: Server, handler: BaseHTTPRequestHandler) -> None:
+    """Say again and again that the answer is on its way."""
+    _drip(server, handler, b"HTTP/1.1 102 Processing\r\n\r\n")
 
 
 def _handler_of(server: Server) -> type[BaseHTTPRequestHandler]:

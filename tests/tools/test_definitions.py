@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.tools.definitions import (
     definition,
     taking,
 )
+from tests.tools.servers import Answer, serving
 from tools.definitions import MAX_ARGUMENT_BYTES, compile_spec, definition_digest
 from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
 
@@ -51,6 +53,101 @@ def test_a_definition_is_compiled_with_everything_it_declares() -> None:
 def test_a_schema_that_is_not_one_of_an_object_is_refused(schema: Any) -> None:
     with pytest.raises(InvalidDefinition, match="schema"):
         compiled_tool(input_schema=schema)
+
+
+@pytest.mark.parametrize("path", ["/schema.json", "/schema.json#/$defs/a", ""])
+def test_a_schema_elsewhere_is_refused_and_never_fetched(path: str) -> None:
+    with serving() as server:
+        server.answer = Answer(body=b'{"$defs": {"a": {"type": "string"}}}')
+        away = f"{server.url}{path}"
+        for schema in (
+            {"properties": {"a": {"$ref": away}}},
+            {"properties": {"a": {"$dynamicRef": away}}},
+            {"$ref": away},
+            {"$id": f"{server.url}/here.json", "properties": {"a": {"$ref": "schema.json"}}},
+            {"$defs": {"a": {"$schema": away, "$id": "urn:a", "$ref": away}}},
+        ):
+            with pytest.raises(InvalidDefinition, match="schema"):
+                compiled_tool(input_schema={"type": "object", **schema})
+        assert server.received == []
+
+
+def test_a_schema_in_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "schema.json"
+    file.write_text('{"type": "string"}')
+    for away in (file.as_uri(), str(file), "schema.json"):
+        with pytest.raises(InvalidDefinition, match="schema"):
+            compiled_tool(input_schema={"type": "object", "$ref": away})
+
+
+def test_a_schema_of_another_dialect_is_refused_and_the_dialect_never_fetched(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "schema.json"
+    file.write_text('{"type": "object"}')
+    with serving() as server:
+        for away in (f"{server.url}/schema.json", server.url, file.as_uri(), str(file)):
+            with pytest.raises(InvalidDefinition, match="schema"):
+                compiled_tool(input_schema={"type": "object", "$schema": away})
+        assert server.received == []
+
+
+def test_a_schema_may_refer_to_itself() -> None:
+    spec = compiled_tool(
+        input_schema={
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "properties": {"a": {"$ref": "#/$defs/text"}},
+            "$defs": {"text": TEXT},
+        }
+    )
+    assert spec.canonical_arguments({"a": "x"})[0] == {"a": "x"}
+    with pytest.raises(InvalidArguments):
+        spec.canonical_arguments({"a": 5})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        None,
+        "secret",
+        {},
+        [1],
+        [None],
+        [""],
+        ["Secret"],
+        ["two words"],
+        ["a.b"],
+        ["x\n"],
+        ["é"],
+        ["x" * 51],
+        [["a"]],
+        ["good", "Bad"],
+    ],
+)
+def test_labels_are_short_plain_names(labels: Any) -> None:
+    with pytest.raises(InvalidDefinition, match="labels"):
+        compiled_tool(labels=labels)
+    assert compiled_tool(labels=["a-b_1", "x" * 50]).labels == ("a-b_1", "x" * 50)
+
+
+@pytest.mark.parametrize("arguments", [None, [], "args.account", 5, [["id", "args.account"]]])
+def test_a_sources_arguments_are_an_object(arguments: Any) -> None:
+    with pytest.raises(InvalidDefinition, match="source account"):
+        compiled_tool(sources=[{**SOURCE, "arguments": arguments}])
+
+
+RESERVED = (
+    "in true false null as break const continue else for function if import let loop package "
+    "namespace return var void while"
+)
+
+
+@pytest.mark.parametrize("name", RESERVED.split())
+def test_a_word_of_the_expression_language_is_no_name(name: str) -> None:
+    for part, row in (("sources", SOURCE), ("facts", FACT), ("claims", CLAIM)):
+        with pytest.raises(InvalidDefinition, match="name"):
+            compiled_tool(**{part: [{**row, "name": name}]})
 
 
 @pytest.mark.parametrize(
@@ -150,6 +247,16 @@ def test_defaults_are_put_in() -> None:
     }
 
 
+def test_a_default_is_filled_with_the_defaults_below_it_and_normalised() -> None:
+    level = {"type": "object", "default": {}, "properties": {"size": {"default": 5.0}}}
+    spec = taking(options={"type": "object", "default": {}, "properties": {"level": level}})
+    once, digest = spec.canonical_arguments({})
+    assert once == {"options": {"level": {"size": 5}}}
+    assert type(once["options"]["level"]["size"]) is int
+    assert spec.canonical_arguments(once) == (once, digest)
+    assert spec.canonical_arguments({"options": {}}) == (once, digest)
+
+
 def test_what_is_given_goes_before_a_default() -> None:
     spec = taking(note={"default": "nothing"})
     for given_note in (None, "", "something", 0, False):
@@ -242,6 +349,14 @@ def test_arguments_are_bounded() -> None:
         spec.canonical_arguments({"text": "a" * (MAX_ARGUMENT_BYTES - frame + 1)})
 
 
+def test_arguments_are_bounded_in_bytes() -> None:
+    spec = taking(text=TEXT, more={**TEXT, "default": "ü" * 500})
+    frame = len('{"more":"","text":""}') + 1_000
+    spec.canonical_arguments({"text": "ü" * ((MAX_ARGUMENT_BYTES - frame) // 2)})
+    with pytest.raises(InvalidArguments, match=str(MAX_ARGUMENT_BYTES)):
+        spec.canonical_arguments({"text": "ü" * ((MAX_ARGUMENT_BYTES - frame) // 2 + 1)})
+
+
 def test_deep_arguments_are_refused() -> None:
     deep: Any = "bottom"
     for _ in range(50_000):
@@ -250,7 +365,7 @@ def test_deep_arguments_are_refused() -> None:
         taking(a={}).canonical_arguments({"a": deep})
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", "\x00", {1: 2}, b"x"])
+@pytest.mark.parametrize("value", [float("nan"), 1e300, 2**63, "\ud800", "\x00", {1: 2}, b"x"])
 def test_arguments_that_are_not_json_are_refused(value: Any) -> None:
     with pytest.raises(InvalidArguments):
         taking(a={}).canonical_arguments({"a": value})
@@ -324,6 +439,9 @@ def test_claims_are_by_default_where_not_made() -> None:
         {"confirmed": None},
         {"source": 5},
         {"source": ["a"]},
+        {"source": "a\x00"},
+        {"source": "\ud800"},
+        {"count": 2**63},
         {"count": True},
         {"count": "3"},
     ],

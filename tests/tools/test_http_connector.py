@@ -1,4 +1,5 @@
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,14 @@ import pytest
 
 from tests.tools.definitions import compiled_tool
 from tests.tools.servers import (
+    MANY_DRIPS,
     Answer,
     Behaviour,
     Server,
+    drip_body,
+    drip_chunks,
+    drip_headers,
+    drip_interim_answers,
     hang_up,
     say_forever,
     say_half,
@@ -172,12 +178,25 @@ def test_a_name_that_is_not_known_was_not_sent(names: Names) -> None:
         ask("http://shop.example.org")
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(server: Server, elsewhere: Server, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (300, Unanswered),
+        (301, NotPermitted),
+        (302, Unanswered),
+        (303, Unanswered),
+        (307, NotPermitted),
+        (308, NotPermitted),
+    ],
+)
+def test_a_redirect_is_not_followed(
+    server: Server, elsewhere: Server, status: int, error: type[ConnectorError]
+) -> None:
     for target in (f"{elsewhere.url}/order", "/order", "//169.254.169.254/latest"):
         server.answer = Answer(status, headers={"Location": target})
-        with pytest.raises(NotPermitted, match=str(status)):
+        with pytest.raises(ConnectorError, match=str(status)) as failure:
             ask(server.url)
+        assert type(failure.value) is error
     assert elsewhere.received == []
     assert len(server.received) == 3
 
@@ -213,14 +232,14 @@ def test_a_password_in_the_url_is_refused(server: Server, login: str) -> None:
         (404, Refused),
         (409, Refused),
         (422, Refused),
-        (408, Unavailable),
+        (408, Unanswered),
         (425, Unavailable),
         (429, Unavailable),
-        (503, Unavailable),
+        (503, Unanswered),
         (500, Unanswered),
         (502, Unanswered),
         (504, Unanswered),
-        (304, NotPermitted),
+        (304, Unanswered),
     ],
 )
 def test_a_status_says_whether_it_was_carried_out(
@@ -239,6 +258,38 @@ def test_a_call_without_a_whole_answer_is_unanswered(server: Server, behaviour: 
     with pytest.raises(Unanswered):
         ask(server.url, seconds=IMPATIENT)
     assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("behaviour", [drip_body, drip_chunks, drip_headers, drip_interim_answers])
+def test_a_call_ends_at_its_deadline_however_slowly_the_answer_drips(
+    server: Server, behaviour: Behaviour
+) -> None:
+    server.behaviour = behaviour
+    with pytest.raises(Unanswered):
+        ask(server.url, seconds=IMPATIENT)
+    assert server.dripped < MANY_DRIPS
+    assert len(server.received) == 1
+
+
+def test_an_answer_that_drips_over_tls_ends_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tools.connectors.http._trust",
+        lambda: ssl.create_default_context(cafile=str(tmp_path / "certificate.pem")),
+    )
+    with serving(self_signed(tmp_path)) as server:
+        assert ask(f"https://127.0.0.1:{server.port}") == {}
+        server.behaviour = drip_body
+        with pytest.raises(Unanswered):
+            ask(f"https://127.0.0.1:{server.port}", seconds=IMPATIENT)
+        assert server.dripped < MANY_DRIPS
+
+
+def test_a_call_without_time_left_is_not_sent(server: Server) -> None:
+    with pytest.raises(NotSent):
+        ask(server.url, seconds=0.0)
+    assert server.received == []
 
 
 def test_a_closed_port_was_not_sent_to() -> None:

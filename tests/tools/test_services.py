@@ -11,7 +11,7 @@ from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, NotFound, ReasonRequired
 from tests.tools.definitions import SCHEMA, SOURCE
 from tools.catalog import catalog
-from tools.errors import InvalidDefinition
+from tools.errors import InvalidDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
 from tools.services import (
     define_tool,
@@ -202,6 +202,41 @@ def test_withdrawing_needs_a_reason(pay: Tool, reason: str) -> None:
     for command in (withdraw_tool, reinstate_tool):
         with pytest.raises(ReasonRequired):
             command(pay.pk, actor=SYSTEM, reason=reason)
+    assert state() == before
+
+
+def test_a_tool_is_withdrawn_and_reinstated_once(pay: Tool) -> None:
+    for command, earlier in ((reinstate_tool, None), (withdraw_tool, withdraw_tool)):
+        if earlier is not None:
+            earlier(pay.pk, actor=SYSTEM, reason="Broken.")
+        before = state()
+        with pytest.raises(ToolStateUnchanged):
+            command(pay.pk, actor=SYSTEM, reason="Again.")
+        assert state() == before
+
+
+@pytest.mark.parametrize("name", ["", "pay out", "pay.out", "pay/out", "päy", "x" * 101, 'x"y'])
+def test_a_tools_name_is_a_slug(bank: System, pay: Tool, name: str) -> None:
+    before = state()
+    with pytest.raises(InvalidInput):
+        defined(bank, name)
+    assert state() == before
+
+
+@pytest.mark.parametrize("access", ["", "admin", "READ", None])
+def test_a_tool_reads_writes_or_executes(bank: System, pay: Tool, access: Any) -> None:
+    before = state()
+    for name in ("pay", "another"):
+        with pytest.raises(InvalidInput):
+            defined(bank, name, access=access)
+    assert state() == before
+
+
+@pytest.mark.parametrize("slug", ["", "read", "write", "execute", "a b", "bänk", "a/b", "x" * 65])
+def test_a_systems_slug_is_plain_and_no_kind_of_access(bank: System, slug: str) -> None:
+    before = state()
+    with pytest.raises(InvalidInput):
+        register_system(slug, actor=SYSTEM, title="Bank", kind=System.Kind.HTTP)
     assert state() == before
 
 

@@ -49,30 +49,25 @@ def _origin(base_url: str) -> tuple[str, str, int]:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise NotPermitted(message) from error
+    has_login = parts.username is not None or parts.password is not None
     printable = base_url.isascii() and base_url.isprintable()
-    if parts.scheme not in {"http", "https"} or not host or parts.username is not None or parts.password is not None or not printable:
+    if parts.scheme not in {"http", "https"} or not host or has_login or not printable:
         raise NotPermitted(message)
     return parts.scheme, host, port or (443 if parts.scheme == "https" else 80)
 
 
 def _is_permitted(address: _Address, *, allow_private: bool) -> bool:
-    if any(not _is_permitted(inner, allow_private=allow_private) for inner in _inside(address)):
-        return False
-    if address in _METADATA or address.is_link_local or address.is_multicast:
-        return False
-    if address.is_unspecified or getattr(address, "is_site_local", False):
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return _is_permitted(address.ipv4_mapped, allow_private=allow_private)
+        # A tunnel's relay would be the one to call: nobody's endpoint.
+        if address.sixtofour is not None or address.teredo is not None or address.is_site_local:
+            return False
+    never = address.is_link_local or address.is_multicast or address.is_unspecified
+    if never or address in _METADATA:
         return False
     if address.is_loopback:
         return allow_private
-    if address.is_global:
-        return not address.is_reserved
-    return allow_private and address.is_private and not address.is_reserved
-
-
-def _inside(address: _Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that an IPv6 address stands for, by whichever way of mapping."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return []
-    teredo = address.teredo or ()
-    found = (address.ipv4_mapped, address.sixtofour, *teredo)
-    return [inner for inner in found if inner is not None]
+    if address.is_reserved:
+        return False
+    return address.is_global or (allow_private and address.is_private)
