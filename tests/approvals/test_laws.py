@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from accounts.models import User
 from approvals.models import ApprovalRequest, Tier, Vote
+from approvals.services import spend
+from common.actors import SYSTEM
 from tests.approvals.questions import Outcomes, approve, ask, reject, stored
 
 pytestmark = pytest.mark.django_db
@@ -17,7 +19,10 @@ pytestmark = pytest.mark.django_db
 OF_REQUESTS = {
     "kind": "'other'",
     "subject_kind": "'other'",
-    "subject_id": "'2'",
+    "subject_id": "'another'",
+    "title": "'Another'",
+    "requester_label": "'another'",
+    "reasons": """'[{"rule": "another"}]'""",
     "snapshot": """'{"amount": 6}'""",
     "snapshot_digest": "'other'",
     "requester_kind": "'human'",
@@ -162,3 +167,24 @@ def test_what_a_decision_rests_on_is_not_deleted(told: Outcomes, rosa: User) -> 
         with pytest.raises(ProtectedError):
             thing.delete()
     assert Vote.objects.count() == 1
+
+
+def test_what_was_decided_is_not_decided_otherwise(told: Outcomes, rosa: User) -> None:
+    request = approve(ask(), rosa)
+    before = ApprovalRequest.objects.values().get()
+    for change in ("status = 'rejected'", "status = 'pending', decided_at = NULL"):
+        with pytest.raises(IntegrityError):
+            run(f"UPDATE approvals_approvalrequest SET {change}")
+    assert ApprovalRequest.objects.values().get() == before
+    spend(request.pk, actor=SYSTEM, action="it")
+    with pytest.raises(IntegrityError):
+        run("UPDATE approvals_approvalrequest SET spent_at = NULL")
+    assert stored(request).spent_at is not None
+
+
+def test_questions_and_votes_are_never_removed(told: Outcomes, rosa: User) -> None:
+    approve(ask(), rosa)
+    for table in ("approvals_vote", "approvals_approvalrequest"):
+        with pytest.raises(IntegrityError):
+            run(f"DELETE FROM {table}")
+    assert (Vote.objects.count(), ApprovalRequest.objects.count()) == (1, 1)
