@@ -105,6 +105,13 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
+else:
+    # The few statements of the governed path are planned once per connection. Behind a pooler that
+    # shares connections between transactions, prepared statements must be off.
+    DATABASES["default"]["OPTIONS"] = {
+        "server_side_binding": True,
+        "prepare_threshold": 5 if _flag("CHANCERY_PREPARED_STATEMENTS", default=True) else None,
+    }
 REDIS_URL = os.environ.get("REDIS_URL", "")
 BROKER_URL = os.environ.get("BROKER_URL", "") or REDIS_URL
 CACHES = {
