@@ -59,6 +59,11 @@ def policy_set(size: int) -> SlicedPolicies:
     return SlicedPolicies(1, parsed_rules("\n".join(texts)), {})
 
 
+GOALS = (
+    "Goals: the decision within twice bare Cedar; 10,000 policies within 1.5 times 10; `POST "
+    "/actions` through DRF at 0.15 of bare on PostgreSQL with 8 connections. What is missing to "
+    "the last is Python in Django, DRF and its middleware, spread flat over the request.",
+)
 REQUEST = Request(
     agent="a",
     risk="low",
@@ -253,6 +258,7 @@ def main() -> None:
         part = served(vendor, options.seconds, options.rounds)
         print("\n".join(part), flush=True)
         lines += part
+    lines += ["", *GOALS]
     if options.out:
         options.out.write_text("\n".join(lines) + "\n")
 

@@ -6,7 +6,6 @@ Actions, Attempts, ApprovalRequests, Events and run totals. If the generation mo
 proposals were prepared, nothing is written and they are prepared anew.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +22,7 @@ from actions.errors import DecisionConflict, IdempotencyKeyReused, RunNotOpen
 from actions.models import Action, Run
 from actions.services import rows
 from actions.services.attempts import Started, attempt_rows
+from actions.services.locking import RunRow, locked_state
 from actions.services.proposals import Prepared, Proposal, prepare, sent_digest
 from actions.services.runs import withdraw_questions
 from approvals.services import REQUESTS, Question, question_rows
@@ -34,61 +34,12 @@ from common.errors import GovernanceError, InvalidInput, NotFound
 from common.ids import uuid7
 from common.queueing import queue
 from common.sql import Row, Write, write
-from policies.asking import RunState, request_for
+from policies.asking import request_for
 from policies.evaluation import Decision, decide
 from policies.snapshot import Snapshot, snapshot
 
 EXECUTE = "actions.execute"
 MAX_TRIES = 5
-
-
-@dataclass
-class RunRow:
-    """A run as the deciding transaction holds it, moving with each decision of the batch."""
-
-    id: UUID
-    identity_id: int
-    status: str
-    initiator: str
-    purpose: str
-    labels: tuple[str, ...]
-    actions: int
-    denials: int
-    amount: Decimal
-    budget_actions: int | None
-    budget_amount: Decimal | None
-    closed_at: datetime | None = None
-    outcome: str = ""
-
-    def state(self) -> RunState:
-        return RunState(
-            initiator=self.initiator,
-            purpose=self.purpose,
-            labels=self.labels,
-            actions=self.actions,
-            denials=self.denials,
-            amount=self.amount,
-            budget_actions=self.budget_actions,
-            budget_amount=self.budget_amount,
-        )
-
-    def count(self, decision: Decision, amount: Decimal) -> None:
-        self.actions += 1
-        if decision.outcome in {"denied", "halted"}:
-            self.denials += 1
-        if decision.outcome == "allowed":
-            self.amount += amount
-
-    def totals(self) -> Row:
-        return {
-            "id": self.id,
-            "status": self.status,
-            "actions_count": self.actions,
-            "denials_count": self.denials,
-            "amount": str(self.amount),
-            "closed_at": self.closed_at,
-            "outcome": self.outcome,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +140,7 @@ def _commit(prepared: list[Prepared], mark: int) -> list[Committed | GovernanceE
         return []
     with transaction.atomic():
         hold_shared()
-        seen, runs, known = _locked_state(prepared)
+        seen, runs, known = locked_state(prepared)
         if seen != mark:
             return None
         now = timezone.now()
@@ -402,61 +353,3 @@ def action_subject(action: Action) -> Subject:
 
 def run_subject(run_id: UUID) -> Subject:
     return Subject("actions.run", str(run_id), f"run {str(run_id)[-12:]}")
-
-
-_COLUMNS = (
-    "r.id, r.identity_id, r.status, r.initiator, r.purpose, r.labels, r.actions_count, "
-    "r.denials_count, r.amount, r.budget_actions, r.budget_amount"
-)
-
-
-def _locked_state(
-    prepared: Sequence[Prepared],
-) -> tuple[int, dict[UUID, RunRow], dict[tuple[UUID, str], tuple[UUID, str]]]:
-    """The mark, the runs (locked) and the actions that have one of the idempotency keys."""
-    on_postgresql = connection.vendor == "postgresql"
-    one = "(%s::uuid, %s::text)" if on_postgresql else "(%s, %s)"
-    parameters: list[Any] = []
-    for item in prepared:
-        run_id = item.proposal.run_id
-        parameters += [run_id if on_postgresql else run_id.hex, item.proposal.idempotency_key]
-    sql = (
-        f"WITH asked(run_id, key) AS (VALUES {', '.join([one] * len(prepared))}) "  # noqa: S608
-        f"SELECT (SELECT mark FROM audit_generation WHERE id = 1), {_COLUMNS}, "
-        "asked.key, a.id, a.request_digest FROM asked JOIN actions_run r ON r.id = asked.run_id "
-        "LEFT JOIN actions_action a ON a.run_id = r.id AND a.idempotency_key = asked.key "
-        "ORDER BY r.id" + (" FOR UPDATE OF r" if on_postgresql else "")
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        found = cursor.fetchall()
-    runs: dict[UUID, RunRow] = {}
-    known: dict[tuple[UUID, str], tuple[UUID, str]] = {}
-    for row in found:
-        run = _run_row(row[1:12])
-        runs.setdefault(run.id, run)
-        if row[13] is not None:
-            known[run.id, row[12]] = (_uuid(row[13]), row[14])
-    mark = found[0][0] if found else current_mark()
-    return int(mark or 0), runs, known
-
-
-def _run_row(row: Sequence[Any]) -> RunRow:
-    labels = json.loads(row[5]) if isinstance(row[5], str) else row[5]
-    return RunRow(
-        id=_uuid(row[0]),
-        identity_id=row[1],
-        status=row[2],
-        initiator=row[3],
-        purpose=row[4],
-        labels=tuple(labels),
-        actions=row[6],
-        denials=row[7],
-        amount=Decimal(str(row[8])),
-        budget_actions=row[9],
-        budget_amount=None if row[10] is None else Decimal(str(row[10])),
-    )
-
-
-def _uuid(value: Any) -> UUID:
-    return value if isinstance(value, UUID) else UUID(str(value))

@@ -21,13 +21,13 @@ from actions.services.attempts import Started, attempt_rows
 from actions.services.deciding import (
     EXECUTE,
     MAX_TRIES,
-    RunRow,
     action_subject,
     decision_event,
     question,
     run_subject,
 )
 from actions.services.execution import MAX_ATTEMPTS, may_be_repeated, perform, progress
+from actions.services.locking import RunRow
 from actions.services.proposals import Prepared, Proposal, found_out
 from actions.services.runs import withdraw_questions
 from agents.tokens import Caller

@@ -1,0 +1,124 @@
+"""What the deciding transaction reads under lock: the generation, runs, and repeated requests."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from actions.services.proposals import Prepared
+from audit.generation import current_mark
+from common.sql import Row
+from policies.asking import RunState
+from policies.evaluation import Decision
+
+
+@dataclass
+class RunRow:
+    """A run as the deciding transaction holds it, moving with each decision of the batch."""
+
+    id: UUID
+    identity_id: int
+    status: str
+    initiator: str
+    purpose: str
+    labels: tuple[str, ...]
+    actions: int
+    denials: int
+    amount: Decimal
+    budget_actions: int | None
+    budget_amount: Decimal | None
+    closed_at: datetime | None = None
+    outcome: str = ""
+
+    def state(self) -> RunState:
+        return RunState(
+            initiator=self.initiator,
+            purpose=self.purpose,
+            labels=self.labels,
+            actions=self.actions,
+            denials=self.denials,
+            amount=self.amount,
+            budget_actions=self.budget_actions,
+            budget_amount=self.budget_amount,
+        )
+
+    def count(self, decision: Decision, amount: Decimal) -> None:
+        self.actions += 1
+        if decision.outcome in {"denied", "halted"}:
+            self.denials += 1
+        if decision.outcome == "allowed":
+            self.amount += amount
+
+    def totals(self) -> Row:
+        return {
+            "id": self.id,
+            "status": self.status,
+            "actions_count": self.actions,
+            "denials_count": self.denials,
+            "amount": str(self.amount),
+            "closed_at": self.closed_at,
+            "outcome": self.outcome,
+        }
+
+
+_COLUMNS = (
+    "r.id, r.identity_id, r.status, r.initiator, r.purpose, r.labels, r.actions_count, "
+    "r.denials_count, r.amount, r.budget_actions, r.budget_amount"
+)
+
+
+def locked_state(
+    prepared: Sequence[Prepared],
+) -> tuple[int, dict[UUID, RunRow], dict[tuple[UUID, str], tuple[UUID, str]]]:
+    """The mark, the runs (locked) and the actions that have one of the idempotency keys."""
+    on_postgresql = connection.vendor == "postgresql"
+    one = "(%s::uuid, %s::text)" if on_postgresql else "(%s, %s)"
+    parameters: list[Any] = []
+    for item in prepared:
+        run_id = item.proposal.run_id
+        parameters += [run_id if on_postgresql else run_id.hex, item.proposal.idempotency_key]
+    sql = (
+        f"WITH asked(run_id, key) AS (VALUES {', '.join([one] * len(prepared))}) "  # noqa: S608
+        f"SELECT (SELECT mark FROM audit_generation WHERE id = 1), {_COLUMNS}, "
+        "asked.key, a.id, a.request_digest FROM asked JOIN actions_run r ON r.id = asked.run_id "
+        "LEFT JOIN actions_action a ON a.run_id = r.id AND a.idempotency_key = asked.key "
+        "ORDER BY r.id" + (" FOR UPDATE OF r" if on_postgresql else "")
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        found = cursor.fetchall()
+    runs: dict[UUID, RunRow] = {}
+    known: dict[tuple[UUID, str], tuple[UUID, str]] = {}
+    for row in found:
+        run = _run_row(row[1:12])
+        runs.setdefault(run.id, run)
+        if row[13] is not None:
+            known[run.id, row[12]] = (_uuid(row[13]), row[14])
+    mark = found[0][0] if found else current_mark()
+    return int(mark or 0), runs, known
+
+
+def _run_row(row: Sequence[Any]) -> RunRow:
+    labels = json.loads(row[5]) if isinstance(row[5], str) else row[5]
+    return RunRow(
+        id=_uuid(row[0]),
+        identity_id=row[1],
+        status=row[2],
+        initiator=row[3],
+        purpose=row[4],
+        labels=tuple(labels),
+        actions=row[6],
+        denials=row[7],
+        amount=Decimal(str(row[8])),
+        budget_actions=row[9],
+        budget_amount=None if row[10] is None else Decimal(str(row[10])),
+    )
+
+
+def _uuid(value: Any) -> UUID:
+    return value if isinstance(value, UUID) else UUID(str(value))
