@@ -21,8 +21,3 @@ class DecisionConflict(GovernanceError):
 
     code = "decision_conflict"
     sentence = "The governed state is changing right now: try again."
-
-
-class ActionNotReady(GovernanceError):
-    code = "action_not_ready"
-    sentence = "This action is not ready to be executed."

@@ -25,6 +25,7 @@ from actions.services.attempts import Started, attempt_rows
 from actions.services.locking import RunRow, locked_state
 from actions.services.proposals import Prepared, Proposal, prepare, sent_digest
 from actions.services.runs import withdraw_questions
+from agents.errors import InvalidToken
 from approvals.services import REQUESTS, Question, question_rows
 from audit.generation import current_mark, hold_shared
 from audit.services import EVENTS, Subject, event_row
@@ -89,7 +90,7 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
             try:
                 prepared[place] = prepare(proposal, mark, held)
             except GovernanceError as error:
-                outcomes[place] = _replayed(proposal) or error
+                outcomes[place] = _replayed(proposal, error) or error
         # A refusal from a snapshot that is out of date is no refusal: look again first.
         if len(prepared) < len(proposals) and attempt == 0 and current_mark() != mark:
             snapshot.fresh()
@@ -112,8 +113,12 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
     raise DecisionConflict
 
 
-def _replayed(proposal: Proposal) -> Committed | None:
-    """What the same request was answered before, though it would be refused today."""
+def _replayed(proposal: Proposal, refusal: GovernanceError) -> Committed | None:
+    """What the same request was answered before, though it would be refused today. Whoever may
+    no longer act is not answered at all.
+    """
+    if isinstance(refusal, InvalidToken):
+        return None
     found = Action.objects.filter(
         run_id=proposal.run_id,
         run__identity_id=proposal.caller.identity.pk,

@@ -173,7 +173,8 @@ def _decision(
 def _without(action: Action, row: RunRow) -> RunRow:
     """The run's totals as they were before this action was counted in."""
     row.actions -= 1
-    if action.outcome == Action.Outcome.ALLOWED:
+    # Its amount is in since it was allowed, or since its first attempt.
+    if action.outcome == Action.Outcome.ALLOWED or action.attempts_count:
         row.amount -= action.amount
     return row
 

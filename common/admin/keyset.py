@@ -1,6 +1,5 @@
 """Lists that stay fast on a million rows: pages continued from the last key, never counted."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.admin.views.main import ChangeList
@@ -58,7 +57,3 @@ class KeysetChangeList(ChangeList):
         self.can_show_all = True
         self.multi_page = False
         self.paginator = OnePage(found, self.list_per_page)
-
-
-def distinct_choices(values: Iterable[str]) -> list[tuple[str, str]]:
-    return [(value, value) for value in values]

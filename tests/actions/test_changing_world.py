@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from accounts.models import User
 from actions.models import Action, Attempt, Run
 from actions.services import calling, deciding, execution, resuming
 from actions.services.deciding import Committed
+from actions.services.runs import Budget
 from agents.directory import directory
 from agents.errors import InvalidToken
 from agents.models import Halt, SigningKey
@@ -29,7 +31,7 @@ from tests import factories
 from tests.conftest import Api
 from tests.factories import Governed
 from tests.toolbox import POLICIES, TOOLS
-from tools.connectors.base import Unavailable
+from tools.connectors.base import Unanswered, Unavailable
 from tools.services import define_tool
 
 pytestmark = pytest.mark.django_db
@@ -220,3 +222,32 @@ def test_a_slice_does_not_outlive_a_change_of_access(governed: Governed, api: Ap
     define_tool(governed.system, "pay", actor=SYSTEM, **TOOLS["pay"])
     assert governed.pay(governed.run()).action.outcome == "denied"
     assert governed.toolbox.effects == []
+
+
+def test_a_stopped_agent_is_not_answered_again(governed: Governed) -> None:
+    run = governed.run()
+    governed.pay(run, 5, key="k")
+    asked = factories.proposal(
+        governed.caller, run, "toolbox.pay", {"account": "a", "amount": 5}, key="k"
+    )
+    suspend(governed.identity.agent_id, actor=SYSTEM, reason="Stop.")
+    with pytest.raises(InvalidToken):
+        calling.call(asked)
+
+
+def test_an_approved_call_taken_up_again_counts_once_against_the_budget(
+    governed: Governed, rosa: User
+) -> None:
+    run = governed.run(budget=Budget(amount=Decimal(500)))
+    action = governed.pay(run, 500).action
+    assert action.approval_id is not None
+    cast_vote(
+        action.approval_id, actor=Actor.from_user(rosa), answer=Vote.Answer.APPROVE, reason="Yes."
+    )
+    governed.toolbox.fail_with = [Unanswered("x")] * execution.MAX_ATTEMPTS
+    resuming.resume(action.pk)
+    Action.objects.filter(pk=action.pk).update(status=Action.Status.READY)
+    resuming.resume(action.pk)
+    assert Action.objects.get(pk=action.pk).status == Action.Status.SUCCEEDED
+    run.refresh_from_db()
+    assert run.amount == 500
