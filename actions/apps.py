@@ -7,7 +7,7 @@ class ActionsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from actions.services import deciding, resuming
+        from actions.services import deciding, settling
         from approvals.outcomes import on_resolved
 
-        on_resolved(deciding.EXECUTE, resuming.people_decided)
+        on_resolved(deciding.EXECUTE, settling.people_decided)

@@ -21,3 +21,13 @@ class DecisionConflict(GovernanceError):
 
     code = "decision_conflict"
     sentence = "The governed state is changing right now: try again."
+
+
+class OutcomeKnown(GovernanceError):
+    code = "outcome_known"
+    sentence = "What this call had done is known: there is nothing to settle."
+
+
+class RunNotHalted(GovernanceError):
+    code = "run_not_halted"
+    sentence = "The run is not halted."

@@ -1,7 +1,7 @@
 from audit.vocabulary import declare
 
 RUN_STARTED = declare(
-    "run.started", "A run was started", "initiator_kind", "initiator_digest", "environment"
+    "run.started", "A run was started", "initiator_kind", "initiator_digest", "environment", "chain"
 )
 RUN_CLOSED = declare("run.closed", "A run was closed", "outcome", "actions")
 RUN_HALTED = declare("run.halted", "A run was halted", "rules")
@@ -18,6 +18,7 @@ DECISION_MADE = declare(
     "claims_digest",
     "again",
     "approval",
+    "chain",
 )
 CALL_REQUESTED = declare(
     "tool.call.requested", "A tool was called", "tool", "attempt", "args_digest"
@@ -35,3 +36,23 @@ CALL_FAILED = declare("tool.call.failed", "A tool call failed", "tool", "attempt
 CALL_UNRESOLVED = declare(
     "tool.call.unresolved", "Whether a call took effect is unknown", "tool", "attempt", "error"
 )
+CALL_ANSWERED_LATE = declare(
+    "tool.call.answered_late",
+    "A call that had been given up was answered; the answer is kept and not applied",
+    "tool",
+    "attempt",
+    "outcome",
+    "result_digest",
+)
+CALL_PROBED = declare(
+    "tool.call.probed", "The tool was asked whether a call took effect", "tool", "probe", "found"
+)
+CALL_RESOLVED = declare(
+    "tool.call.resolved",
+    "A person said what an unknown call had done",
+    "tool",
+    "answer",
+    "reason_digest",
+    "result_digest",
+)
+RUN_REOPENED = declare("run.reopened", "A halted run was opened again by a person", "reason")

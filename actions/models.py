@@ -39,6 +39,9 @@ class Run(models.Model):
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
     outcome = models.CharField(max_length=200, blank=True)
+    chain = models.JSONField(
+        default=list, help_text="Who handed this work over, first to last: their rights bind too."
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -57,7 +60,11 @@ class Run(models.Model):
 
 class ActionQuerySet(models.QuerySet["Action"]):
     def ready_since(self, before: datetime) -> "ActionQuerySet":
-        return self.filter(status=Action.Status.READY, changed_at__lte=before)
+        """Those that the actions' own worker carries on; a driver looks after its own."""
+        return self.filter(status=Action.Status.READY, changed_at__lte=before, driver="")
+
+    def unknown(self) -> "ActionQuerySet":
+        return self.filter(status=Action.Status.UNKNOWN)
 
     def with_run(self) -> "ActionQuerySet":
         return self.select_related("run", "run__identity")
@@ -128,6 +135,9 @@ class Action(models.Model):
     error = models.CharField(max_length=500, blank=True)
     epoch = models.PositiveIntegerField(default=0)
     scope = models.CharField(max_length=2000, blank=True)
+    driver = models.CharField(
+        max_length=16, blank=True, help_text="What carries it on; if empty, the actions' worker."
+    )
     decided_at = models.DateTimeField()
     changed_at = models.DateTimeField()
 
@@ -150,6 +160,7 @@ class Action(models.Model):
                 name="action_unsettled",
                 condition=Q(status__in=["ready", "executing"]),
             ),
+            models.Index(fields=["id"], name="action_unknown", condition=Q(status="unknown")),
         ]
 
     def __str__(self) -> str:
@@ -168,6 +179,7 @@ class Attempt(models.Model):
         SUCCEEDED = "succeeded", "succeeded"
         FAILED = "failed", "failed"
         UNKNOWN = "unknown", "unknown"
+        LATE = "late", "answered too late"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     action = models.ForeignKey(Action, on_delete=models.PROTECT, related_name="attempts")
@@ -178,6 +190,9 @@ class Attempt(models.Model):
     ended_at = models.DateTimeField(null=True)
     error_code = models.CharField(max_length=64, blank=True)
     error = models.CharField(max_length=500, blank=True)
+    evidence = models.JSONField(
+        null=True, help_text="What came after it had been given up: kept, and not applied."
+    )
 
     class Meta:
         ordering = ["number"]

@@ -2,7 +2,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from actions.services import resuming
+from actions.services import resuming, settling
 
 
 # Acknowledged early: the message is a hint, the database holds the work, the sweeper finds it.
@@ -13,9 +13,9 @@ def execute(action_id: str) -> None:
 
 @shared_task(name="actions.settle_abandoned")
 def settle_abandoned() -> int:
-    return resuming.settle_abandoned()
+    return settling.settle_abandoned()
 
 
 @shared_task(name="actions.hint_overdue")
 def hint_overdue() -> int:
-    return resuming.hint_overdue()
+    return settling.hint_overdue()

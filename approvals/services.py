@@ -24,6 +24,7 @@ from approvals.models import ApprovalRequest, Tier, Vote
 from audit.services import EVENTS, Subject, event_row, record
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
+from common.clock import database_now
 from common.commands import command
 from common.errors import GovernanceError, NotFound, required_reason
 from common.ids import uuid7
@@ -264,7 +265,7 @@ def spend(request_id: UUID, *, actor: Actor, action: str) -> ApprovalRequest:
 
 def settle_due(*, now: datetime | None = None, limit: int = 200) -> int:
     """Expire or escalate requests whose time has run out; the number settled."""
-    moment = now or timezone.now()
+    moment = now or database_now()
     due = ApprovalRequest.objects.due(moment).order_by("expires_at").values_list("pk", flat=True)
     return sum(_settled(request_id, moment) for request_id in due[:limit])
 

@@ -4,6 +4,7 @@ The engine is Google's C++ runtime: it type-checks on compilation, has no loops,
 and an iteration budget, so an expression that somebody writes in the admin cannot hang a worker.
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -51,10 +52,28 @@ _SUM = cel.FunctionDecl(
 )
 
 
-class Expression:
-    """A compiled expression over named values of dynamic type."""
+# How a name's type is written where it is declared.
+TYPES = {
+    "DYN": cel.Type.DYN,
+    "BOOL": cel.Type.BOOL,
+    "INT": cel.Type.INT,
+    "DOUBLE": cel.Type.DOUBLE,
+    "STRING": cel.Type.STRING,
+    "LIST": cel.Type.List(cel.Type.DYN),
+    "LIST<STRING>": cel.Type.List(cel.Type.STRING),
+    "MAP": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
+}
+MAX_NESTED = 2
+_MACRO = re.compile(r"\.(?:map|filter|exists|exists_one|all)\s*\(")
 
-    def __init__(self, text: str, variables: tuple[str, ...]) -> None:
+# A name and the name of its type.
+Declared = tuple[tuple[str, str], ...]
+
+
+class Expression:
+    """A compiled expression over declared names. A name may have dots: `inputs.amount`."""
+
+    def __init__(self, text: str, declared: Declared) -> None:
         if len(text) > MAX_EXPRESSION_LENGTH:
             message = f"The expression is longer than {MAX_EXPRESSION_LENGTH} characters."
             raise InvalidExpression(message)
@@ -62,12 +81,15 @@ class Expression:
         if not text.isprintable() and not text.replace("\n", " ").isprintable():
             message = "The expression holds characters that cannot be printed."
             raise InvalidExpression(message)
-        environment = cel.NewEnv(variables=dict.fromkeys(variables, cel.Type.DYN), functions=[_SUM])
+        variables = {name: TYPES[kind] for name, kind in declared}
+        environment = cel.NewEnv(variables=variables, functions=[_SUM])
         try:
             self._compiled = environment.compile(text)
         except RuntimeError as error:
             raise InvalidExpression(_first_line(error), expression=text) from error
         self.type_name: str = self._compiled.return_type().name()
+        # What is not named in the text need not be handed over.
+        self._names = {name: kind for name, kind in declared if name in text}
 
     @property
     def policy_type(self) -> str | None:
@@ -77,7 +99,7 @@ class Expression:
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """The value as plain Python. Raises ExpressionFailed, never an engine's own error."""
         try:
-            value = self._compiled.eval(data=dict(values))
+            value = self._compiled.eval(data=self._handed_over(values))
         except (RuntimeError, TypeError, ValueError) as error:
             raise ExpressionFailed(_first_line(error)) from error
         # Errors come either as an exception or as a value of type ERROR.
@@ -86,11 +108,55 @@ class Expression:
         return value.plain_value()
 
 
+    def _handed_over(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that the text names. A whole number where a decimal one is declared is made
+        one: JSON does not tell them apart, CEL does.
+        """
+        found = {name: values[name] for name in self._names if name in values}
+        for name, value in found.items():
+            if self._names[name] == "DOUBLE" and type(value) is int:
+                found[name] = float(value)
+        return found
+
+
+def ensure_bounded(text: str) -> None:
+    """Refuse what could cost much before it is run. Raises InvalidExpression.
+
+    The engine stops an evaluation at its iteration budget; this says so when it is written.
+    """
+    if _nesting(text) > MAX_NESTED:
+        message = f"Comprehensions (map, filter, exists, all) are nested deeper than {MAX_NESTED}."
+        raise InvalidExpression(message)
+
+
+def _nesting(text: str) -> int:
+    """How deep comprehensions are nested, counted by their brackets."""
+    opens = {found.end() - 1 for found in _MACRO.finditer(text)}
+    held: list[bool] = []
+    deepest = 0
+    for place, char in enumerate(text):
+        if char == "(":
+            held.append(place in opens)
+            deepest = max(deepest, sum(held))
+        elif char == ")" and held:
+            held.pop()
+    return deepest
+
+
 def _first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0].removeprefix("INVALID_ARGUMENT: ERROR: ")
 
 
 @lru_cache(maxsize=4096)
 def compiled(text: str, variables: tuple[str, ...]) -> Expression:
-    """The expression, compiled once per process. Raises InvalidExpression."""
-    return Expression(text, variables)
+    """The expression over names of any type, compiled once per process.
+
+    Raises InvalidExpression.
+    """
+    return Expression(text, tuple((name, "DYN") for name in variables))
+
+
+@lru_cache(maxsize=4096)
+def compiled_typed(text: str, declared: Declared) -> Expression:
+    """The expression over typed names, compiled once per process. Raises InvalidExpression."""
+    return Expression(text, declared)

@@ -11,7 +11,7 @@ from policies.models import Policy, PolicyRelease, Role
 from policies.services import grants, releases
 from tools.catalog import catalog
 from tools.models import System, Tool
-from tools.services import define_tool, register_system, set_endpoint
+from tools.services.defining import define_tool, register_system, set_endpoint
 
 AGENT = "airline-assistant"
 ENVIRONMENT = "prod"

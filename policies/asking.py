@@ -1,13 +1,13 @@
 """From a call to the request that policy decides: context, and reasons to stop before asking."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from agents.tokens import Caller
-from policies.evaluation import Reason, Request
+from policies.evaluation import Decision, Reason, Request, decide, strictest
 from policies.schema import NotRepresentable, decimal_value, long_value
 from policies.snapshot import Snapshot
 from tools.definitions import ToolSpec
@@ -25,6 +25,7 @@ class RunState:
     amount: Decimal
     budget_actions: int | None
     budget_amount: Decimal | None
+    chain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,36 @@ class AskedCall:
     facts: Mapping[str, Any]
     amount: Decimal
     problem: Reason | None = None
+
+
+def decided(
+    snapshot: Snapshot,
+    call: AskedCall,
+    run: RunState,
+    *,
+    now: datetime,
+    approved_rank: int = 0,
+) -> Decision:
+    """The decision on a call: for the caller, and for each agent that handed the work over.
+
+    What was handed over can be done only within the rights of everybody in the chain, so the
+    strictest of their decisions holds.
+    """
+    parties = (call, *(_as_party(snapshot, call, client_id) for client_id in run.chain))
+    decisions = [
+        decide(
+            request_for(snapshot, party, run, now=now, approved_rank=approved_rank),
+            snapshot.policies,
+            snapshot.ranks,
+        )
+        for party in parties
+    ]
+    return strictest(decisions, snapshot.ranks)
+
+
+def _as_party(snapshot: Snapshot, call: AskedCall, client_id: str) -> AskedCall:
+    identity = snapshot.directory.identities[client_id]
+    return replace(call, caller=replace(call.caller, identity=identity))
 
 
 def request_for(

@@ -5,7 +5,7 @@ Cedar answers allow or deny. Here that becomes four answers: a `permit` gives au
 opens; a `forbid` with `@halt` stops the run. No permit, no authority.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -83,6 +83,20 @@ def decide(request: Request, policies: SlicedPolicies | None, ranks: Mapping[str
         reasons = tuple(_broken(text) for text in verdict.errors)
         return Decision("denied", reasons, release=number)
     return _weighed(verdict, request.approved_rank, ranks, number)
+
+
+_SEVERITY: Mapping[str, int] = {"allowed": 0, "needs_approval": 1, "denied": 2, "halted": 3}
+
+
+def strictest(decisions: Sequence[Decision], ranks: Mapping[str, int]) -> Decision:
+    """The one of several that permits least, with the reasons of all that are as strict."""
+    if len(decisions) == 1:
+        return decisions[0]
+    worst = max(_SEVERITY[one.outcome] for one in decisions)
+    as_bad = [one for one in decisions if _SEVERITY[one.outcome] == worst]
+    chosen = max(as_bad, key=lambda one: ranks.get(one.tier or "", 0))
+    reasons = dict.fromkeys(reason for one in as_bad for reason in one.reasons)
+    return Decision(chosen.outcome, tuple(reasons), chosen.tier, chosen.release)
 
 
 def _weighed(

@@ -25,7 +25,7 @@ from policies.services import grants, releases
 from tests import toolbox as box
 from tests.toolbox import ToolboxSystem
 from tools.models import System, Tool
-from tools.services import define_tool, register_system, set_endpoint
+from tools.services.defining import define_tool, register_system, set_endpoint
 
 
 def person(username: str, *groups: str) -> User:

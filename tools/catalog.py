@@ -39,11 +39,13 @@ def plain(tool: Tool) -> dict[str, Any]:
                 "idempotent",
                 "timeout_seconds",
                 "input_schema",
+                "output_schema",
                 "labels",
                 "sources",
                 "facts",
                 "claims",
                 "amount",
+                "probe",
                 "serves_facts_only",
             )
         },

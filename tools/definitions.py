@@ -100,6 +100,8 @@ class ToolSpec:
     claims: tuple[Claim, ...]
     amount: Expression | None
     digest: str
+    probe: str = ""
+    output_schema: Mapping[str, Any] | None = None
 
     @property
     def full_name(self) -> str:
@@ -213,6 +215,8 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         claims=_claims(row["claims"]),
         amount=amount,
         digest=_digest(row),
+        probe=row.get("probe", ""),
+        output_schema=row.get("output_schema"),
     )
 
 
@@ -242,7 +246,8 @@ _DEFINING = (
 
 def definition_digest(row: Mapping[str, Any]) -> str:
     """Over everything that decides what a call means; approvals and releases are bound to it."""
-    return digest({name: row[name] for name in _DEFINING})
+    probed = {"probe": row["probe"]} if row.get("probe") else {}
+    return digest({name: row[name] for name in _DEFINING} | probed)
 
 
 def _expression(what: str, text: Any, variables: Sequence[str]) -> Expression:

@@ -1,6 +1,6 @@
 from common.actors import Actor
 from common.admin.pages import ReasonForm, Shown
-from tools import services
+from tools.services import defining as services
 
 
 class WithdrawForm(ReasonForm):

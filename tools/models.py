@@ -53,6 +53,45 @@ class Endpoint(models.Model):
         return f"{self.system} in {self.environment_id}"
 
 
+class Breaker(models.Model):
+    """Whether calls to an endpoint are let through, kept where every process sees it.
+
+    A success writes nothing while it is closed. Written by the engine under its own row's lock.
+    """
+
+    class State(models.TextChoices):
+        CLOSED = "closed", "closed: calls go through"
+        OPEN = "open", "open: calls wait"
+
+    system = models.CharField(max_length=64)
+    environment = models.CharField(max_length=32)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.CLOSED)
+    failures = models.PositiveIntegerField(default=0)
+    window_from = models.DateTimeField(null=True)
+    opened_times = models.PositiveSmallIntegerField(
+        default=0, help_text="In a row, without a success between: the wait doubles each time."
+    )
+    open_until = models.DateTimeField(null=True)
+    probe_until = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["system", "environment"]
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["system", "environment"], name="breaker_once_per_endpoint"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="closed", open_until=None, probe_until=None)
+                | Q(state="open", open_until__isnull=False),
+                name="breaker_open_until_matches_state",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.system} in {self.environment}"
+
+
 class ToolQuerySet(models.QuerySet["Tool"]):
     def callable_by_agents(self) -> "ToolQuerySet":
         return self.filter(serves_facts_only=False)
@@ -98,6 +137,12 @@ class Tool(models.Model):
     )
     amount = models.TextField(
         blank=True, help_text="CEL over the arguments: what a call counts against a budget."
+    )
+    probe = models.SlugField(
+        max_length=100,
+        blank=True,
+        help_text="A read tool of the same system that tells, by idempotency key, whether a call "
+        "took effect: {key} gives {found, result}.",
     )
     serves_facts_only = models.BooleanField(
         default=False, help_text="Called by the portal for facts; never granted to an agent."

@@ -25,9 +25,19 @@ class Started:
 
 
 def attempt_rows(
-    action: Action, tool: ToolSpec, *, actor: Actor, now: datetime
+    action: Action,
+    tool: ToolSpec,
+    *,
+    actor: Actor,
+    now: datetime,
+    lease: timedelta | None = None,
 ) -> tuple[Started, dict[str, Any], dict[str, Any]]:
-    """The next attempt of the action, with its row and event; counts it on the action."""
+    """The next attempt of the action, with its row and event; counts it on the action.
+
+    `lease`: how long without a sign of life counts as gone, for a driver that gives such signs;
+    otherwise the call's whole time limit.
+    """
+    held_for = lease or timedelta(seconds=tool.timeout_seconds) + LEASE_MARGIN
     action.attempts_count += 1
     started = Started(uuid7(), action.attempts_count)
     row = {
@@ -36,7 +46,7 @@ def attempt_rows(
         "number": started.number,
         "status": Attempt.Status.STARTED.value,
         "started_at": now,
-        "lease_until": now + timedelta(seconds=tool.timeout_seconds) + LEASE_MARGIN,
+        "lease_until": now + held_for,
         "error_code": "",
         "error": "",
     }

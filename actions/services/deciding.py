@@ -35,8 +35,8 @@ from common.errors import GovernanceError, InvalidInput, NotFound
 from common.ids import uuid7
 from common.queueing import queue
 from common.sql import Row, Write, write
-from policies.asking import request_for
-from policies.evaluation import Decision, decide
+from policies.asking import decided
+from policies.evaluation import Decision
 from policies.snapshot import Snapshot, snapshot
 
 EXECUTE = "actions.execute"
@@ -56,11 +56,13 @@ class Committed:
 
 
 @dataclass
-class _Batch:
+class Batch:
     """Rows to be written together, by table."""
 
     actions: list[Row] = field(default_factory=list)
     attempts: list[Row] = field(default_factory=list)
+    closed: list[Row] = field(default_factory=list)
+    progress: list[Row] = field(default_factory=list)
     requests: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     runs: dict[UUID, Row] = field(default_factory=dict)
@@ -69,6 +71,8 @@ class _Batch:
         return [
             (rows.ACTIONS, self.actions),
             (rows.ATTEMPTS, self.attempts),
+            (rows.ATTEMPT_CLOSED, self.closed),
+            (rows.ACTION_PROGRESS, self.progress),
             (REQUESTS, self.requests),
             (EVENTS, self.events),
             (rows.RUN_TOTALS, list(self.runs.values())),
@@ -149,7 +153,7 @@ def _commit(prepared: list[Prepared], mark: int) -> list[Committed | GovernanceE
         if seen != mark:
             return None
         now = timezone.now()
-        batch = _Batch()
+        batch = Batch()
         results = [_one(item, runs, known, batch, now=now) for item in prepared]
         write(connection, batch.writes())
         _follow_up(results)
@@ -171,7 +175,7 @@ def _one(
     item: Prepared,
     runs: Mapping[UUID, RunRow],
     known: dict[tuple[UUID, str], tuple[UUID, str]],
-    batch: _Batch,
+    batch: Batch,
     *,
     now: datetime,
 ) -> Committed | GovernanceError:
@@ -190,27 +194,34 @@ def _one(
         )
     if run.status != Run.Status.OPEN:
         return RunNotOpen()
-    decision = decide(
-        request_for(item.snapshot, item.call, run.state(), now=now),
-        item.snapshot.policies,
-        item.snapshot.ranks,
-    )
+    committed = decided_into(batch, item, run, now=now)
+    known[key] = (committed.action.pk, item.request_digest)
+    return committed
+
+
+def decided_into(batch: Batch, item: Prepared, run: RunRow, *, now: datetime) -> Committed:
+    """Decide one call within a run that is held under lock, and put its rows into the batch.
+
+    The caller holds the generation's shared lock and has seen that its mark is the item's.
+    """
+    decision = decided(item.snapshot, item.call, run.state(), now=now)
     run.count(decision, item.call.amount)
     committed = _recorded(item, run, decision, batch, now=now)
-    known[key] = (committed.action.pk, item.request_digest)
     batch.runs[run.id] = run.totals()
     return committed
 
 
 def _recorded(
-    item: Prepared, run: RunRow, decision: Decision, batch: _Batch, *, now: datetime
+    item: Prepared, run: RunRow, decision: Decision, batch: Batch, *, now: datetime
 ) -> Committed:
     """Put the rows of one decision into the batch."""
     actor = as_actor(item)
     action = _action(item, run, decision, now=now)
     started: Started | None = None
     batch.events.append(
-        decision_event(action, decision, item.arguments_digest, actor=actor, now=now)
+        decision_event(
+            action, decision, item.arguments_digest, actor=actor, now=now, chain=run.chain
+        )
     )
     if decision.outcome == "needs_approval":
         request, event = question_rows(question(item, action, run), actor=actor, now=now)
@@ -230,7 +241,9 @@ def _recorded(
             )
         )
     elif action.status == Action.Status.EXECUTING:
-        started, attempt, event = attempt_rows(action, item.call.tool, actor=actor, now=now)
+        started, attempt, event = attempt_rows(
+            action, item.call.tool, actor=actor, now=now, lease=item.proposal.lease
+        )
         batch.attempts.append(attempt)
         batch.events.append(event)
     batch.actions.append({name: _column(action, name) for name in rows.ACTIONS.columns})
@@ -274,6 +287,7 @@ def _action(item: Prepared, run: RunRow, decision: Decision, *, now: datetime) -
         status=_STATUS.get(decision.outcome, allowed),
         epoch=item.call.caller.epoch,
         scope=" ".join(sorted(item.call.caller.scopes)),
+        driver=item.proposal.driver,
         decided_at=now,
         changed_at=now,
     )
@@ -321,11 +335,19 @@ def question(item: Prepared, action: Action, run: RunRow) -> Question:
 def _answerable(item: Prepared, run: RunRow) -> list[int]:
     """Owner, sponsor, and the person for whom the agent says it acts: not the ones to approve."""
     behind = User.objects.filter(username=run.initiator).values_list("pk", flat=True)
-    return sorted({*item.call.caller.identity.answerable_users, *behind})
+    known = item.snapshot.directory.identities
+    handed = (pk for client_id in run.chain for pk in known[client_id].answerable_users)
+    return sorted({*item.call.caller.identity.answerable_users, *handed, *behind})
 
 
 def decision_event(
-    action: Action, decision: Decision, arguments_digest: str, *, actor: Actor, now: datetime
+    action: Action,
+    decision: Decision,
+    arguments_digest: str,
+    *,
+    actor: Actor,
+    now: datetime,
+    chain: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Digests, never values: the log outlives the right to keep personal data."""
     return event_row(
@@ -343,6 +365,7 @@ def decision_event(
             "args_digest": arguments_digest,
             "facts_digest": digest(action.facts),
             "claims_digest": digest(action.claims),
+            **({"chain": list(chain)} if chain else {}),
         },
     )
 

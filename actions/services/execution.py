@@ -7,22 +7,18 @@ attempt is still open; an attempt that a sweeper has closed meanwhile keeps its 
 import random
 import time
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
 from django.utils import timezone
 
-from actions import events
 from actions.models import Action, Attempt, Run
-from actions.services import rows
+from actions.services import results, rows
 from actions.services.attempts import Started, attempt_rows
-from actions.services.deciding import EXECUTE, action_subject
+from actions.services.deciding import EXECUTE
 from audit.generation import current_mark, hold_shared
-from audit.services import EVENTS, event_row
-from audit.vocabulary import EventType
+from audit.services import EVENTS
 from common.actors import SYSTEM
-from common.canonical import digest
 from common.queueing import queue
 from common.sql import Row, Write, write
 from policies.snapshot import Snapshot
@@ -54,7 +50,7 @@ def perform(action: Action, started: Started, *, mark: int, held: Snapshot) -> A
     current: Started | None = started
     while current is not None:
         try:
-            result = _called(action, spec, held)
+            result = called(action, spec, held)
         except ConnectorError as error:
             current = _after_error(action, spec, current, error, mark=mark)
             if current is not None:
@@ -71,11 +67,17 @@ def backoff_seconds(failures: int) -> float:
     return _jitter.uniform(0, bound)
 
 
-def _called(action: Action, spec: ToolSpec, held: Snapshot) -> ToolResult:
+def called(
+    action: Action, spec: ToolSpec, held: Snapshot, *, timeout_seconds: float | None = None
+) -> ToolResult:
+    """Call the tool once, with the action's identifier as key. Raises ConnectorError.
+
+    Its attempt is committed, and no transaction is open.
+    """
     call = Call(
         run_id=str(action.run_id),
         idempotency_key=str(action.pk),
-        timeout_seconds=spec.timeout_seconds,
+        timeout_seconds=min(timeout_seconds or spec.timeout_seconds, spec.timeout_seconds),
     )
     return call_tool(
         held.catalog, spec, action.arguments, environment=action.environment, call=call
@@ -87,9 +89,14 @@ def may_be_repeated(spec: ToolSpec) -> bool:
     return spec.idempotent or spec.access == "read"
 
 
+def was_not_carried_out(error: ConnectorError) -> bool:
+    """Whether trying again is safe for every tool."""
+    return isinstance(error, NotSent | Unavailable)
+
+
 def _is_retryable(error: ConnectorError, spec: ToolSpec) -> bool:
-    if isinstance(error, NotSent | Unavailable):
-        return True  # neither was carried out
+    if was_not_carried_out(error):
+        return True
     return isinstance(error, Unanswered) and may_be_repeated(spec)
 
 
@@ -106,11 +113,11 @@ def _after_error(
         now = timezone.now()
         attempt_status = Attempt.Status.UNKNOWN if unknown else Attempt.Status.FAILED
         if not _closed(started.id, attempt_status, now=now, error=error):
+            results.keep_late_answer(action, started, outcome=error.code, evidence=None, now=now)
             return None
         batch: list[tuple[Write, list[Row]]] = []
-        event = _error_event(action, started, error, now=now, unknown=unknown, again=retryable)
+        event = results.failed(action, started, error, now=now, unknown=unknown, again=retryable)
         following: Started | None = None
-        action.error_code, action.error = error.code, str(error)[:500]
         if not retryable:
             action.status = Action.Status.UNKNOWN if unknown else Action.Status.FAILED
         elif not as_decided:
@@ -122,29 +129,9 @@ def _after_error(
             batch = [(rows.ATTEMPTS, [attempt]), (EVENTS, [event, asked])]
         if following is None:
             batch = [(EVENTS, [event])]
-        batch.append((rows.ACTION_PROGRESS, [progress(action, now)]))
+        batch.append((rows.ACTION_PROGRESS, [results.progress(action, now)]))
         write(connection, batch)
     return following
-
-
-def _error_event(
-    action: Action,
-    started: Started,
-    error: ConnectorError,
-    *,
-    now: datetime,
-    unknown: bool,
-    again: bool,
-) -> Row:
-    details: dict[str, Any] = {
-        "tool": action.tool,
-        "attempt": started.number,
-        "error": error.code,
-    }
-    if not unknown:
-        details["again"] = again
-    kind = events.CALL_UNRESOLVED if unknown else events.CALL_FAILED
-    return _event(kind, action, now, details)
 
 
 def _succeeded(action: Action, spec: ToolSpec, started: Started, result: ToolResult) -> None:
@@ -152,26 +139,15 @@ def _succeeded(action: Action, spec: ToolSpec, started: Started, result: ToolRes
         now = timezone.now()
         new_labels = _labels_with(action.run_id, spec)
         if not _closed(started.id, Attempt.Status.SUCCEEDED, now=now):
+            results.keep_late_answer(
+                action, started, outcome="succeeded", evidence=result.value, now=now
+            )
             return
-        action.status = Action.Status.SUCCEEDED
-        action.result = result.value
-        action.error_code = action.error = ""
-        event = _event(
-            events.CALL_COMPLETED,
-            action,
-            now,
-            {
-                "tool": action.tool,
-                "attempt": started.number,
-                "args_digest": action.arguments_digest,
-                "result_digest": digest(result.value),
-                "labels": list(spec.labels),
-            },
-        )
+        event = results.succeeded(action, spec, started, result, now=now)
         write(
             connection,
             [
-                (rows.ACTION_PROGRESS, [progress(action, now)]),
+                (rows.ACTION_PROGRESS, [results.progress(action, now)]),
                 (rows.RUN_LABELS, new_labels),
                 (EVENTS, [event]),
             ],
@@ -202,30 +178,4 @@ def _closed(
             error_code=error.code if error else "",
             error=str(error)[:500] if error else "",
         )
-    )
-
-
-def progress(action: Action, now: datetime) -> Row:
-    action.changed_at = now
-    return {
-        "id": action.pk,
-        "status": action.status,
-        "attempts_count": action.attempts_count,
-        "result": action.result,
-        "error_code": action.error_code,
-        "error": action.error,
-        "changed_at": now,
-    }
-
-
-def _event(
-    kind: EventType, action: Action, now: datetime, details: dict[str, Any]
-) -> dict[str, Any]:
-    return event_row(
-        kind,
-        actor=SYSTEM,
-        subject=action_subject(action),
-        run_id=action.run_id,
-        at=now,
-        details=details,
     )

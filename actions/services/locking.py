@@ -32,6 +32,7 @@ class RunRow:
     amount: Decimal
     budget_actions: int | None
     budget_amount: Decimal | None
+    chain: tuple[str, ...] = ()
     closed_at: datetime | None = None
     outcome: str = ""
 
@@ -45,6 +46,7 @@ class RunRow:
             amount=self.amount,
             budget_actions=self.budget_actions,
             budget_amount=self.budget_amount,
+            chain=self.chain,
         )
 
     def count(self, decision: Decision, amount: Decimal) -> None:
@@ -61,14 +63,15 @@ class RunRow:
             "actions_count": self.actions,
             "denials_count": self.denials,
             "amount": str(self.amount),
+            "labels": list(self.labels),
             "closed_at": self.closed_at,
             "outcome": self.outcome,
         }
 
 
-_COLUMNS = (
+RUN_COLUMNS = (
     "r.id, r.identity_id, r.status, r.initiator, r.purpose, r.labels, r.actions_count, "
-    "r.denials_count, r.amount, r.budget_actions, r.budget_amount"
+    "r.denials_count, r.amount, r.budget_actions, r.budget_amount, r.chain"
 )
 
 
@@ -84,7 +87,7 @@ def locked_state(
         parameters += [run_id if on_postgresql else run_id.hex, item.proposal.idempotency_key]
     sql = (
         f"WITH asked(run_id, key) AS (VALUES {', '.join([one] * len(prepared))}) "  # noqa: S608
-        f"SELECT (SELECT mark FROM audit_generation WHERE id = 1), {_COLUMNS}, "
+        f"SELECT (SELECT mark FROM audit_generation WHERE id = 1), {RUN_COLUMNS}, "
         "asked.key, a.id, a.request_digest FROM asked JOIN actions_run r ON r.id = asked.run_id "
         "LEFT JOIN actions_action a ON a.run_id = r.id AND a.idempotency_key = asked.key "
         "ORDER BY r.id" + (" FOR UPDATE OF r" if on_postgresql else "")
@@ -95,30 +98,35 @@ def locked_state(
     runs: dict[UUID, RunRow] = {}
     known: dict[tuple[UUID, str], tuple[UUID, str]] = {}
     for row in found:
-        run = _run_row(row[1:12])
+        run = run_row(row[1:13])
         runs.setdefault(run.id, run)
-        if row[13] is not None:
-            known[run.id, row[12]] = (_uuid(row[13]), row[14])
+        if row[14] is not None:
+            known[run.id, row[13]] = (as_uuid(row[14]), row[15])
     mark = found[0][0] if found else current_mark()
     return int(mark or 0), runs, known
 
 
-def _run_row(row: Sequence[Any]) -> RunRow:
-    labels = json.loads(row[5]) if isinstance(row[5], str) else row[5]
+def run_row(row: Sequence[Any]) -> RunRow:
+    """A row of RUN_COLUMNS as either database gives it."""
     return RunRow(
-        id=_uuid(row[0]),
+        id=as_uuid(row[0]),
         identity_id=row[1],
         status=row[2],
         initiator=row[3],
         purpose=row[4],
-        labels=tuple(labels),
+        labels=tuple(as_json(row[5])),
         actions=row[6],
         denials=row[7],
         amount=Decimal(str(row[8])),
         budget_actions=row[9],
         budget_amount=None if row[10] is None else Decimal(str(row[10])),
+        chain=tuple(as_json(row[11])),
     )
 
 
-def _uuid(value: Any) -> UUID:
+def as_json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def as_uuid(value: Any) -> UUID:
     return value if isinstance(value, UUID) else UUID(str(value))

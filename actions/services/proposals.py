@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -30,6 +31,8 @@ class Proposal:
     claims: Mapping[str, Any]
     idempotency_key: str
     asynchronous: bool = False
+    driver: str = ""
+    lease: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

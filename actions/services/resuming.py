@@ -15,20 +15,19 @@ from django.utils import timezone
 
 from actions import events
 from actions.errors import DecisionConflict
-from actions.models import Action, Attempt, Run
+from actions.models import Action, Run
 from actions.services import rows
 from actions.services.attempts import Started, attempt_rows
 from actions.services.deciding import (
-    EXECUTE,
     MAX_TRIES,
-    action_subject,
     decision_event,
     question,
     run_subject,
 )
-from actions.services.execution import MAX_ATTEMPTS, may_be_repeated, perform, progress
+from actions.services.execution import perform
 from actions.services.locking import RunRow
 from actions.services.proposals import Prepared, Proposal, found_out
+from actions.services.results import progress
 from actions.services.runs import withdraw_questions
 from agents.tokens import Caller
 from approvals.models import ApprovalRequest
@@ -36,14 +35,10 @@ from approvals.services import REQUESTS, question_rows, spend
 from audit.generation import current_mark, hold_shared
 from audit.services import EVENTS, event_row
 from common.actors import SYSTEM, Actor
-from common.queueing import queue
 from common.sql import write
-from policies.asking import request_for
-from policies.evaluation import Decision, Reason, decide
+from policies.asking import decided
+from policies.evaluation import Decision, Reason
 from policies.snapshot import Snapshot, snapshot
-from tools.catalog import catalog
-
-HINT_OVERDUE = timedelta(seconds=10)
 
 TOOL_CHANGED = Reason(
     "chancery:tool-changed",
@@ -61,7 +56,9 @@ RUN_ENDED = Reason(
 
 
 @dataclass(frozen=True, slots=True)
-class _Resumed:
+class Resumed:
+    """A second decision, in the database; `started` if the call may be made now."""
+
     action: Action
     started: Started | None
     mark: int
@@ -79,8 +76,8 @@ def resume(action_id: UUID) -> Action | None:
             return None
         snapshot.fresh()
         mark, held = snapshot.marked()
-        prepared = _prepared(action, mark, held)
-        resumed = _decided_again(prepared, action_id)
+        prepared = prepared_again(action, mark, held)
+        resumed = decide_again(prepared, action_id)
         if resumed is not None:
             if resumed.started is None:
                 return resumed.action
@@ -90,7 +87,8 @@ def resume(action_id: UUID) -> Action | None:
     raise DecisionConflict
 
 
-def _prepared(action: Action, mark: int, held: Snapshot) -> Prepared:
+def prepared_again(action: Action, mark: int, held: Snapshot) -> Prepared:
+    """A ready action with today's facts, to be decided again."""
     identity = held.directory.identities[action.run.identity.client_id]
     # The token is over; its scope still is the ceiling, and its epoch must still be the identity's.
     scopes = frozenset(action.scope.split())
@@ -111,8 +109,13 @@ def _prepared(action: Action, mark: int, held: Snapshot) -> Prepared:
 
 
 @transaction.atomic
-def _decided_again(prepared: Prepared, action_id: UUID) -> _Resumed | None:
-    """None if the generation moved or the action is no longer ready; the caller looks again."""
+def decide_again(
+    prepared: Prepared, action_id: UUID, *, lease: timedelta | None = None
+) -> Resumed | None:
+    """Decide a ready action anew and, if it is still allowed, begin its next attempt.
+
+    None if the generation moved or the action is no longer ready; the caller looks again.
+    """
     hold_shared()
     if current_mark() != prepared.mark:
         return None
@@ -126,8 +129,8 @@ def _decided_again(prepared: Prepared, action_id: UUID) -> _Resumed | None:
     rank = _counting_rank(approval, action, prepared)
     decision = _decision(prepared, action, run, rank=rank, now=now)
     action.facts = dict(prepared.call.facts)
-    started = _applied(decision, prepared, action, run, approval=approval, now=now)
-    return _Resumed(action, started, prepared.mark, prepared.snapshot)
+    started = _applied(decision, prepared, action, run, approval=approval, now=now, lease=lease)
+    return Resumed(action, started, prepared.mark, prepared.snapshot)
 
 
 def _locked_approval(action_id: UUID) -> ApprovalRequest | None:
@@ -166,8 +169,7 @@ def _decision(
     if prepared.call.tool.digest != action.tool_digest:
         return Decision("denied", (TOOL_CHANGED,), release=number)
     state = _without(action, run_row(run)).state()
-    request = request_for(held, prepared.call, state, now=now, approved_rank=rank)
-    return decide(request, held.policies, held.ranks)
+    return decided(held, prepared.call, state, now=now, approved_rank=rank)
 
 
 def _without(action: Action, row: RunRow) -> RunRow:
@@ -192,6 +194,7 @@ def run_row(run: Run) -> RunRow:
         amount=run.amount,
         budget_actions=run.budget_actions,
         budget_amount=run.budget_amount,
+        chain=tuple(run.chain),
     )
 
 
@@ -203,15 +206,26 @@ def _applied(
     *,
     approval: ApprovalRequest | None,
     now: datetime,
+    lease: timedelta | None,
 ) -> Started | None:
     """Write the second decision and what follows from it; the attempt to make, if any."""
-    event = decision_event(action, decision, action.arguments_digest, actor=SYSTEM, now=now)
+    event = decision_event(
+        action, decision, action.arguments_digest, actor=SYSTEM, now=now, chain=run.chain
+    )
     event["details"] |= {"again": True, "approval": str(approval.pk) if approval else ""}
     batch_events = [event]
     action.decided_again = _plain(decision, now)
     started: Started | None = None
     if decision.outcome == "allowed":
-        started = _begin(prepared, action, run, approval=approval, now=now, events_=batch_events)
+        started = _begin(
+            prepared,
+            action,
+            run,
+            approval=approval,
+            now=now,
+            events_=batch_events,
+            lease=lease,
+        )
     elif decision.outcome == "needs_approval":
         _ask_again(decision, prepared, action, run, now=now, events_=batch_events)
     else:
@@ -244,6 +258,7 @@ def _begin(
     approval: ApprovalRequest | None,
     now: datetime,
     events_: list[dict[str, Any]],
+    lease: timedelta | None,
 ) -> Started:
     if approval is not None and action.attempts_count == 0:
         if approval.status == ApprovalRequest.Status.APPROVED and approval.spent_at is None:
@@ -251,7 +266,9 @@ def _begin(
         if action.outcome != Action.Outcome.ALLOWED:
             run.amount += action.amount
             run.save(update_fields=["amount"])
-    started, attempt, event = attempt_rows(action, prepared.call.tool, actor=SYSTEM, now=now)
+    started, attempt, event = attempt_rows(
+        action, prepared.call.tool, actor=SYSTEM, now=now, lease=lease
+    )
     action.status = Action.Status.EXECUTING
     events_.append(event)
     write(connection, [(rows.ATTEMPTS, [attempt])])
@@ -299,76 +316,3 @@ def _stop(
             )
         )
     run.save(update_fields=["status", "closed_at", "outcome", "denials_count"])
-
-
-_AFTER_PEOPLE = {
-    ApprovalRequest.Status.APPROVED: Action.Status.READY,
-    ApprovalRequest.Status.REJECTED: Action.Status.REJECTED,
-    ApprovalRequest.Status.EXPIRED: Action.Status.EXPIRED,
-}
-
-
-def people_decided(request: ApprovalRequest, actor: Actor) -> None:
-    """The outcome handler: in the transaction of the last vote or of the expiry."""
-    action = Action.objects.select_for_update().get(pk=UUID(request.subject_id))
-    if action.status != Action.Status.WAITING or action.approval_id != request.pk:
-        return
-    action.status = _AFTER_PEOPLE[ApprovalRequest.Status(request.status)]
-    action.changed_at = timezone.now()
-    action.save(update_fields=["status", "changed_at"])
-    if action.status == Action.Status.READY:
-        queue.enqueue(EXECUTE, str(action.pk))
-
-
-def settle_abandoned(*, now: datetime | None = None, limit: int = 200) -> int:
-    """Close attempts whose worker has gone: whether they took effect is unknown.
-
-    A tool that can be repeated is made ready again under the same idempotency key; any other
-    action stays `unknown` for a person. How many attempts were closed.
-    """
-    moment = now or timezone.now()
-    overdue = Attempt.objects.filter(
-        status=Attempt.Status.STARTED, lease_until__lte=moment
-    ).values_list("pk", "action_id")
-    return sum(_abandoned(pk, action_id, moment) for pk, action_id in overdue[:limit])
-
-
-@transaction.atomic
-def _abandoned(attempt_id: UUID, action_id: UUID, now: datetime) -> bool:
-    closed = Attempt.objects.filter(pk=attempt_id, status=Attempt.Status.STARTED).update(
-        status=Attempt.Status.UNKNOWN, ended_at=now, error_code="abandoned"
-    )
-    if not closed:
-        return False
-    action = Action.objects.select_for_update().get(pk=action_id)
-    spec = catalog.fresh().tools[action.tool]
-    repeat = may_be_repeated(spec) and action.attempts_count < MAX_ATTEMPTS
-    action.status = Action.Status.READY if repeat else Action.Status.UNKNOWN
-    action.error_code = "abandoned"
-    action.error = "The worker that was carrying this out went away."
-    event = event_row(
-        events.CALL_UNRESOLVED,
-        actor=SYSTEM,
-        subject=action_subject(action),
-        run_id=action.run_id,
-        at=now,
-        details={
-            "tool": action.tool,
-            "attempt": action.attempts_count,
-            "error": "abandoned",
-        },
-    )
-    write(connection, [(EVENTS, [event]), (rows.ACTION_PROGRESS, [progress(action, now)])])
-    if repeat:
-        queue.enqueue(EXECUTE, str(action_id))
-    return True
-
-
-def hint_overdue(*, now: datetime | None = None, limit: int = 200) -> int:
-    """Send the hint again for ready actions whose first one seems lost; how many."""
-    before = (now or timezone.now()) - HINT_OVERDUE
-    overdue = Action.objects.ready_since(before).order_by("changed_at")
-    ids = list(overdue.values_list("pk", flat=True)[:limit])
-    for action_id in ids:
-        queue.enqueue(EXECUTE, str(action_id))
-    return len(ids)

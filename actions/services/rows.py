@@ -29,6 +29,7 @@ ACTIONS = Insert(
         "error": "text",
         "epoch": "integer",
         "scope": "text",
+        "driver": "text",
         "decided_at": "timestamptz",
         "changed_at": "timestamptz",
     },
@@ -57,8 +58,21 @@ RUN_TOTALS = Update(
         "actions_count": "integer",
         "denials_count": "integer",
         "amount": "numeric",
+        "labels": "jsonb",
         "closed_at": "timestamptz",
         "outcome": "text",
+    },
+)
+
+ATTEMPT_CLOSED = Update(
+    "actions_attempt",
+    "id",
+    {
+        "id": "uuid",
+        "status": "text",
+        "ended_at": "timestamptz",
+        "error_code": "text",
+        "error": "text",
     },
 )
 

@@ -7,7 +7,7 @@ from django.db import connection
 from django.utils import timezone
 
 from actions import events
-from actions.errors import RunNotOpen
+from actions.errors import RunNotHalted, RunNotOpen
 from actions.models import Action, Run
 from agents.tokens import Caller, seen_from
 from approvals.models import ApprovalRequest
@@ -17,7 +17,7 @@ from audit.services import EVENTS, Subject, event_row, record
 from common.actors import Actor
 from common.canonical import digest
 from common.commands import command
-from common.errors import NotFound
+from common.errors import NotFound, required_reason
 from common.sql import write
 from policies.snapshot import snapshot
 
@@ -31,7 +31,7 @@ class Budget:
 
 
 @command
-def open_run(
+def open_run(  # noqa: PLR0913 - what a run is, each by its keyword
     caller: Caller,
     *,
     actor: Actor,
@@ -41,8 +41,13 @@ def open_run(
     reference: str = "",
     labels: Iterable[str] = (),
     budget: Budget = Budget(),
+    chain: Iterable[str] = (),
 ) -> Run:
-    """Start a run. Raises InvalidToken if the caller may no longer act."""
+    """Start a run. Raises InvalidToken if the caller may no longer act.
+
+    `chain`: the client ids of agents that handed this work over. Each call is decided for all of
+    them, and the strictest decision holds.
+    """
     hold_shared()
     identity = seen_from(caller, snapshot.fresh().directory).identity
     run = Run.objects.create(
@@ -56,6 +61,7 @@ def open_run(
         labels=sorted(set(labels)),
         budget_actions=budget.actions,
         budget_amount=budget.amount,
+        chain=list(chain),
         opened_at=timezone.now(),
     )
     event = event_row(
@@ -67,6 +73,7 @@ def open_run(
             "initiator_kind": str(initiator_kind),
             "initiator_digest": digest(initiator),
             "environment": identity.environment,
+            "chain": list(chain),
         },
     )
     write(connection, [(EVENTS, [event])])
@@ -94,6 +101,24 @@ def close_run(run_id: UUID, *, actor: Actor, identity_id: int, outcome: str) -> 
         outcome=outcome,
         actions=run.actions_count,
     )
+    return run
+
+
+@command
+def reopen_run(run_id: UUID, *, actor: Actor, reason: str) -> Run:
+    """Open a halted run again, by a person's order. Raises NotFound, RunNotHalted.
+
+    Nothing is allowed by it: every call is decided as before, and a halt in force still halts.
+    """
+    reason = required_reason(reason)
+    run = Run.objects.select_for_update().filter(pk=run_id).first()
+    if run is None:
+        raise NotFound
+    if run.status != Run.Status.HALTED:
+        raise RunNotHalted
+    run.status, run.closed_at, run.outcome = Run.Status.OPEN, None, ""
+    run.save(update_fields=["status", "closed_at", "outcome"])
+    record(events.RUN_REOPENED, actor=actor, subject=run, run_id=run.pk, reason=reason)
     return run
 
 

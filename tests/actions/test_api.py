@@ -36,7 +36,7 @@ from tests.conftest import Api, Hints
 from tests.factories import Governed
 from tests.toolbox import TOOLS
 from tools.models import Tool
-from tools.services import define_tool, withdraw_tool
+from tools.services.defining import define_tool, withdraw_tool
 
 pytestmark = pytest.mark.django_db
 

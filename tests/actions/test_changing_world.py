@@ -32,7 +32,7 @@ from tests.conftest import Api
 from tests.factories import Governed
 from tests.toolbox import POLICIES, TOOLS
 from tools.connectors.base import Unanswered, Unavailable
-from tools.services import define_tool
+from tools.services.defining import define_tool
 
 pytestmark = pytest.mark.django_db
 
@@ -74,13 +74,13 @@ def test_a_call_goes_by_the_definition_it_was_decided_on(
     governed: Governed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = []
-    real = execution._called
+    real = execution.called
 
     def called(action: Action, spec: Any, snapshot: Any) -> Any:
         held.append(spec.digest)
         return real(action, spec, snapshot)
 
-    monkeypatch.setattr(execution, "_called", called)
+    monkeypatch.setattr(execution, "called", called)
     changed = {**TOOLS["pay"], "path": "elsewhere"}
     after_the_decision(
         monkeypatch, lambda: define_tool(governed.system, "pay", actor=SYSTEM, **changed)

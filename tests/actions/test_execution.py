@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actions.models import Action, Attempt
-from actions.services import execution, resuming
+from actions.services import execution, resuming, settling
 from agents.models import Halt
 from agents.services.halts import place_halt
 from audit.models import Event
@@ -84,14 +84,14 @@ def test_no_further_try_is_made_under_a_halt(
     governed: Governed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     governed.toolbox.fail_with = [Unavailable("x")]
-    real = execution._called
+    real = execution.called
 
     def halted_meanwhile(*args: object) -> object:
         if not Halt.objects.exists():
             place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Stop.")
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(execution, "_called", halted_meanwhile)
+    monkeypatch.setattr(execution, "called", halted_meanwhile)
     action = governed.pay(governed.run()).action
     assert action.status == Action.Status.READY
     resuming.resume(action.pk)
@@ -110,7 +110,7 @@ def abandoned(governed: Governed, tool: str, arguments: object) -> Action:
 
 def test_a_dead_workers_idempotent_action_is_taken_up_again(governed: Governed) -> None:
     action = abandoned(governed, "toolbox.pay", {"account": "a", "amount": 1})
-    assert resuming.settle_abandoned() == 1
+    assert settling.settle_abandoned() == 1
     assert Action.objects.get(pk=action.pk).status == Action.Status.READY
     resuming.resume(action.pk)
     assert Action.objects.get(pk=action.pk).status == Action.Status.SUCCEEDED
@@ -120,7 +120,7 @@ def test_a_dead_workers_idempotent_action_is_taken_up_again(governed: Governed) 
 
 def test_a_dead_workers_other_action_is_left_to_people(governed: Governed) -> None:
     action = abandoned(governed, "toolbox.mail", {"to": "x"})
-    assert resuming.settle_abandoned() == 1
+    assert settling.settle_abandoned() == 1
     assert Action.objects.get(pk=action.pk).status == Action.Status.UNKNOWN
     assert resuming.resume(action.pk) is None
     assert governed.toolbox.effects == []
@@ -129,19 +129,19 @@ def test_a_dead_workers_other_action_is_left_to_people(governed: Governed) -> No
 def test_a_living_attempt_is_left_alone(governed: Governed) -> None:
     action = abandoned(governed, "toolbox.pay", {"account": "a", "amount": 1})
     Attempt.objects.filter(action=action).update(lease_until=timezone.now() + timedelta(hours=1))
-    assert resuming.settle_abandoned() == 0
+    assert settling.settle_abandoned() == 0
 
 
 def test_a_late_answer_is_not_applied(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = execution._called
+    real = execution.called
 
     def slow(*args: object) -> object:
         result = real(*args)  # type: ignore[arg-type]
         Attempt.objects.update(lease_until=timezone.now())
-        resuming.settle_abandoned()
+        settling.settle_abandoned()
         return result
 
-    monkeypatch.setattr(execution, "_called", slow)
+    monkeypatch.setattr(execution, "called", slow)
     action = governed.propose(governed.run(), "toolbox.mail", {"to": "x"}).action
     assert Action.objects.get(pk=action.pk).status == Action.Status.UNKNOWN
     assert attempts(action) == ["unknown"]

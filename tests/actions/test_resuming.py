@@ -5,7 +5,7 @@ import pytest
 
 from accounts.models import User
 from actions.models import Action, Attempt
-from actions.services import resuming
+from actions.services import resuming, settling
 from actions.services.runs import close_run
 from agents.models import Halt
 from agents.services.halts import place_halt
@@ -19,7 +19,7 @@ from tests import factories
 from tests.factories import Governed
 from tests.toolbox import POLICIES, TOOLS
 from tools.models import Tool
-from tools.services import define_tool, withdraw_tool
+from tools.services.defining import define_tool, withdraw_tool
 
 pytestmark = pytest.mark.django_db
 
@@ -219,8 +219,8 @@ def test_a_lost_hint_is_sent_again(
     governed: Governed, hints: Any, django_capture_on_commit_callbacks: Any
 ) -> None:
     action = governed.pay(governed.run(), asynchronous=True).action
-    assert resuming.hint_overdue() == 0
+    assert settling.hint_overdue() == 0
     with django_capture_on_commit_callbacks(execute=True):
-        late = stored(action).changed_at + resuming.HINT_OVERDUE
-        assert resuming.hint_overdue(now=late) == 1
+        late = stored(action).changed_at + settling.HINT_OVERDUE
+        assert settling.hint_overdue(now=late) == 1
     assert hints.of("actions.execute") == [str(action.pk)]

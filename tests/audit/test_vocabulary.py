@@ -24,7 +24,7 @@ from tests.factories import Governed
 from tests.toolbox import TOOLS
 from tools.connectors.base import Refused, Unanswered
 from tools.models import Tool
-from tools.services import define_tool, reinstate_tool, withdraw_tool
+from tools.services.defining import define_tool, reinstate_tool, withdraw_tool
 
 pytestmark = pytest.mark.django_db
 

@@ -26,7 +26,7 @@ from tests import toolbox as box
 from tests.factories import Governed, publish
 from tools.catalog import Catalog
 from tools.definitions import ToolSpec, compile_spec
-from tools.services import define_tool
+from tools.services.defining import define_tool
 
 TEXT = {"type": "String"}
 LONG = {"type": "Long"}

@@ -13,7 +13,7 @@ from tests.tools.definitions import SCHEMA, SOURCE
 from tools.catalog import catalog
 from tools.errors import InvalidDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
-from tools.services import (
+from tools.services.defining import (
     define_tool,
     register_system,
     reinstate_tool,

@@ -62,6 +62,8 @@ def define_tool(system: System, name: str, *, actor: Actor, **attributes: Any) -
     ensure_clean(tool, exclude=("definition_digest",))
     spec = compile_spec(plain(tool))
     _ensure_sources_exist(tool, [source.tool for source in spec.sources])
+    if spec.probe:
+        _ensure_sources_exist(tool, [spec.probe])
     tool.definition_digest = spec.digest
     tool.save()
     if previous is None:

@@ -1,0 +1,174 @@
+"""What moves an action from outside its own call: people, a worker that went away, lost hints."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from actions import drivers, events
+from actions.errors import OutcomeKnown
+from actions.models import Action, Attempt, Run
+from actions.services import rows
+from actions.services.deciding import EXECUTE, action_subject
+from actions.services.execution import MAX_ATTEMPTS, may_be_repeated
+from actions.services.results import progress
+from approvals.models import ApprovalRequest
+from audit.services import EVENTS, event_row, record
+from common.actors import SYSTEM, Actor
+from common.canonical import digest
+from common.clock import database_now
+from common.commands import command
+from common.errors import NotFound, required_reason
+from common.queueing import queue
+from common.sql import write
+from tools.catalog import catalog
+
+HINT_OVERDUE = timedelta(seconds=10)
+
+_AFTER_PEOPLE = {
+    ApprovalRequest.Status.APPROVED: Action.Status.READY,
+    ApprovalRequest.Status.REJECTED: Action.Status.REJECTED,
+    ApprovalRequest.Status.EXPIRED: Action.Status.EXPIRED,
+}
+
+
+def people_decided(request: ApprovalRequest, actor: Actor) -> None:
+    """The outcome handler: in the transaction of the last vote or of the expiry."""
+    action = Action.objects.select_for_update().get(pk=UUID(request.subject_id))
+    if action.status != Action.Status.WAITING or action.approval_id != request.pk:
+        return
+    action.status = _AFTER_PEOPLE[ApprovalRequest.Status(request.status)]
+    action.changed_at = timezone.now()
+    action.save(update_fields=["status", "changed_at"])
+    if action.driver:
+        drivers.moved(action)
+    elif action.status == Action.Status.READY:
+        queue.enqueue(EXECUTE, str(action.pk))
+
+
+def settle_abandoned(*, now: datetime | None = None, limit: int = 200) -> int:
+    """Close attempts whose worker has gone: whether they took effect is unknown.
+
+    A tool that can be repeated is made ready again under the same idempotency key; any other
+    action stays `unknown` for a person. How many attempts were closed.
+    """
+    moment = now or database_now()
+    overdue = Attempt.objects.filter(
+        status=Attempt.Status.STARTED, lease_until__lte=moment
+    ).values_list("pk", "action_id", "action__run_id")
+    return sum(_abandoned(*found, now=moment) for found in overdue[:limit])
+
+
+@transaction.atomic
+def _abandoned(attempt_id: UUID, action_id: UUID, run_id: UUID, *, now: datetime) -> bool:
+    # The run first, as everywhere: a driver that reads the attempt under it sees it settled.
+    Run.objects.select_for_update().only("pk").get(pk=run_id)
+    closed = Attempt.objects.filter(
+        pk=attempt_id, status=Attempt.Status.STARTED, lease_until__lte=now
+    ).update(status=Attempt.Status.UNKNOWN, ended_at=now, error_code="abandoned")
+    if not closed:
+        return False
+    action = Action.objects.select_for_update().get(pk=action_id)
+    spec = catalog.fresh().tools[action.tool]
+    may_repeat = may_be_repeated(spec) and action.attempts_count < MAX_ATTEMPTS
+    # A driver decides for itself what follows.
+    repeat = may_repeat and not action.driver
+    action.status = Action.Status.READY if repeat else Action.Status.UNKNOWN
+    action.error_code = "abandoned"
+    action.error = "The worker that was carrying this out went away."
+    event = event_row(
+        events.CALL_UNRESOLVED,
+        actor=SYSTEM,
+        subject=action_subject(action),
+        run_id=action.run_id,
+        at=now,
+        details={
+            "tool": action.tool,
+            "attempt": action.attempts_count,
+            "error": "abandoned",
+        },
+    )
+    write(connection, [(EVENTS, [event]), (rows.ACTION_PROGRESS, [progress(action, now)])])
+    if action.driver:
+        drivers.moved(action)
+    elif repeat:
+        queue.enqueue(EXECUTE, str(action_id))
+    return True
+
+
+def hint_overdue(*, now: datetime | None = None, limit: int = 200) -> int:
+    """Send the hint again for ready actions whose first one seems lost; how many."""
+    before = (now or database_now()) - HINT_OVERDUE
+    overdue = Action.objects.ready_since(before).order_by("changed_at")
+    ids = list(overdue.values_list("pk", flat=True)[:limit])
+    for action_id in ids:
+        queue.enqueue(EXECUTE, str(action_id))
+    return len(ids)
+
+
+class Answer(StrEnum):
+    """What a person says an unknown call had done, and what is to follow."""
+
+    TOOK_EFFECT = "took_effect"
+    FAILED = "did_not_take_effect"
+    AGAIN = "try_again"
+
+
+@command
+def resolve_unknown(
+    action_id: UUID, *, actor: Actor, answer: Answer, reason: str, result: Any = None
+) -> Action:
+    """Settle a call whose effect is unknown, by a person's word.
+
+    `result` is what the call brought, as far as it is known; it counts only if it took effect.
+    TRY_AGAIN has the call decided and made again, with the same idempotency key. Raises NotFound,
+    OutcomeKnown, ReasonRequired.
+    """
+    reason = required_reason(reason)
+    found = Action.objects.filter(pk=action_id).values_list("run_id", flat=True).first()
+    if found is None:
+        raise NotFound
+    Run.objects.select_for_update().only("pk").get(pk=found)
+    action = Action.objects.select_for_update().get(pk=action_id)
+    if action.status != Action.Status.UNKNOWN:
+        raise OutcomeKnown
+    _answered(action, answer, result)
+    record(
+        events.CALL_RESOLVED,
+        actor=actor,
+        subject=action_subject(action),
+        run_id=action.run_id,
+        tool=action.tool,
+        answer=str(answer),
+        reason_digest=digest(reason),
+        result_digest=digest(action.result),
+    )
+    if action.driver:
+        drivers.moved(action)
+    elif action.status == Action.Status.READY:
+        queue.enqueue(EXECUTE, str(action.pk))
+    return action
+
+
+def _answered(action: Action, answer: Answer, result: Any) -> None:
+    if answer == Answer.TOOK_EFFECT:
+        action.status, action.result = Action.Status.SUCCEEDED, result
+        action.error_code = action.error = ""
+    elif answer == Answer.FAILED:
+        action.status = Action.Status.FAILED
+        action.error_code, action.error = "did_not_take_effect", "A person found no effect."
+    else:
+        action.status = Action.Status.READY
+    action.changed_at = timezone.now()
+    action.save(update_fields=["status", "result", "error_code", "error", "changed_at"])
+
+
+def sign_of_life(attempt_ids: Collection[UUID], *, lease: timedelta) -> None:
+    """Hold on to attempts that are being made: their lease begins anew."""
+    Attempt.objects.filter(pk__in=attempt_ids, status=Attempt.Status.STARTED).update(
+        lease_until=database_now() + lease
+    )

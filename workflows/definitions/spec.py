@@ -1,0 +1,158 @@
+"""A definition, compiled: frozen values that the engine goes by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import jsonschema_rs
+
+from common.cel import Expression
+from workflows.definitions.values import Template
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedTool:
+    """What a version goes by of a tool: a changed tool has another digest and is not called."""
+
+    name: str
+    digest: str
+    title: str
+    access: str
+    idempotent: bool
+    probe: str
+    timeout_seconds: float
+    input_schema: Mapping[str, Any]
+    output_schema: Mapping[str, Any] | None
+
+    @property
+    def repeatable(self) -> bool:
+        return self.idempotent or self.access == "read"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What may follow an unknown outcome, the usual one first."""
+        found = ["retry"] if self.repeatable else []
+        if self.probe:
+            found.append("probe")
+        return (*found, "ask")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Full-jitter exponential back-off: uniform below a bound that grows by `factor`."""
+
+    max_attempts: int = 3
+    backoff: timedelta = timedelta(seconds=1)
+    factor: float = 2.0
+    max_backoff: timedelta = timedelta(minutes=5)
+
+    def bound(self, failures: int) -> float:
+        """The longest wait in seconds after so many failures."""
+        grown = self.backoff.total_seconds() * self.factor ** min(failures - 1, 60)
+        return min(self.max_backoff.total_seconds(), grown)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    tool: PinnedTool
+    arguments: Template
+    claims: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    tier: str
+    question: str
+    show: Template
+    on_expiry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """For a length of time, until a moment, or for a signal."""
+
+    length: timedelta | None = None
+    until: Expression | None = None
+    signal: str = ""
+    match: Expression | None = None
+    timeout: timedelta | None = None
+    on_timeout: str = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """Another workflow, done by the same agent or by the one it is handed over to."""
+
+    workflow: str
+    inputs: Template
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreach:
+    items: Expression
+    max_items: int
+    parallel: int
+    fail: str
+    steps: Mapping[str, "StepSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpec:
+    name: str
+    title: str
+    kind: str
+    needs: tuple[str, ...]
+    when: Expression | None = None
+    call: ToolCall | None = None
+    timeout: timedelta | None = None
+    retry: Retry = field(default_factory=Retry)
+    on_unknown: str = "ask"
+    compensate: ToolCall | None = None
+    irreversible: str = ""
+    approval: Approval | None = None
+    wait: Wait | None = None
+    child: Child | None = None
+    foreach: Foreach | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    condition: Expression
+    reason: str
+    then: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    deadline: timedelta = timedelta(days=30)
+    max_steps: int = 1_000
+    actions: int | None = None
+    amount: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class WorkflowSpec:
+    """`steps` are in an order in which everything comes after what it needs."""
+
+    slug: str
+    title: str
+    description: str
+    roles: tuple[str, ...]
+    inputs_schema: Mapping[str, Any]
+    inputs_validator: jsonschema_rs.Validator
+    limits: Limits
+    stop_when: tuple[StopRule, ...]
+    on_failure: str
+    on_denied: str
+    success: Expression | None
+    output: Template
+    steps: Mapping[str, StepSpec]
+
+    def step(self, path: str) -> StepSpec:
+        """The step at a path such as `mail`, or `tell[3].mail` inside a foreach."""
+        outer, _, inner = path.partition(".")
+        found = self.steps[outer.split("[", 1)[0]]
+        return found.foreach.steps[inner] if inner and found.foreach else found

@@ -1,0 +1,91 @@
+"""Values of a definition: literals, with expressions where exactly one `${CEL}` stands.
+
+There is no text with expressions in it, so there is nothing to inject into.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from common.canonical import normalised
+from common.cel import Declared, Expression, ExpressionFailed, compiled_typed, ensure_bounded
+from common.errors import InvalidInput
+
+OPEN, CLOSE = "${", "}"
+
+Path = tuple[str | int, ...]
+
+
+class NotOneExpression(InvalidInput):
+    code = "not_one_expression"
+    sentence = "A value is either literal or exactly one ${ expression }: text is not put together."
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A value with compiled expressions at some of its leaves."""
+
+    value: Any
+
+    def resolve(self, values: Mapping[str, Any]) -> Any:
+        """The value as plain JSON. Raises ExpressionFailed."""
+        try:
+            return normalised(_resolved(self.value, values))
+        except InvalidInput as error:
+            raise ExpressionFailed(str(error)) from error
+
+    def expressions(self) -> Iterator[tuple[Path, Expression]]:
+        """Every expression with the place where it stands."""
+        yield from _expressions(self.value, ())
+
+
+EMPTY = Template({})
+
+
+def _resolved(value: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(value, Expression):
+        return _plain(value.evaluate(values))
+    if isinstance(value, dict):
+        return {name: _resolved(item, values) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, values) for item in value]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Moments and lengths of time as text and seconds: JSON has neither."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _expressions(value: Any, path: Path) -> Iterator[tuple[Path, Expression]]:
+    if isinstance(value, Expression):
+        yield path, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _expressions(item, (*path, name))
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _expressions(item, (*path, place))
+
+
+def expression(text: str, names: Declared) -> Expression:
+    """The one expression of `${...}`. Raises NotOneExpression, InvalidExpression."""
+    stripped = text.strip()
+    inner = stripped[len(OPEN) : -len(CLOSE)]
+    if not stripped.startswith(OPEN) or not stripped.endswith(CLOSE) or OPEN in inner:
+        raise NotOneExpression
+    ensure_bounded(inner)
+    return compiled_typed(inner.strip(), names)
+
+
+def is_expression(value: Any) -> bool:
+    return isinstance(value, str) and OPEN in value
