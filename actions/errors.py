@@ -28,6 +28,6 @@ class OutcomeKnown(GovernanceError):
     sentence = "What this call had done is known: there is nothing to settle."
 
 
-class RunNotHalted(GovernanceError):
-    code = "run_not_halted"
-    sentence = "The run is not halted."
+class RunNotEnded(GovernanceError):
+    code = "run_not_ended"
+    sentence = "The run is open already."

@@ -19,6 +19,7 @@ DECISION_MADE = declare(
     "again",
     "approval",
     "chain",
+    "step",
 )
 CALL_REQUESTED = declare(
     "tool.call.requested", "A tool was called", "tool", "attempt", "args_digest"
@@ -55,4 +56,4 @@ CALL_RESOLVED = declare(
     "reason_digest",
     "result_digest",
 )
-RUN_REOPENED = declare("run.reopened", "A halted run was opened again by a person", "reason")
+RUN_REOPENED = declare("run.reopened", "An ended run was opened again by a person", "reason")

@@ -107,7 +107,6 @@ class Expression:
             raise ExpressionFailed(str(value.value()))
         return value.plain_value()
 
-
     def _handed_over(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values that the text names. A whole number where a decimal one is declared is made
         one: JSON does not tell them apart, CEL does.

@@ -29,6 +29,8 @@ HTTPS = ISSUER.startswith("https://")
 # -- Limits ------------------------------------------------------------------------------------
 AGENT_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_AGENT_REQUESTS_PER_MINUTE", "6000"))
 TOKEN_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_TOKEN_REQUESTS_PER_MINUTE", "600"))
+# Without a sign of life for so long, whoever carries out a step counts as gone.
+WORKFLOW_LEASE_SECONDS = float(os.environ.get("CHANCERY_WORKFLOW_LEASE_SECONDS", "30"))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 
 # -- Apps --------------------------------------------------------------------------------------
@@ -37,6 +39,7 @@ DEMO_AIRLINE_DB = os.environ.get("CHANCERY_DEMO_AIRLINE_DB", str(BASE_DIR / "var
 INSTALLED_APPS = [
     "portal.apps.PortalConfig",
     *(["demo.apps.DemoConfig"] if DEMO else []),
+    "workflows.apps.WorkflowsConfig",
     "actions.apps.ActionsConfig",
     "policies.apps.PoliciesConfig",
     "agents.apps.AgentsConfig",
@@ -138,6 +141,9 @@ CELERY_BEAT_SCHEDULE = {
     "settle due approvals": {"task": "approvals.settle_due", "schedule": 10.0},
     "settle abandoned attempts": {"task": "actions.settle_abandoned", "schedule": 5.0},
     "send lost hints again": {"task": "actions.hint_overdue", "schedule": 5.0},
+    "wake workflow runs": {"task": "workflows.sweep", "schedule": 1.0},
+    "fire schedules": {"task": "workflows.fire_schedules", "schedule": 5.0},
+    "guard rollouts": {"task": "workflows.guard_rollouts", "schedule": 5.0},
     "forget expired assertions": {"task": "agents.prune_assertions", "schedule": 300.0},
 }
 

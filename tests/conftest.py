@@ -19,6 +19,7 @@ from common.queueing import queue
 from tests import factories
 from tests.toolbox import ToolboxSystem
 from tools.connectors import in_process
+from workflows.compiled import forget_compiled
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,6 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _nothing_remembered() -> Iterator[None]:
     """Each test starts with an empty memory: its database is not that of the test before."""
     forget_all()
+    forget_compiled()
     cache.clear()
     yield
     forget_all()

@@ -218,11 +218,12 @@ def _recorded(
     actor = as_actor(item)
     action = _action(item, run, decision, now=now)
     started: Started | None = None
-    batch.events.append(
-        decision_event(
-            action, decision, item.arguments_digest, actor=actor, now=now, chain=run.chain
-        )
+    made = decision_event(
+        action, decision, item.arguments_digest, actor=actor, now=now, chain=run.chain
     )
+    if item.proposal.step:
+        made["details"]["step"] = item.proposal.step
+    batch.events.append(made)
     if decision.outcome == "needs_approval":
         request, event = question_rows(question(item, action, run), actor=actor, now=now)
         action.approval_id = request["id"]

@@ -33,6 +33,7 @@ class Proposal:
     asynchronous: bool = False
     driver: str = ""
     lease: timedelta | None = None
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from django.db import connection
 from django.utils import timezone
 
 from actions import events
-from actions.errors import RunNotHalted, RunNotOpen
+from actions.errors import RunNotEnded, RunNotOpen
 from actions.models import Action, Run
 from agents.tokens import Caller, seen_from
 from approvals.models import ApprovalRequest
@@ -18,6 +18,7 @@ from common.actors import Actor
 from common.canonical import digest
 from common.commands import command
 from common.errors import NotFound, required_reason
+from common.ids import uuid7
 from common.sql import write
 from policies.snapshot import snapshot
 
@@ -42,6 +43,7 @@ def open_run(  # noqa: PLR0913 - what a run is, each by its keyword
     labels: Iterable[str] = (),
     budget: Budget = Budget(),
     chain: Iterable[str] = (),
+    run_id: UUID | None = None,
 ) -> Run:
     """Start a run. Raises InvalidToken if the caller may no longer act.
 
@@ -51,6 +53,7 @@ def open_run(  # noqa: PLR0913 - what a run is, each by its keyword
     hold_shared()
     identity = seen_from(caller, snapshot.fresh().directory).identity
     run = Run.objects.create(
+        id=run_id or uuid7(),
         identity_id=identity.pk,
         agent=identity.agent_slug,
         environment=identity.environment,
@@ -106,7 +109,7 @@ def close_run(run_id: UUID, *, actor: Actor, identity_id: int, outcome: str) -> 
 
 @command
 def reopen_run(run_id: UUID, *, actor: Actor, reason: str) -> Run:
-    """Open a halted run again, by a person's order. Raises NotFound, RunNotHalted.
+    """Open a halted or closed run again, by a person's order. Raises NotFound, RunNotEnded.
 
     Nothing is allowed by it: every call is decided as before, and a halt in force still halts.
     """
@@ -114,8 +117,8 @@ def reopen_run(run_id: UUID, *, actor: Actor, reason: str) -> Run:
     run = Run.objects.select_for_update().filter(pk=run_id).first()
     if run is None:
         raise NotFound
-    if run.status != Run.Status.HALTED:
-        raise RunNotHalted
+    if run.status == Run.Status.OPEN:
+        raise RunNotEnded
     run.status, run.closed_at, run.outcome = Run.Status.OPEN, None, ""
     run.save(update_fields=["status", "closed_at", "outcome"])
     record(events.RUN_REOPENED, actor=actor, subject=run, run_id=run.pk, reason=reason)

@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 
-from common.cel import MAX_EXPRESSION_LENGTH, Expression, ExpressionFailed, InvalidExpression
+from common.cel import MAX_EXPRESSION_LENGTH, ExpressionFailed, InvalidExpression, compiled
 
 
 def value_of(text: str, **args: Any) -> Any:
-    return Expression(text, ("args",)).evaluate({"args": args})
+    return compiled(text, ("args",)).evaluate({"args": args})
 
 
 @pytest.mark.parametrize(
@@ -74,22 +74,22 @@ def test_sum_of_what_is_not_a_list_of_numbers_fails(numbers: Any) -> None:
 )
 def test_what_does_not_compile_is_refused(text: str) -> None:
     with pytest.raises(InvalidExpression) as refusal:
-        Expression(text, ("args",))
+        compiled(text, ("args",))
     assert refusal.value.code == "invalid_expression"
     assert "\n" not in str(refusal.value)
 
 
 def test_the_refusal_says_which_name_is_not_declared() -> None:
     with pytest.raises(InvalidExpression, match="account"):
-        Expression("account.frozen", ("args",))
-    assert Expression("account.frozen", ("args", "account")).type_name == "DYN"
+        compiled("account.frozen", ("args",))
+    assert compiled("account.frozen", ("args", "account")).type_name == "DYN"
 
 
 def test_an_overlong_expression_is_refused() -> None:
     fits = "'" + "a" * (MAX_EXPRESSION_LENGTH - 2) + "'"
-    assert Expression(fits, ()).evaluate({}) == "a" * (MAX_EXPRESSION_LENGTH - 2)
+    assert compiled(fits, ()).evaluate({}) == "a" * (MAX_EXPRESSION_LENGTH - 2)
     with pytest.raises(InvalidExpression, match=str(MAX_EXPRESSION_LENGTH)):
-        Expression(fits + " ", ())
+        compiled(fits + " ", ())
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_an_overlong_expression_is_refused() -> None:
     ],
 )
 def test_the_type_is_known_before_evaluation(text: str, policy_type: str | None) -> None:
-    assert Expression(text, ("args",)).policy_type == policy_type
+    assert compiled(text, ("args",)).policy_type == policy_type
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_cannot_be_evaluated_fails_in_one_way(text: str, args: dict[str, An
 
 def test_a_value_that_was_not_given_fails() -> None:
     with pytest.raises(ExpressionFailed):
-        Expression("args.a + account.b", ("args", "account")).evaluate({"args": {"a": 1}})
+        compiled("args.a + account.b", ("args", "account")).evaluate({"args": {"a": 1}})
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ steps:
     compensate: {tool: erp.void, with: {credit: "${ steps.credit.output.id }"}}
   cool_off:
     needs: [credit]
-    wait: {signal: vendor.acknowledged, match: "${ signal.credit == steps.credit.output.id }", timeout: 3d}
+    wait: {signal: vendor.acknowledged, match: "${ signal.ok }", timeout: 3d}
   tell:
     needs: [cool_off]
     foreach:

@@ -49,7 +49,12 @@ WRONG = [
     ),
     ('id: "${ inputs.invoice_id }"', 'id: "${ inputs.amount }"', "inputs.amount }", "DOUBLE"),
     ('id: "${ inputs.invoice_id }"', 'id: "x ${ inputs.invoice_id }"', 'id: "x', "exactly one"),
-    ('id: "${ inputs.invoice_id }"', 'id: "${ steps.credit.output.id }"', "id:", "Undeclared"),
+    (
+        'id: "${ inputs.invoice_id }"',
+        'id: "${ steps.credit.output.id }"',
+        'with: {id: "${ steps',
+        "Undeclared",
+    ),
     ('with: {id: "${ inputs.invoice_id }"}', "with: {}", "with: {}", "needs the argument id"),
     ('with: {id: "${ inputs', 'with: {no: 1, id: "${ inputs', "with: {no", "no argument no"),
     ("    timeout: 20s\n", "    timeouts: 3s\n", "  invoice:", "has no timeouts"),

@@ -37,6 +37,10 @@ class ConnectorError(Exception):
 
     code = "connector_error"
 
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # seconds, where the system says so
+
 
 class NotSent(ConnectorError):
     """Nothing reached the system: trying again is safe for every tool."""

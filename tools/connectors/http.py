@@ -97,14 +97,18 @@ def _as_connector_errors() -> Iterator[None]:
 def _checked(response: httpcore.Response, max_bytes: int) -> ToolResult:
     status = response.status
     message = f"The system answered {status}."
+    after = _retry_after(response)
     if status in _NOT_CARRIED_OUT:
-        raise Unavailable(message)
+        raise Unavailable(message, retry_after=after)
+    if status == 409 and after is not None:
+        # draft-ietf-httpapi-idempotency-key-header: a call with this key is still being made.
+        raise Unanswered(message, retry_after=after)
     if status in _ELSEWHERE:
         message = f"The system answered {status}: redirects are not followed."
         raise NotPermitted(message)
     if status >= 500 or status == 408 or 300 <= status < 400:
         # What it had done by then is not known.
-        raise Unanswered(message)
+        raise Unanswered(message, retry_after=after)
     body = _bounded(response, max_bytes)
     if status >= 400:
         raise Refused(message)
@@ -114,6 +118,14 @@ def _checked(response: httpcore.Response, max_bytes: int) -> ToolResult:
         # It was carried out; only its answer cannot be read.
         message = "The system's answer is not JSON."
         raise Unanswered(message) from error
+
+
+def _retry_after(response: httpcore.Response) -> float | None:
+    """Seconds, where the system names them; a date is not read (RFC 9110 section 10.2.3)."""
+    for name, value in response.headers:
+        if name.lower() == b"retry-after" and value.isdigit():
+            return float(value[:6])
+    return None
 
 
 def _bounded(response: httpcore.Response, max_bytes: int) -> bytes:

@@ -72,7 +72,7 @@ class _Definition:
             description=raw.get("description", ""),
             roles=tuple(raw["roles"]),
             inputs_schema=schema,
-            inputs_validator=jsonschema_rs.Draft202012Validator(schema),
+            inputs_validator=jsonschema_rs.Draft202012Validator(dict(schema)),
             limits=_limits(raw.get("limits", {})),
             stop_when=self._stop_rules(naming.declared(naming.RUN)),
             on_failure=raw.get("on_failure", "fail"),

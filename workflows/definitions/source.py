@@ -84,7 +84,7 @@ def read(text: str) -> Source:
 
 def _ensure_plain(event: yaml.Event) -> None:
     """Aliases would let a few lines stand for millions, tags for anything at all."""
-    line = event.start_mark.line + 1
+    line = event.start_mark.line + 1 if event.start_mark else 1
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
         raise Unreadable(line, "Anchors and aliases are not allowed.")
     if getattr(event, "tag", None) is not None:

@@ -1,0 +1,71 @@
+"""Workflows over the toolbox: written, published, started and driven as a worker would."""
+
+from typing import Any
+from uuid import uuid4
+
+from actions.models import Run
+from common.actors import SYSTEM, Actor
+from tests.factories import Governed
+from workflows.models import StepRun, Workflow, WorkflowRun, WorkflowVersion
+from workflows.services import driving, publishing, starting
+from workflows.services.starting import Start
+
+HEAD = """\
+workflow: {slug}
+title: {slug}
+schema: 1
+roles: [keepers]
+"""
+
+
+def text_of(body: str, slug: str = "work") -> str:
+    return HEAD.format(slug=slug) + body
+
+
+def publish(body: str, *, slug: str = "work", share: int = 10_000) -> WorkflowVersion:
+    version = publishing.draft_version(text_of(body, slug), actor=SYSTEM)
+    return publishing.publish(version.pk, actor=SYSTEM, share=share)
+
+
+def begin(
+    governed: Governed, inputs: Any = None, *, slug: str = "work", **given: Any
+) -> WorkflowRun:
+    """A run started by Tilda, not yet driven."""
+    asked = Start(
+        workflow=slug,
+        inputs=inputs or {},
+        key=given.pop("key", str(uuid4())),
+        initiator_kind=Run.Initiator.USER,
+        initiator="somebody",
+        **given,
+    )
+    caller = governed.caller
+    actor = Actor("agent", caller.identity.client_id, caller.identity.client_id)
+    return starting.start(caller, asked, actor=actor)[0]
+
+
+def driven(run: WorkflowRun, times: int = 10) -> WorkflowRun:
+    """The run after its hints have been followed, and those of the runs within it."""
+    for _ in range(times):
+        children = WorkflowRun.objects.filter(parent=run).values_list("pk", flat=True)
+        made = sum(driving.drive(pk) for pk in [*children, run.pk])
+        if not made:
+            break
+    return WorkflowRun.objects.get(pk=run.pk)
+
+
+def done(governed: Governed, body: str, inputs: Any = None) -> WorkflowRun:
+    publish(body)
+    return driven(begin(governed, inputs))
+
+
+def steps(run: WorkflowRun) -> dict[str, str]:
+    return dict(StepRun.objects.filter(run_id=run.pk).order_by("id").values_list("path", "status"))
+
+
+def step(run: WorkflowRun, path: str) -> StepRun:
+    return StepRun.objects.get(run_id=run.pk, path=path)
+
+
+def workflow(slug: str = "work") -> Workflow:
+    return Workflow.objects.get(slug=slug)

@@ -1,0 +1,98 @@
+"""A version's definition as the engine goes by it, compiled once per process.
+
+A version never changes, so neither does this.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from agents.models import Agent
+from approvals.models import Tier
+from policies.models import Role
+from tools.catalog import catalog
+from tools.definitions import ToolSpec
+from workflows.definitions.compiling import compile_source
+from workflows.definitions.source import Source
+from workflows.definitions.spec import PinnedTool, WorkflowSpec
+from workflows.definitions.steps import World
+from workflows.models import Workflow, WorkflowVersion
+
+
+def pinned(spec: ToolSpec) -> PinnedTool:
+    return PinnedTool(
+        name=spec.full_name,
+        digest=spec.digest,
+        title=spec.title,
+        access=spec.access,
+        idempotent=spec.idempotent,
+        probe=spec.probe,
+        timeout_seconds=spec.timeout_seconds,
+        input_schema=spec.input_schema,
+        output_schema=spec.output_schema,
+    )
+
+
+def world_now() -> World:
+    """What a definition may speak of at this moment."""
+    tools = catalog.fresh().tools.values()
+    return World(
+        tools={spec.full_name: pinned(spec) for spec in tools if not spec.serves_facts_only},
+        tiers=frozenset(Tier.objects.values_list("slug", flat=True)),
+        roles=frozenset(Role.objects.values_list("slug", flat=True)),
+        workflows=frozenset(
+            Workflow.objects.filter(live__isnull=False).values_list("slug", flat=True)
+        ),
+        agents=frozenset(
+            Agent.objects.exclude(status=Agent.Status.RETIRED).values_list("slug", flat=True)
+        ),
+    )
+
+
+def written_down(world: World, tools: frozenset[str]) -> dict[str, Any]:
+    """The part of the world that a definition speaks of, as it is kept with a version."""
+    return {
+        "tools": {
+            name: {field: getattr(tool, field) for field in PinnedTool.__slots__}
+            for name, tool in world.tools.items()
+            if name in tools
+        },
+        "tiers": sorted(world.tiers),
+        "roles": sorted(world.roles),
+        "workflows": sorted(world.workflows),
+        "agents": sorted(world.agents),
+    }
+
+
+def read_back(kept: Mapping[str, Any]) -> World:
+    return World(
+        tools={name: PinnedTool(**fields) for name, fields in kept["tools"].items()},
+        tiers=frozenset(kept["tiers"]),
+        roles=frozenset(kept["roles"]),
+        workflows=frozenset(kept["workflows"]),
+        agents=frozenset(kept["agents"]),
+    )
+
+
+@lru_cache(maxsize=512)
+def _compiled(version_id: int, digest: str) -> WorkflowSpec:
+    version = WorkflowVersion.objects.get(pk=version_id, digest=digest)
+    return compile_source(Source(version.spec, {}), read_back(version.world))
+
+
+_digests: dict[int, str] = {}
+
+
+def spec_of(version_id: int) -> WorkflowSpec:
+    """Raises WorkflowVersion.DoesNotExist."""
+    digest = _digests.get(version_id)
+    if digest is None:
+        digest = WorkflowVersion.objects.values_list("digest", flat=True).get(pk=version_id)
+        _digests[version_id] = digest
+    return _compiled(version_id, digest)
+
+
+def forget_compiled() -> None:
+    """As after a change of database under a living process."""
+    _digests.clear()
+    _compiled.cache_clear()

@@ -1,0 +1,15 @@
+from workflows.models.definitions import Rollout, Workflow, WorkflowVersion
+from workflows.models.runs import Signal, StepRun, Wake, WorkflowRun
+from workflows.models.schedules import Schedule, ScheduleFire
+
+__all__ = [
+    "Rollout",
+    "Schedule",
+    "ScheduleFire",
+    "Signal",
+    "StepRun",
+    "Wake",
+    "Workflow",
+    "WorkflowRun",
+    "WorkflowVersion",
+]

@@ -1,0 +1,154 @@
+"""Reading a run under lock: two statements, whatever the number of steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from actions.services.locking import RUN_COLUMNS, as_json, as_uuid, run_row
+from workflows.services.rows import STEP_COLUMNS
+from workflows.states import Case, StepState
+
+_RUN_WIDTH = len(RUN_COLUMNS.split(","))
+_CASE = (
+    "i.client_id, r.environment, f.slug, w.version_id, w.status, w.inputs, w.scope, w.epoch, "
+    "w.parent_id, w.depth, w.deadline_at, w.started_at, w.ending, w.reason, w.output, "
+    "w.steps_count, w.errors_count, w.unknown_count, w.finished_seq, w.had_success, w.is_partial, "
+    "w.wake_at, w.hinted_at, w.ended_at"
+)
+_CASE_NAMES = tuple(name.split(".")[1] for name in _CASE.split(", "))
+_JSON = {"inputs", "output", "input"}
+_TIMES = {
+    "deadline_at",
+    "started_at",
+    "wake_at",
+    "hinted_at",
+    "ended_at",
+    "due_at",
+}
+_IDS = {"id", "parent_id", "action_id", "approval_id", "child_id"}
+_FLAGS = {"had_success", "is_partial", "folded"}
+_STEP_NAMES = tuple(name for name in STEP_COLUMNS if name != "run_id")
+_NEWS = (
+    "a.status, p.status, c.status, "
+    "(s.waits_for = 'signal' AND EXISTS (SELECT 1 FROM workflows_signal g "
+    "WHERE g.run_id = s.run_id AND g.consumed_at IS NULL))"
+)
+_NEWS_NAMES = ("action_status", "approval_status", "child_status", "has_signal")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A case with what else its transaction needs to know."""
+
+    case: Case
+    wakes: tuple[int, ...]
+    has_open_breakers: bool
+    attempt_status: str
+
+
+def locked_case(
+    run_id: UUID, *, wait: bool, attempt_id: UUID | None = None, everything: bool = False
+) -> Loaded | None:
+    """The run with its steps in play, under the lock of its Run.
+
+    None if there is no such run, or if somebody else holds it and `wait` is false. `everything`
+    reads the steps of finished items too, which undoing needs. The shared lock on the generation
+    is held by the caller.
+    """
+    row = _locked_row(run_id, attempt_id, wait=wait)
+    if row is None:
+        return None
+    run = run_row(row[:_RUN_WIDTH])
+    rest = row[_RUN_WIDTH:]
+    names = ("workflow" if name == "slug" else name for name in _CASE_NAMES)
+    named = dict(zip(names, rest, strict=False))
+    wakes, breakers, attempt_status, mark, now = rest[len(_CASE_NAMES) :]
+    case = Case(
+        run=run,
+        now=as_time(now) or timezone.now(),
+        mark=int(mark or 0),
+        **{name: _plain(name, value) for name, value in named.items()},
+    )
+    is_undoing = case.status in {"compensating", "compensation_failed"}
+    case.steps = _steps(run_id, everything=everything or is_undoing)
+    return Loaded(
+        case,
+        tuple(int(text) for text in str(wakes or "").split(",") if text),
+        bool(breakers),
+        str(attempt_status or ""),
+    )
+
+
+def _locked_row(run_id: UUID, attempt_id: UUID | None, *, wait: bool) -> Sequence[Any] | None:
+    on_postgresql = connection.vendor == "postgresql"
+    together = "string_agg(k.id::text, ',')" if on_postgresql else "group_concat(k.id)"
+    lock = (" FOR UPDATE OF r, w" + ("" if wait else " SKIP LOCKED")) if on_postgresql else ""
+    clock = "clock_timestamp()" if on_postgresql else "NULL"
+    sql = (
+        f"SELECT {RUN_COLUMNS}, {_CASE}, "  # noqa: S608 - names are ours
+        f"(SELECT {together} FROM workflows_wake k WHERE k.run_id = r.id), "
+        "EXISTS (SELECT 1 FROM tools_breaker WHERE state = 'open'), "
+        "(SELECT t.status FROM actions_attempt t WHERE t.id = %s), "
+        f"(SELECT mark FROM audit_generation WHERE id = 1), {clock} "
+        "FROM actions_run r JOIN workflows_workflowrun w ON w.run_id = r.id "
+        "JOIN agents_agentidentity i ON i.id = r.identity_id "
+        "JOIN workflows_workflow f ON f.id = w.workflow_id "
+        f"WHERE r.id = %s{lock}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [_id(attempt_id), _id(run_id)])
+        found: Sequence[Any] | None = cursor.fetchone()
+    return found
+
+
+def _steps(run_id: UUID, *, everything: bool) -> dict[str, StepState]:
+    columns = ", ".join(f"s.{name}" for name in _STEP_NAMES)
+    sql = (
+        f"SELECT {columns}, {_NEWS} FROM workflows_steprun s "  # noqa: S608 - names are ours
+        "LEFT JOIN actions_action a ON a.id = s.action_id "
+        "LEFT JOIN approvals_approvalrequest p ON p.id = s.approval_id "
+        "LEFT JOIN workflows_workflowrun c ON c.run_id = s.child_id "
+        "WHERE s.run_id = %s" + ("" if everything else " AND NOT s.folded") + " ORDER BY s.id"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [_id(run_id)])
+        rows = cursor.fetchall()
+    names = (*_STEP_NAMES, *_NEWS_NAMES)
+    found = {}
+    for row in rows:
+        state = StepState(**{n: _plain(n, v) for n, v in zip(names, row, strict=True)})
+        found[state.path] = state
+    return found
+
+
+def _id(value: UUID | None) -> Any:
+    if value is None or connection.vendor == "postgresql":
+        return value
+    return value.hex
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A column as either database gives it, as plain Python."""
+    if value is None:
+        return None
+    if name in _TIMES:
+        return as_time(value)
+    if name in _IDS:
+        return as_uuid(value)
+    if name in _JSON:
+        return as_json(value)
+    return bool(value) if name in _FLAGS or name == "has_signal" else value
+
+
+def as_time(value: Any) -> datetime | None:
+    """A moment in UTC. SQLite keeps text."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    found: datetime = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return found

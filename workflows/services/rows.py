@@ -1,0 +1,60 @@
+"""The engine's tables as its transactions write them."""
+
+from common.sql import Insert, Update
+
+_STEP = {
+    "id": "uuid",
+    "run_id": "uuid",
+    "path": "text",
+    "scope": "text",
+    "kind": "text",
+    "undoes": "text",
+    "started_at": "timestamptz",
+}
+_STEP_MOVES = {
+    "status": "text",
+    "waits_for": "text",
+    "input": "jsonb",
+    "output": "jsonb",
+    "action_id": "uuid",
+    "approval_id": "uuid",
+    "child_id": "uuid",
+    "tries": "smallint",
+    "crashes": "smallint",
+    "generation": "smallint",
+    "total": "integer",
+    "begun": "integer",
+    "done": "integer",
+    "failures": "integer",
+    "due_at": "timestamptz",
+    "finished_seq": "integer",
+    "error_code": "text",
+    "error": "text",
+    "folded": "boolean",
+    "ended_at": "timestamptz",
+}
+STEPS = Insert("workflows_steprun", _STEP | _STEP_MOVES)
+STEP_MOVES = Update("workflows_steprun", "id", {"id": "uuid", **_STEP_MOVES})
+STEP_COLUMNS = tuple(STEPS.columns)
+
+RUN_MOVES = Update(
+    "workflows_workflowrun",
+    "run_id",
+    {
+        "run_id": "uuid",
+        "status": "text",
+        "output": "jsonb",
+        "reason": "text",
+        "ending": "text",
+        "steps_count": "integer",
+        "errors_count": "integer",
+        "unknown_count": "integer",
+        "finished_seq": "integer",
+        "had_success": "boolean",
+        "is_partial": "boolean",
+        "wake_at": "timestamptz",
+        "hinted_at": "timestamptz",
+        "ended_at": "timestamptz",
+    },
+)
+WAKES = Insert("workflows_wake", {"run_id": "uuid", "left_at": "timestamptz"})

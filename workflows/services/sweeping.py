@@ -1,0 +1,50 @@
+"""What makes up for everything that can get lost: any number of sweepers, none of them needed.
+
+Hints get lost, workers die, brokers are emptied: a run that has work says so in `wake_at`, in the
+same transaction, and is found here.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import F, Q
+
+from common.clock import database_now
+from common.queueing import queue
+from workflows.models import Wake, WorkflowRun
+from workflows.services.turns import DRIVE
+
+HINT_AGAIN = timedelta(seconds=15)
+NOTE_OVERDUE = timedelta(seconds=2)
+BATCH = 200
+
+
+def sweep(*, now: datetime | None = None, limit: int = BATCH) -> int:
+    """Send the hints of runs whose time has come or whose hint seems lost; how many."""
+    moment = now or database_now()
+    ids = {*due_runs(moment, limit), *_noted(moment, limit)}
+    for run_id in ids:
+        queue.enqueue(DRIVE, str(run_id))
+    return len(ids)
+
+
+@transaction.atomic
+def due_runs(now: datetime, limit: int) -> list[UUID]:
+    """Runs to be woken, marked as hinted at so that other sweepers leave them alone."""
+    never = Q(hinted_at=None) | Q(hinted_at__lt=F("wake_at"))
+    due = WorkflowRun.objects.filter(wake_at__lte=now).filter(
+        never | Q(hinted_at__lt=now - HINT_AGAIN)
+    )
+    if connection.features.has_select_for_update_skip_locked:
+        due = due.select_for_update(skip_locked=True, of=("self",))
+    ids = list(due.order_by("wake_at").values_list("pk", flat=True)[:limit])
+    if ids:
+        WorkflowRun.objects.filter(pk__in=ids).update(hinted_at=now)
+    return ids
+
+
+def _noted(now: datetime, limit: int) -> list[UUID]:
+    """Runs that were left a note which nobody has come for."""
+    overdue = Wake.objects.filter(left_at__lte=now - NOTE_OVERDUE)
+    return list(overdue.order_by("pk").values_list("run_id", flat=True)[:limit])

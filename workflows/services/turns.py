@@ -1,0 +1,248 @@
+"""One transaction's work on a run: what changes is gathered here and written in one go."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from actions import events as action_events
+from actions.models import Run
+from actions.services.deciding import Batch, run_subject
+from actions.services.runs import withdraw_questions
+from audit.services import Subject, event_row
+from audit.vocabulary import EventType
+from common.actors import SYSTEM, Actor
+from common.canonical import digest
+from common.queueing import queue
+from common.sql import Row, write
+from workflows import events
+from workflows.definitions.spec import WorkflowSpec
+from workflows.models import Signal, StepRun, Wake
+from workflows.services import rows
+from workflows.services.loading import Loaded
+from workflows.states import Case, StepState, index_of
+
+DRIVE = "workflows.drive"
+MAX_ERROR_LENGTH = 500
+# A claimed step's driver gives signs of life; without one for so long it counts as gone.
+CHECK_AGAIN = timedelta(seconds=5)
+
+
+@dataclass
+class Turn:
+    """The case under lock, and the rows to be written with it."""
+
+    spec: WorkflowSpec
+    loaded: Loaded
+    lease: timedelta
+    batch: Batch = field(default_factory=Batch)
+    fresh: dict[str, StepState] = field(default_factory=dict)
+    touched: dict[str, StepState] = field(default_factory=dict)
+    consumed: list[tuple[UUID, str]] = field(default_factory=list)
+    hints: int = 0
+    also_drive: list[UUID] = field(default_factory=list)
+    actor: Actor = SYSTEM
+
+    @property
+    def case(self) -> Case:
+        return self.loaded.case
+
+    # -- steps ---------------------------------------------------------------------------------
+
+    def add(self, path: str, kind: str, status: str, **given: Any) -> StepState:
+        """A step that has begun just now."""
+        now = self.case.now
+        state = StepState(path=path, kind=kind, status=status, started_at=now, **given)
+        self.case.steps[path] = state
+        self.fresh[path] = state
+        if state.scope and not state.undoes:
+            self._count_item(state.scope)
+        return state
+
+    def _count_item(self, scope: str) -> None:
+        """A step of this item has begun, so the item has."""
+        outer = self.case.steps[scope.split("[", 1)[0]]
+        outer.begun = max(outer.begun, index_of(scope) + 1)
+        self.touch(outer)
+
+    def touch(self, state: StepState) -> StepState:
+        if state.path not in self.fresh:
+            self.touched[state.path] = state
+        return state
+
+    def wait(self, state: StepState, waits_for: StepRun.WaitsFor, *, until: Any = None) -> None:
+        state.status, state.waits_for, state.due_at = "waiting", str(waits_for), until
+        self.touch(state)
+        self.note(
+            events.STEP_WAITING,
+            path=state.path,
+            waits_for=str(waits_for),
+            until=until.isoformat() if until else "",
+        )
+
+    def finish(
+        self,
+        state: StepState,
+        status: str,
+        *,
+        output: Any = None,
+        code: str = "",
+        message: str = "",
+        said: bool = False,
+    ) -> None:
+        """The step has come to an end. `said`: the log tells it already, as a tool's answer."""
+        state.status, state.output = status, output
+        state.waits_for, state.due_at, state.ended_at = "", None, self.case.now
+        state.error_code, state.error = code, message[:MAX_ERROR_LENGTH]
+        self.case.finished_seq += 1
+        state.finished_seq = self.case.finished_seq
+        self.touch(state)
+        if not said:
+            self.note(
+                events.STEP_FINISHED,
+                path=state.path,
+                status=status,
+                error=code,
+                output_digest=digest(output),
+            )
+
+    # -- the log -------------------------------------------------------------------------------
+
+    def note(self, event: EventType, **details: Any) -> None:
+        self.batch.events.append(
+            event_row(
+                event,
+                actor=self.actor,
+                subject=subject_of(self.case),
+                run_id=self.case.id,
+                at=self.case.now,
+                details=details,
+            )
+        )
+
+    # -- ends ----------------------------------------------------------------------------------
+
+    def end(self, status: str, reason: str = "", ending: str = "") -> None:
+        """The run ends, rests, or turns round to be undone."""
+        case = self.case
+        case.reason = reason[:MAX_ERROR_LENGTH] or case.reason
+        case.status, case.wake_at = status, None
+        if status == "compensating":
+            case.ending = ending
+            self._cancel_open()
+            self.note(events.RUN_COMPENSATING, reason=case.reason)
+        elif status == "halted":
+            self.note(events.RUN_HALTED, reason=case.reason)
+        elif status == "compensation_failed":
+            self.note(events.RUN_STUCK, step=case.reason)
+        else:
+            self._over(status)
+        self.hints += 1 if status == "compensating" else 0
+
+    def _cancel_open(self) -> None:
+        """What waits will not go on. Questions to people are taken back."""
+        for state in list(self.case.steps.values()):
+            if state.is_open and not state.in_flight:
+                self.finish(
+                    state, "cancelled", code="cancelled", message="The run went no further."
+                )
+        withdraw_questions(self.case.id, actor=SYSTEM, reason="The run went no further.")
+
+    def _over(self, status: str) -> None:
+        case = self.case
+        if status != "succeeded":
+            self._cancel_open()
+        case.ended_at = case.now
+        case.is_partial = status in {"failed", "cancelled"} and self._has_effect()
+        case.run.status, case.run.closed_at = Run.Status.CLOSED, case.now
+        case.run.outcome = status
+        self.note(
+            events.RUN_ENDED,
+            status=status,
+            steps=case.steps_count,
+            errors=case.errors_count,
+            output_digest=digest(case.output),
+        )
+        self.batch.events.append(
+            event_row(
+                action_events.RUN_CLOSED,
+                actor=SYSTEM,
+                subject=run_subject(case.id),
+                run_id=case.id,
+                at=case.now,
+                details={"outcome": status, "actions": case.run.actions},
+            )
+        )
+        self.batch.runs[case.id] = case.run.totals()
+
+    def _has_effect(self) -> bool:
+        """Whether a step that changes something succeeded, or may have."""
+        for state in self.case.steps.values():
+            if state.undoes or state.status not in {"succeeded", "unknown"}:
+                continue
+            call = self.spec.step(state.path).call
+            if state.child_id is not None or (call is not None and call.tool.access != "read"):
+                return True
+        return False
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def write(self) -> None:
+        """Everything in one statement on PostgreSQL; part of the caller's transaction."""
+        case = self.case
+        case.unknown_count = case.unknown_steps()
+        if self.hints:
+            case.hinted_at = case.now
+        wakes: list[Row] = []
+        tell_parent = case.parent_id is not None and case.status in TOLD
+        if tell_parent:
+            wakes.append({"run_id": case.parent_id, "left_at": case.now})
+        write(
+            connection,
+            [
+                *self.batch.writes(),
+                (rows.STEPS, [_row(case, state) for state in self.fresh.values()]),
+                (rows.STEP_MOVES, [_moves(state) for state in self.touched.values()]),
+                (rows.RUN_MOVES, [_case_row(case)]),
+                (rows.WAKES, wakes),
+            ],
+        )
+        self._seen()
+        for _ in range(self.hints):
+            queue.enqueue(DRIVE, str(case.id))
+        for other in (*self.also_drive, *([case.parent_id] if tell_parent else [])):
+            queue.enqueue(DRIVE, str(other))
+
+    def _seen(self) -> None:
+        """Take away the notes that this transaction has looked at, and no others."""
+        if self.loaded.wakes:
+            Wake.objects.filter(pk__in=self.loaded.wakes).delete()
+        for signal_id, path in self.consumed:
+            Signal.objects.filter(pk=signal_id).update(consumed_by=path, consumed_at=self.case.now)
+
+
+# A parent is told of these ends of a child.
+TOLD = frozenset({"succeeded", "failed", "compensated", "cancelled", "compensation_failed"})
+
+
+def subject_of(case: Case) -> Subject:
+    return Subject("workflows.workflowrun", str(case.id), case.workflow)
+
+
+def _moves(state: StepState) -> Row:
+    return {name: getattr(state, name) for name in rows.STEP_MOVES.columns}
+
+
+def _row(case: Case, state: StepState) -> Row:
+    return {
+        "run_id": case.id,
+        **{name: getattr(state, name) for name in rows.STEP_COLUMNS if name != "run_id"},
+    }
+
+
+def _case_row(case: Case) -> Row:
+    names: Sequence[str] = [name for name in rows.RUN_MOVES.columns if name != "run_id"]
+    return {"run_id": case.id, **{name: getattr(case, name) for name in names}}
