@@ -3,6 +3,8 @@
 from typing import Any
 from uuid import uuid4
 
+from django.db.models import Q
+
 from actions.models import Run
 from common.actors import SYSTEM, Actor
 from tests.factories import Governed
@@ -46,10 +48,12 @@ def begin(
 
 def driven(run: WorkflowRun, times: int = 10) -> WorkflowRun:
     """The run after its hints have been followed, and those of the runs within it."""
+    idle = 0
     for _ in range(times):
-        children = WorkflowRun.objects.filter(parent=run).values_list("pk", flat=True)
-        made = sum(driving.drive(pk) for pk in [*children, run.pk])
-        if not made:
+        within = WorkflowRun.objects.filter(Q(parent=run) | Q(parent__parent=run))
+        made = sum(driving.drive(pk) for pk in [*within.values_list("pk", flat=True), run.pk])
+        idle = 0 if made else idle + 1
+        if idle > 2:
             break
     return WorkflowRun.objects.get(pk=run.pk)
 

@@ -43,6 +43,7 @@ class Turn:
     touched: dict[str, StepState] = field(default_factory=dict)
     consumed: list[tuple[UUID, str]] = field(default_factory=list)
     hints: int = 0
+    withdraws: bool = False
     also_drive: list[UUID] = field(default_factory=list)
     actor: Actor = SYSTEM
 
@@ -136,6 +137,7 @@ class Turn:
             self.note(events.RUN_COMPENSATING, reason=case.reason)
         elif status == "halted":
             self.note(events.RUN_HALTED, reason=case.reason)
+            self.withdraws = case.run.status != Run.Status.OPEN
         elif status == "compensation_failed":
             self.note(events.RUN_STUCK, step=case.reason)
         else:
@@ -149,7 +151,7 @@ class Turn:
                 self.finish(
                     state, "cancelled", code="cancelled", message="The run went no further."
                 )
-        withdraw_questions(self.case.id, actor=SYSTEM, reason="The run went no further.")
+        self.withdraws = True
 
     def _over(self, status: str) -> None:
         case = self.case
@@ -210,6 +212,8 @@ class Turn:
                 (rows.WAKES, wakes),
             ],
         )
+        if self.withdraws:
+            withdraw_questions(case.id, actor=SYSTEM, reason="The run went no further.")
         self._seen()
         for _ in range(self.hints):
             queue.enqueue(DRIVE, str(case.id))
