@@ -146,6 +146,7 @@ class Action(models.Model):
     class Meta:
         ordering = ["-id"]
         default_permissions = ("view",)
+        permissions = [("resolve_action", "Say what a call of unknown effect had done")]
         constraints = [
             models.UniqueConstraint(fields=["run", "idempotency_key"], name="action_once_per_key"),
             # What was denied or halted is never carried out.

@@ -20,6 +20,8 @@ CONTENT_TYPE = "application/problem+json"
 STATUS_OF_CODE = {
     "not_found": 404,
     "unknown_tool": 404,
+    "unknown_workflow": 404,
+    "not_allowed_to_start": 403,
     "invalid_token": 401,
     "not_an_approver": 403,
     "approval_of_own_request": 403,

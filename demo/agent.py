@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from demo.batch import run_batch
+
 TRACE = Path(__file__).resolve().parent / "airline" / "data" / "trace.jsonl"
 OUTCOMES = ("allowed", "needs_approval", "denied", "halted")
 SYSTEM = "airline"
@@ -106,6 +108,23 @@ class Runtime:
         body = {"run": run, "tool": tool, "arguments": arguments, "claims": claims}
         headers = {"Idempotency-Key": str(uuid4())}
         return self._http.post("/api/v1/actions", json=body, headers=headers)
+
+    def start(self, workflow: str, inputs: Any, reference: str) -> str:
+        """Start a run of a workflow; its identifier."""
+        self._authorised()
+        body = {
+            "inputs": inputs,
+            "initiator_kind": "user",
+            "initiator": "customer on chat",
+            "reference": reference,
+        }
+        headers = {"Idempotency-Key": reference}
+        answer = self._http.post(f"/api/v1/workflows/{workflow}/runs", json=body, headers=headers)
+        return str(answer.raise_for_status().json()["id"])
+
+    def run(self, run_id: str) -> Any:
+        self._authorised()
+        return self._get(f"/api/v1/runs/{run_id}")
 
 
 @dataclass(frozen=True)
@@ -293,6 +312,7 @@ def main() -> int:
     parser.add_argument("--code-file", type=Path, required=True)
     parser.add_argument("--trace", type=Path, default=TRACE)
     parser.add_argument("--json", type=Path, help="where to write every call's outcome")
+    parser.add_argument("--accounting", help="the accounting service, to run workflows on")
     parser.add_argument("--strict", action="store_true", help="fail on a breach of the labels")
     options = parser.parse_args()
     console = Console()
@@ -309,7 +329,10 @@ def main() -> int:
         options.json.write_text(json.dumps(Replay(calls).plain(), indent=1))
     broken = breaches(calls)
     console.print(f"Breaches of the labels: {len(broken)}")
-    return 1 if broken and options.strict else 0
+    wrong = len(broken)
+    if options.accounting:
+        wrong += run_batch(runtime, options.accounting, console)
+    return 1 if wrong and options.strict else 0
 
 
 if __name__ == "__main__":

@@ -280,3 +280,97 @@ def _read(name: str, title: str) -> dict[str, Any]:
 
 def _write() -> dict[str, Any]:
     return {"access": "write", "idempotent": True, "claims": [CONFIRMED]}
+
+
+_TEXT = {"type": "string", "maxLength": 200}
+_SUM = {"type": "number"}
+
+
+def _taking(required: list[str], **properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _giving(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+ACCOUNTING: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "find",
+        {
+            "title": "Find a posting by its key",
+            "access": "read",
+            "idempotent": True,
+            "serves_facts_only": True,
+            "input_schema": _taking(["key"], key=_TEXT),
+        },
+    ),
+    (
+        "list_certificates",
+        {
+            "title": "List goodwill certificates",
+            "access": "read",
+            "idempotent": True,
+            "input_schema": _taking(["before"], before=_TEXT),
+            "output_schema": _giving(certificates={"type": "array"}),
+        },
+    ),
+    (
+        "refund",
+        {
+            "title": "Book a refund",
+            "access": "write",
+            "idempotent": True,
+            "input_schema": _taking(
+                ["reservation", "customer", "amount"],
+                reservation=_TEXT,
+                customer=_TEXT,
+                amount=_SUM,
+            ),
+            "output_schema": _giving(refund=_TEXT, status=_TEXT, amount=_SUM),
+            "amount": "args.amount",
+        },
+    ),
+    (
+        "void_refund",
+        {
+            "title": "Void a refund",
+            "access": "write",
+            "idempotent": True,
+            "input_schema": _taking(["refund"], refund=_TEXT),
+        },
+    ),
+    (
+        "certify",
+        {
+            "title": "Certify a goodwill certificate",
+            "access": "write",
+            "idempotent": True,
+            "input_schema": _taking(["certificate", "on"], certificate=_TEXT, on=_TEXT),
+        },
+    ),
+    (
+        "post_entry",
+        {
+            "title": "Post a note to the books",
+            "access": "write",
+            "idempotent": False,
+            "probe": "find",
+            "input_schema": _taking(["text"], text=_TEXT),
+        },
+    ),
+    (
+        "send_letter",
+        {
+            "title": "Send a letter",
+            "access": "execute",
+            "idempotent": False,
+            "input_schema": _taking(["to"], to=_TEXT),
+        },
+    ),
+)

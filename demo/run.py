@@ -23,6 +23,7 @@ from common.local_env import written
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "var" / "demo"
 START_SECONDS = 60
+FAULTS = "0.35"  # of the calls to accounting
 
 
 def free_port(preferred: int) -> int:
@@ -43,11 +44,14 @@ def environment() -> dict[str, str]:
     lines = (FOLDER / "local.env").read_text().splitlines()
     port = free_port(int(os.environ.get("WEB_PORT", "8000")))
     broker = free_port(6399)
+    accounting = free_port(8800)
     return {
         **os.environ,
         **dict(line.split("=", 1) for line in lines),
         "CHANCERY_DEMO": "1",
         "CHANCERY_DEMO_AIRLINE_DB": str(FOLDER / "airline.sqlite3"),
+        "CHANCERY_DEMO_ACCOUNTING_URL": f"http://127.0.0.1:{accounting}",
+        "CHANCERY_WORKFLOW_LEASE_SECONDS": "5",
         "CHANCERY_URL": f"http://localhost:{port}",
         "CHANCERY_AGENT_REQUESTS_PER_MINUTE": "100000",
         "DATABASE_URL": f"sqlite:///{FOLDER / 'chancery.sqlite3'}",
@@ -76,6 +80,19 @@ def step(title: str, *command: str, env: dict[str, str]) -> str:
         raise SystemExit(done.stdout + done.stderr)
     print(f" {time.monotonic() - began:.1f} s")  # noqa: T201
     return done.stdout
+
+
+@contextlib.contextmanager
+def accounting(env: dict[str, str]) -> Iterator[None]:
+    """The accounting service, failing as real systems do, while the block runs."""
+    port = env["CHANCERY_DEMO_ACCOUNTING_URL"].rpartition(":")[2]
+    command = ("--port", port, "--db", str(FOLDER / "accounting.sqlite3"), "--faults", FAULTS)
+    process = subprocess.Popen([sys.executable, "-m", "demo.accounting", *command], cwd=ROOT)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
 
 
 @contextlib.contextmanager
@@ -117,6 +134,7 @@ def wait_until_up(url: str, process: "subprocess.Popen[bytes]") -> None:
 
 def run_agent(env: dict[str, str], options: argparse.Namespace) -> int:
     arguments = ["--url", env["CHANCERY_URL"], "--code-file", str(FOLDER / "enrolment-code")]
+    arguments += ["--accounting", env["CHANCERY_DEMO_ACCOUNTING_URL"]]
     if options.trace:
         arguments += ["--trace", str(options.trace)]
     if options.json:
@@ -145,7 +163,7 @@ def main() -> int:
     code_file = str(FOLDER / "enrolment-code")
     step("the airline and its policy", "demo_setup", "--code-file", code_file, env=env)
     password = re.search(r"Password \(shown once\): (\S+)", said)
-    with portal(env):
+    with accounting(env), portal(env):
         status = run_agent(env, options)
         if options.exit:
             return status
@@ -163,10 +181,11 @@ The portal is running at {url}/admin/
   user      admin
   password  {password}
 
-Three things to try:
+Four things to try:
   1. Open Approvals, read why a cancellation was parked, approve it, and watch it being executed.
-  2. Open Runs, take any, and follow its timeline from decision to outcome.
-  3. Open Agents, halt airline-assistant, and see the halt on the home page.
+  2. Open Workflow runs, take one that waits, follow its graph, and answer what it asks.
+  3. Open Runs, take any, and follow its timeline from decision to outcome.
+  4. Open Agents, halt airline-assistant, and see the halt on the home page.
 
 Ctrl-C ends everything that was started here."""
     )

@@ -2,20 +2,26 @@
 
 from pathlib import Path
 
+from django.conf import settings
+
 from accounts.models import Environment, User
 from agents.models import Agent, AgentIdentity
 from agents.services import lifecycle
 from common.actors import SYSTEM
-from demo.catalogue import definitions
+from demo.catalogue import ACCOUNTING, definitions
 from policies.models import Policy, PolicyRelease, Role
 from policies.services import grants, releases
 from tools.catalog import catalog
 from tools.models import System, Tool
 from tools.services.defining import define_tool, register_system, set_endpoint
+from workflows.models import Schedule, Workflow, WorkflowVersion
+from workflows.services import publishing, scheduling
+from workflows.services.scheduling import Times
 
 AGENT = "airline-assistant"
 ENVIRONMENT = "prod"
 _POLICIES = Path(__file__).resolve().parent / "policies"
+_WORKFLOWS = Path(__file__).resolve().parent / "workflows"
 
 
 def set_up() -> AgentIdentity:
@@ -27,12 +33,31 @@ def set_up() -> AgentIdentity:
     set_endpoint(system, environment, actor=SYSTEM)
     for name, attributes in definitions():
         define_tool(system, name, actor=SYSTEM, **attributes)
+    accounting = _accounting(environment)
     identity = _agent(environment)
     role = grants.create_role("airline-service", actor=SYSTEM, title="Airline service desk")
     grants.add_member(role, identity, actor=SYSTEM)
     _grant_tools(role, system)
+    _grant_tools(role, accounting)
     _publish_policy()
+    _publish_workflows()
+    _schedule(identity)
     return identity
+
+
+def _accounting(environment: Environment) -> System:
+    """The accounting service, which runs beside the portal as a program of its own."""
+    system = register_system("accounting", actor=SYSTEM, title="Accounting", kind=System.Kind.HTTP)
+    set_endpoint(
+        system,
+        environment,
+        actor=SYSTEM,
+        base_url=settings.DEMO_ACCOUNTING_URL,
+        allow_private=True,
+    )
+    for name, attributes in ACCOUNTING:
+        define_tool(system, name, actor=SYSTEM, timeout_seconds=5, **attributes)
+    return system
 
 
 def _agent(environment: Environment) -> AgentIdentity:
@@ -80,3 +105,27 @@ def _publish_policy() -> None:
     if changed or live is None or live.tools != current:
         release = releases.draft_release(actor=SYSTEM, note="The airline's written policy.")
         releases.publish(release.pk, actor=SYSTEM)
+
+
+def _publish_workflows() -> None:
+    for file in sorted(_WORKFLOWS.glob("*.yaml")):
+        text = file.read_text()
+        live = WorkflowVersion.objects.filter(workflow__live__isnull=False, text=text).first()
+        if live is None:
+            version = publishing.draft_version(
+                text, actor=SYSTEM, note="Set up for the demonstration."
+            )
+            publishing.publish(version.pk, actor=SYSTEM)
+
+
+def _schedule(identity: AgentIdentity) -> None:
+    if Schedule.objects.exists():
+        return
+    scheduling.save_schedule(
+        "recertify-on-mondays",
+        actor=SYSTEM,
+        workflow=Workflow.objects.get(slug="recertify-certificates"),
+        identity=identity,
+        times=Times("0 6 * * mon", "Europe/Paris"),
+        inputs={},
+    )

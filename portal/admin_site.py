@@ -11,13 +11,30 @@ from portal.home import overview
 _SECTIONS = (
     ("Approvals", ("approvals.ApprovalRequest", "approvals.Tier")),
     ("Runs and actions", ("actions.Run", "actions.Action")),
+    (
+        "Workflows",
+        (
+            "workflows.Workflow",
+            "workflows.WorkflowVersion",
+            "workflows.WorkflowRun",
+            "workflows.Rollout",
+            "workflows.Schedule",
+            "workflows.ScheduleFire",
+        ),
+    ),
     ("Agents", ("agents.Agent", "agents.AgentIdentity", "agents.AgentKey", "agents.Halt")),
     ("Policies", ("policies.Policy", "policies.PolicyRelease", "policies.Role")),
-    ("Systems and tools", ("tools.System", "tools.Tool", "tools.Endpoint")),
+    ("Systems and tools", ("tools.System", "tools.Tool", "tools.Endpoint", "tools.Breaker")),
     ("Audit", ("audit.Event", "auditlog.LogEntry")),
     ("People", ("accounts.User", "auth.Group", "accounts.Environment")),
 )
-_NAMES = {"auditlog.LogEntry": "Changes", "approvals.ApprovalRequest": "Inbox"}
+_NAMES = {
+    "auditlog.LogEntry": "Changes",
+    "approvals.ApprovalRequest": "Inbox",
+    "workflows.WorkflowVersion": "Versions",
+    "workflows.WorkflowRun": "Workflow runs",
+    "workflows.ScheduleFire": "Scheduled times",
+}
 
 # Libraries whose own pages are replaced by ours or not needed.
 _WITHOUT_PAGES = {"auditlog", "django_celery_beat", "guardian"}

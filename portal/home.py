@@ -16,6 +16,7 @@ from approvals.models import ApprovalRequest
 from common.ids import first_key_at
 from common.plots import Series, stacked_bars
 from policies.models import PolicyRelease
+from workflows.models import WorkflowRun
 
 HOURS = 24
 MAX_WAITING_SHOWN = 6
@@ -57,12 +58,19 @@ def overview(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
         "halts": Halt.objects.in_force()[:MAX_WAITING_SHOWN] if may("agents.view_halt") else [],
         "release": PolicyRelease.objects.live().defer("text", "schema", "tools").first(),
         "unknown": list(_unknown()) if sees_actions else [],
+        "stopped": list(_stopped()) if may("workflows.view_workflowrun") else [],
     }
 
 
 def _unknown() -> QuerySet[Action]:
     found = Action.objects.filter(status=Action.Status.UNKNOWN)
     return found.defer("arguments", "claims", "facts", "result")[:MAX_WAITING_SHOWN]
+
+
+def _stopped() -> QuerySet[WorkflowRun]:
+    """Runs that only a person can move."""
+    found = WorkflowRun.objects.filter(status__in=["halted", "compensation_failed"])
+    return found.select_related("workflow").defer("inputs", "output")[:MAX_WAITING_SHOWN]
 
 
 def _agents() -> list[tuple[str, int]]:

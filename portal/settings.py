@@ -36,6 +36,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 # -- Apps --------------------------------------------------------------------------------------
 DEMO = _flag("CHANCERY_DEMO")
 DEMO_AIRLINE_DB = os.environ.get("CHANCERY_DEMO_AIRLINE_DB", str(BASE_DIR / "var/airline.sqlite3"))
+DEMO_ACCOUNTING_URL = os.environ.get("CHANCERY_DEMO_ACCOUNTING_URL", "http://127.0.0.1:8800")
 INSTALLED_APPS = [
     "portal.apps.PortalConfig",
     *(["demo.apps.DemoConfig"] if DEMO else []),
@@ -135,6 +136,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A worker takes one hint at a time: none waits behind a slow step while others are idle.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# Beyond the longest call and the longest turn, a child that hangs is ended; its attempt is unknown.
+CELERY_TASK_TIME_LIMIT = 420
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {

@@ -23,6 +23,7 @@ urlpatterns = [
     path("favicon.ico", favicon),
     path("admin/", admin.site.urls),
     path("", include("agents.api.urls")),
+    path("api/v1/", include("workflows.api.urls")),
     path("api/v1/", include("actions.api.urls")),
     path("api/v1/", include("approvals.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -8,7 +8,7 @@ from django.utils.safestring import SafeString
 from common.admin.pages import GovernedAdmin, Page
 from common.templatetags.blocks import badge
 from tools import forms
-from tools.models import Endpoint, System, Tool
+from tools.models import Breaker, Endpoint, System, Tool
 
 
 @admin.register(System)
@@ -32,6 +32,27 @@ class EndpointAdmin(GovernedAdmin):
     list_filter = ("environment",)
     list_select_related = ("system", "environment")
     detail_fields = ("system", "environment", "base_url", "allow_private", "max_response_bytes")
+
+
+@admin.register(Breaker)
+class BreakerAdmin(GovernedAdmin):
+    list_display = ("__str__", "is_closed", "failures", "open_until", "probe_until")
+    list_filter = ("state", "environment")
+    detail_fields = (
+        "system",
+        "environment",
+        "is_closed",
+        "failures",
+        "window_from",
+        "opened_times",
+        "open_until",
+        "probe_until",
+    )
+
+    @admin.display(description="state")
+    def is_closed(self, breaker: Breaker) -> SafeString:
+        tone = "active" if breaker.state == Breaker.State.CLOSED else "unknown"
+        return badge(tone, breaker.get_state_display())
 
 
 @admin.register(Tool)

@@ -99,6 +99,7 @@ def known_values(spec: WorkflowSpec, case: Case, now: datetime) -> dict[str, Any
         "run.id": str(run.id),
         "run.agent": case.client_id,
         "run.environment": case.environment,
+        "run.date": f"{case.started_at:%Y-%m-%d}",
         "run.steps": case.steps_count,
         "run.errors": case.errors_count,
         "run.denials": run.denials,

@@ -5,9 +5,10 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from actions import forms
 from actions.admin.timeline import entry_of
 from actions.models import Action
-from common.admin.pages import EndlessAdmin
+from common.admin.pages import EndlessAdmin, Page
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
 
@@ -35,6 +36,31 @@ class ActionAdmin(EndlessAdmin):
         "id",
     )
     detail_template = "actions/action.html"
+    pages = (
+        Page(
+            "resolve",
+            "Say what it had done",
+            forms.ResolveForm,
+            "actions.resolve_action",
+            explains="It was sent, and no answer came. Look it up in the system, then say here "
+            "whether it took effect. What waits for it goes on from there.",
+            submit="Record the answer",
+            done="Recorded. What waited for it goes on.",
+            available=lambda action: action.status == Action.Status.UNKNOWN,
+        ),
+        Page(
+            "resolve_many",
+            "Settle many unknown calls",
+            forms.ResolveManyForm,
+            "actions.resolve_action",
+            explains="After an outage: the same answer for every call of one tool whose effect is "
+            "unknown now. Each is recorded on its own.",
+            submit="Record the answers",
+            done="Recorded.",
+            danger=True,
+            on_list=True,
+        ),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Action]:
         actions: QuerySet[Action] = super().get_queryset(request)

@@ -1,7 +1,8 @@
 import re
 import time
+from collections.abc import Callable
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import jsonschema_rs
@@ -32,7 +33,7 @@ POLL_SECONDS = 0.25
 MAX_WAITING = 6
 _waiting = BoundedSemaphore(MAX_WAITING)
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")
-_PROBLEMS = dict.fromkeys((400, 401, 404, 409, 429, 503), serializers.ProblemSerializer)
+PROBLEMS = dict.fromkeys((400, 401, 404, 409, 429, 503), serializers.ProblemSerializer)
 
 
 class AgentView(APIView):
@@ -62,7 +63,7 @@ class RunsView(AgentView):
         summary="Open a run",
         operation_id="open_run",
         request=serializers.OpenRunSerializer,
-        responses={201: serializers.RunSerializer, **_PROBLEMS},
+        responses={201: serializers.RunSerializer, **PROBLEMS},
     )
     def post(self, request: Request) -> Response:
         form = serializers.OpenRunSerializer(data=request.data)
@@ -82,7 +83,7 @@ class RunView(AgentView):
     @extend_schema(
         summary="A run of this agent",
         operation_id="get_run",
-        responses={200: serializers.RunSerializer, **_PROBLEMS},
+        responses={200: serializers.RunSerializer, **PROBLEMS},
     )
     def get(self, request: Request, run_id: UUID) -> Response:
         return Response(serializers.run_body(self.own_run(run_id)))
@@ -93,7 +94,7 @@ class CloseRunView(AgentView):
         summary="Close a run",
         operation_id="close_run",
         request=serializers.CloseRunSerializer,
-        responses={200: serializers.RunSerializer, **_PROBLEMS},
+        responses={200: serializers.RunSerializer, **PROBLEMS},
     )
     def post(self, request: Request, run_id: UUID) -> Response:
         form = serializers.CloseRunSerializer(data=request.data)
@@ -123,13 +124,11 @@ class ActionsView(AgentView):
         responses={
             200: serializers.ActionSerializer,
             201: serializers.ActionSerializer,
-            **_PROBLEMS,
+            **PROBLEMS,
         },
     )
     def post(self, request: Request) -> Response:
-        key = request.headers.get("Idempotency-Key", "")
-        if not _KEY.fullmatch(key):
-            raise IdempotencyKeyRequired
+        key = idempotency_key(request)
         given = _asked(request.data)
         committed = calling.call(
             Proposal(
@@ -154,30 +153,13 @@ class ActionView(AgentView):
         description="With `wait`, answers when the action is settled or the time is up.",
         operation_id="get_action",
         parameters=[OpenApiParameter("wait", int, description="Seconds, at most 30.")],
-        responses={200: serializers.ActionSerializer, **_PROBLEMS},
+        responses={200: serializers.ActionSerializer, **PROBLEMS},
     )
     def get(self, request: Request, action_id: UUID) -> Response:
-        seconds = _wait_seconds(request.query_params.get("wait"))
-        # A waiting caller holds a thread. When many wait, the next is answered at once instead.
-        if seconds and _waiting.acquire(blocking=False):
-            try:
-                action = self._settled(action_id, time.monotonic() + seconds)
-            finally:
-                _waiting.release()
-        else:
-            action = self._own_action(action_id)
+        action = waited_for(
+            request, lambda: self._own_action(action_id), lambda found: found.is_settled
+        )
         return Response(serializers.action_body(action))
-
-    def _settled(self, action_id: UUID, deadline: float) -> Action:
-        while True:
-            action = self._own_action(action_id)
-            left = deadline - time.monotonic()
-            if action.is_settled or left <= 0:
-                return action
-            # It holds no database connection while it waits.
-            if not connection.in_atomic_block:
-                connection.close()
-            time.sleep(min(POLL_SECONDS, left))
 
     def _own_action(self, action_id: UUID) -> Action:
         own = Action.objects.filter(pk=action_id, run__identity_id=self.caller.identity.pk)
@@ -185,6 +167,43 @@ class ActionView(AgentView):
         if action is None:
             raise NotFound
         return action
+
+
+T = TypeVar("T")
+
+
+def waited_for(request: Request, read: Callable[[], T], is_over: Callable[[T], bool]) -> T:
+    """What `read` gives: at once, or with `?wait=` when it is over or the time is up.
+
+    A waiting caller holds a thread. When many wait, the next is answered at once instead.
+    """
+    seconds = _wait_seconds(request.query_params.get("wait"))
+    if not seconds or not _waiting.acquire(blocking=False):
+        return read()
+    try:
+        return _polled(read, is_over, time.monotonic() + seconds)
+    finally:
+        _waiting.release()
+
+
+def _polled(read: Callable[[], T], is_over: Callable[[T], bool], deadline: float) -> T:
+    while True:
+        found = read()
+        left = deadline - time.monotonic()
+        if is_over(found) or left <= 0:
+            return found
+        # It holds no database connection while it waits.
+        if not connection.in_atomic_block:
+            connection.close()
+        time.sleep(min(POLL_SECONDS, left))
+
+
+def idempotency_key(request: Request) -> str:
+    """Raises IdempotencyKeyRequired."""
+    key = request.headers.get("Idempotency-Key", "")
+    if not _KEY.fullmatch(key):
+        raise IdempotencyKeyRequired
+    return key
 
 
 # What ProposeSerializer documents, as a compiled validator: this is the hot path.
@@ -225,7 +244,7 @@ class ToolsView(AgentView):
         summary="Tools that this agent may call",
         description="And how a call would be decided, before its arguments are known.",
         operation_id="list_tools",
-        responses={200: serializers.ToolOutlookSerializer(many=True), **_PROBLEMS},
+        responses={200: serializers.ToolOutlookSerializer(many=True), **PROBLEMS},
     )
     def get(self, request: Request) -> Response:
         held = snapshot.fresh()

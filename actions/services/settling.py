@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Count
 from django.utils import timezone
 
 from actions import drivers, events
@@ -28,6 +29,7 @@ from common.sql import write
 from tools.catalog import catalog
 
 HINT_OVERDUE = timedelta(seconds=10)
+MAX_RESOLVED = 1_000
 
 _AFTER_PEOPLE = {
     ApprovalRequest.Status.APPROVED: Action.Status.READY,
@@ -152,6 +154,29 @@ def resolve_unknown(
     elif action.status == Action.Status.READY:
         queue.enqueue(EXECUTE, str(action.pk))
     return action
+
+
+def unknown_by_tool() -> list[tuple[str, str, int]]:
+    """Tool, environment and number of the calls whose effect is unknown."""
+    found = Action.objects.unknown().values_list("tool", "environment")
+    return list(found.annotate(n=Count("pk")).order_by("tool", "environment"))
+
+
+def resolve_many(tool: str, environment: str, *, actor: Actor, answer: Answer, reason: str) -> int:
+    """The same answer for every call of a tool that is unknown now, as after an outage; how many.
+
+    Each is settled in a transaction of its own, with a record of its own.
+    """
+    reason = required_reason(reason)
+    waiting = Action.objects.unknown().filter(tool=tool, environment=environment)
+    number = 0
+    for action_id in list(waiting.order_by("pk").values_list("pk", flat=True)[:MAX_RESOLVED]):
+        try:
+            resolve_unknown(action_id, actor=actor, answer=answer, reason=reason)
+        except OutcomeKnown:
+            continue  # somebody else was faster
+        number += 1
+    return number
 
 
 def _answered(action: Action, answer: Answer, result: Any) -> None:

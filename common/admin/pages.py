@@ -127,6 +127,11 @@ class GovernedAdmin(ModelAdmin):
             raise PermissionDenied
         return obj
 
+    def ensure_viewable(self, request: HttpRequest) -> None:
+        """For pages over all records. Raises PermissionDenied."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
     def change_view(
         self,
         request: HttpRequest,

@@ -14,17 +14,53 @@ register = template.Library()
 _TONES = {
     "good": (
         "●",
-        {"allowed", "succeeded", "approved", "active", "live", "approve", "completed"},
+        {"allowed", "succeeded", "approved", "active", "live", "approve", "completed", "published"},
     ),
     "bad": (
         "■",
-        {"denied", "halted", "rejected", "failed", "revoked", "reject", "retired", "in force"},
+        {
+            "denied",
+            "halted",
+            "rejected",
+            "failed",
+            "revoked",
+            "reject",
+            "retired",
+            "in force",
+            "compensation_failed",
+            "rolled_back",
+        },
     ),
     "wait": (
         "◆",
-        {"needs_approval", "waiting", "pending", "ready", "executing", "draft", "started", "open"},
+        {
+            "needs_approval",
+            "waiting",
+            "pending",
+            "ready",
+            "executing",
+            "running",
+            "retry",
+            "compensating",
+            "draft",
+            "started",
+            "open",
+        },
     ),
-    "doubt": ("▲", {"unknown", "suspended", "expired", "withdrawn", "quarantined", "retiring"}),
+    "doubt": (
+        "▲",
+        {
+            "unknown",
+            "late",
+            "suspended",
+            "expired",
+            "withdrawn",
+            "cancelled",
+            "compensated",
+            "quarantined",
+            "retiring",
+        },
+    ),
 }
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from accounts.models import User
 from actions.errors import OutcomeKnown
 from actions.models import Action, Attempt
-from actions.services import settling
+from actions.services import execution, settling
 from actions.services.settling import Answer
 from audit.models import Event
 from common.actors import SYSTEM, Actor
@@ -137,7 +137,7 @@ def test_a_person_has_it_tried_again(unknown: WorkflowRun, rosa: User, governed:
 def dying(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Drivers that die after the intent is committed, before or after the call was made."""
     deaths: list[str] = []
-    real = driving.called
+    real = execution.called
 
     class Died(BaseException):
         pass
@@ -207,7 +207,7 @@ def test_a_step_that_kills_its_driver_three_times_fails(
 def test_a_late_answer_is_kept_and_not_applied(
     governed: Governed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = driving.called
+    real = execution.called
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         result = real(*args, **kwargs)
@@ -219,6 +219,7 @@ def test_a_late_answer_is_kept_and_not_applied(
     run = desk.done(governed, MAIL)
     attempt = Attempt.objects.get()
     assert attempt.status == Attempt.Status.LATE
+    assert attempt.evidence
     assert attempt.evidence["outcome"] == "succeeded"
     assert desk.steps(run) == {"mail": "unknown"}
     assert Event.objects.filter(type="tool.call.answered_late").count() == 1

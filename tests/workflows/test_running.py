@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import User
@@ -46,8 +47,9 @@ def vote(person: User, answer: Vote.Answer = Vote.Answer.APPROVE) -> None:
 
 def later(run: WorkflowRun, **length: float) -> WorkflowRun:
     """The run after so much time, as if its steps had begun that much earlier."""
-    for one in StepRun.objects.filter(run_id=run.pk, due_at__isnull=False):
-        StepRun.objects.filter(pk=one.pk).update(due_at=one.due_at - timedelta(**length))
+    StepRun.objects.filter(run_id=run.pk, due_at__isnull=False).update(
+        due_at=F("due_at") - timedelta(**length)
+    )
     return desk.driven(run)
 
 
@@ -266,12 +268,10 @@ def test_each_item_is_done_and_gathered(governed: Governed) -> None:
 
 
 def test_an_item_that_fails_is_counted_or_stops_all(governed: Governed) -> None:
-    body = EACH.replace('amount: "${ item }"', "amount: \"${ item > 1 ? 'x' : 1 }\"")
-    with pytest.raises(Exception, match="STRING|overload|of type"):
-        desk.publish(body)
     mixed = [1, "x", 3]
     run = desk.done(governed, EACH.replace("${ item > 0 }", "${ true }"), {"amounts": mixed})
     assert run.status == "succeeded"
+    assert run.output
     assert (run.output["total"], run.output["failed"]) == (3, 1)
     stops = EACH.replace("fail: collect", "fail: stop").replace("${ item > 0 }", "${ true }")
     desk.publish(stops)

@@ -280,8 +280,10 @@ def test_a_run_within_a_run_brings_its_output_and_its_use(governed: Governed) ->
     child = WorkflowRun.objects.get(parent=run)
     assert child.status == "succeeded"
     inner, outer = Run.objects.get(pk=child.pk), Run.objects.get(pk=run.pk)
-    assert (inner.budget_amount, inner.budget_actions) == (100, 10)
-    assert (outer.amount, outer.actions_count) == (11, 2)
+    assert inner.budget_amount == 100
+    assert inner.budget_actions == 10
+    assert outer.amount == 11
+    assert outer.actions_count == 2
 
 
 def test_a_run_within_a_run_is_taken_back_with_it(governed: Governed) -> None:

@@ -1,12 +1,13 @@
 """A circuit breaker per endpoint, kept in the database (Nygard, Release It!).
 
-Closed: calls go through and a success writes nothing. After FAILURES within WINDOW it opens: calls
-wait. When the wait is over exactly one call, of all processes, is let through as a probe; its
-success closes the breaker, its failure opens it again for twice as long.
+Closed: calls go through and a success writes nothing. It opens, and calls wait, after FAILURES
+within WINDOW if they are at least half of all that ended in it. When the wait is over exactly one
+call, of all processes, is let through as a probe; its success closes the breaker, its failure opens
+it again for twice as long.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -65,8 +66,14 @@ def win_probe(where: Where, *, now: datetime, until: datetime) -> bool:
         return bool(cursor.rowcount == 1)
 
 
-def count_failure(where: Where, *, now: datetime) -> None:
-    """In the transaction that records a failed attempt: count it, and open when it is enough."""
+def count_failure(
+    where: Where, *, now: datetime, successes: Callable[[datetime], int] = lambda since: 0
+) -> None:
+    """In the transaction that records a failed attempt: count it, and open when it is enough.
+
+    `successes` counts the calls that were answered since a moment; it is asked only when the
+    failures alone would be enough.
+    """
     Breaker.objects.get_or_create(system=where[0], environment=where[1])
     breaker = Breaker.objects.select_for_update().get(system=where[0], environment=where[1])
     if breaker.state == Breaker.State.OPEN:
@@ -77,7 +84,7 @@ def count_failure(where: Where, *, now: datetime) -> None:
     if breaker.window_from is None or now - breaker.window_from > WINDOW:
         breaker.window_from, breaker.failures = now, 0
     breaker.failures += 1
-    if breaker.failures >= FAILURES:
+    if breaker.failures >= FAILURES and successes(breaker.window_from) <= breaker.failures:
         _open(breaker, now)
     else:
         breaker.save(update_fields=["window_from", "failures"])

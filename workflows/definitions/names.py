@@ -18,6 +18,7 @@ RUN: Mapping[str, str] = {
     "run.id": "STRING",
     "run.agent": "STRING",
     "run.environment": "STRING",
+    "run.date": "STRING",
     "run.steps": "INT",
     "run.errors": "INT",
     "run.denials": "INT",

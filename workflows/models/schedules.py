@@ -30,7 +30,7 @@ class Schedule(models.Model):
     identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="+")
     cron = models.CharField(max_length=100, help_text="Minute, hour, day, month, weekday.")
     timezone = models.CharField(max_length=64, default="UTC", help_text="Such as Europe/Paris.")
-    inputs = models.JSONField(default=dict)
+    inputs = models.JSONField(default=dict, blank=True)
     catch_up = models.CharField(max_length=16, choices=CatchUp.choices, default=CatchUp.LATEST)
     overlap = models.CharField(max_length=16, choices=Overlap.choices, default=Overlap.SKIP)
     paused = models.BooleanField(default=False)

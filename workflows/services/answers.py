@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
@@ -14,9 +14,10 @@ from actions.services.deciding import action_subject
 from actions.services.execution import was_not_carried_out
 from audit.services import event_row
 from common.actors import SYSTEM
-from tools.connectors.base import ConnectorError, ToolResult, Unanswered
+from common.ids import first_key_at
+from tools.connectors.base import ConnectorError, NotSent, ToolResult, Unanswered
 from tools.definitions import ToolSpec
-from tools.services.breakers import count_failure, count_success, open_breakers
+from tools.services.breakers import Where, count_failure, count_success, open_breakers
 from workflows.definitions.spec import Retry, StepSpec
 from workflows.services.looking import Probed
 from workflows.services.turns import Turn
@@ -90,8 +91,9 @@ def _failed(turn: Turn, state: StepState, outcome: Outcome, error: ConnectorErro
     is_unknown = isinstance(error, Unanswered)
     again = _may_try_again(state, step, error)
     case.errors_count += 1
-    if is_unknown or was_not_carried_out(error):
-        count_failure((outcome.tool.system, case.environment), now=case.now)
+    if isinstance(error, Unanswered | NotSent):  # not what the system itself puts off
+        where = (outcome.tool.system, case.environment)
+        count_failure(where, now=case.now, successes=lambda since: _answered_since(where, since))
     ended = Attempt.Status.UNKNOWN if is_unknown else Attempt.Status.FAILED
     turn.batch.closed.append(results.attempt_end(outcome.started, ended, now=case.now, error=error))
     turn.batch.events.append(
@@ -114,6 +116,17 @@ def _failed(turn: Turn, state: StepState, outcome: Outcome, error: ConnectorErro
     else:
         outcome.action.status = Action.Status.FAILED
         turn.finish(state, "failed", code=error.code, message=str(error))
+
+
+def _answered_since(where: Where, since: datetime) -> int:
+    """How many calls to an endpoint were answered since a moment; by keys that grow with time."""
+    system, environment = where
+    return Attempt.objects.filter(
+        pk__gte=first_key_at(since),
+        status=Attempt.Status.SUCCEEDED,
+        action__environment=environment,
+        action__tool__startswith=f"{system}.",
+    ).count()
 
 
 def _may_try_again(state: StepState, step: StepSpec, error: ConnectorError) -> bool:

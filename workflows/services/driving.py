@@ -21,7 +21,7 @@ from actions.services.execution import called
 from actions.services.settling import sign_of_life
 from common.queueing import queue
 from tools.connectors.base import ConnectorError
-from workflows.advancing import advance, with_result
+from workflows.advancing import with_result
 from workflows.compiled import spec_of
 from workflows.services.answers import Outcome
 from workflows.services.claiming import Claimed
@@ -142,6 +142,3 @@ def _alive(attempt_id: UUID) -> Iterator[None]:
         yield
     finally:
         over.set()
-
-
-__all__ = ["advance", "drive", "ending", "lease"]

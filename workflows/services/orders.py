@@ -6,7 +6,6 @@ from actions.models import Run
 from actions.services.runs import reopen_run
 from agents.directory import directory
 from audit.generation import hold_shared
-from audit.services import record
 from common.actors import Actor
 from common.commands import command
 from common.errors import NotFound, required_reason
@@ -19,7 +18,7 @@ from workflows.services.loading import locked_case
 from workflows.services.turns import Turn
 from workflows.states import BROKEN, StepState
 
-_STOPPED = frozenset({"failed", "halted", "compensation_failed"})
+STOPPED = frozenset({"failed", "halted", "compensation_failed"})
 
 
 @command
@@ -48,15 +47,22 @@ def _cancel_child(run_id: UUID, *, actor: Actor, reason: str) -> None:
 
 
 @command
-def resume(run_id: UUID, *, actor: Actor, reason: str, identity_id: int | None = None) -> None:
+def resume(
+    run_id: UUID,
+    *,
+    actor: Actor,
+    reason: str,
+    identity_id: int | None = None,
+    of: frozenset[str] = STOPPED,
+) -> None:
     """Let a halted or failed run go on from its checkpoint: what succeeded is not done again.
 
     What did not succeed is decided and done anew, with another key. The agent's present standing
-    counts. Raises NotFound, WrongRunState.
+    counts. `of`: the statuses that may be resumed. Raises NotFound, WrongRunState.
     """
     turn = _turn(run_id, actor, identity_id)
     case = turn.case
-    if case.status not in _STOPPED:
+    if case.status not in of:
         raise WrongRunState
     _ordered(turn, "resume", reason)
     _reopen(turn, actor=actor, reason=reason)
@@ -73,7 +79,7 @@ def undo(run_id: UUID, *, actor: Actor, reason: str) -> None:
     """Take back what a run has done, the last first. Raises NotFound, WrongRunState."""
     turn = _turn(run_id, actor, None)
     case = turn.case
-    if case.status not in {*_STOPPED, "cancelled", "succeeded", "waiting", "running"}:
+    if case.status not in {*STOPPED, "cancelled", "succeeded", "waiting", "running"}:
         raise WrongRunState
     _ordered(turn, "undo", reason)
     _reopen(turn, actor=actor, reason=reason)
@@ -127,6 +133,3 @@ def _go(turn: Turn) -> None:
     turn.case.wake_at = turn.case.now
     turn.hints += 1
     turn.write()
-
-
-__all__ = ["cancel", "record", "resume", "undo"]

@@ -13,7 +13,7 @@ from common.canonical import digest
 from common.commands import command
 from common.errors import NotFound, required_reason
 from workflows import events
-from workflows.compiled import pinned, world_now, written_down
+from workflows.compiled import world_now, written_down
 from workflows.definitions.compiling import compile_text
 from workflows.definitions.spec import WorkflowSpec
 from workflows.errors import (
@@ -209,6 +209,3 @@ def _locked_draft(version_id: int) -> WorkflowVersion:
     if version.status != WorkflowVersion.Status.DRAFT:
         raise VersionNotADraft
     return version
-
-
-__all__ = ["PUBLISH", "draft_version", "finish_publication", "pinned", "publish"]

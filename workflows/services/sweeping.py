@@ -44,6 +44,14 @@ def due_runs(now: datetime, limit: int) -> list[UUID]:
     return ids
 
 
+def to_drive(*, limit: int = BATCH) -> list[UUID]:
+    """Runs for a driver that gets no hints: all that are due, and all that were left a note."""
+    moment = database_now()
+    due = WorkflowRun.objects.filter(wake_at__lte=moment).order_by("wake_at")
+    noted = Wake.objects.order_by("pk").values_list("run_id", flat=True)
+    return list({*due.values_list("pk", flat=True)[:limit], *noted[:limit]})
+
+
 def _noted(now: datetime, limit: int) -> list[UUID]:
     """Runs that were left a note which nobody has come for."""
     overdue = Wake.objects.filter(left_at__lte=now - NOTE_OVERDUE)

@@ -16,7 +16,6 @@ from common.cel import ExpressionFailed
 from workflows.advancing import Begin, End, Moves, advance, holds, known_values
 from workflows.compiled import spec_of
 from workflows.definitions.spec import StepSpec
-from workflows.models import StepRun
 from workflows.services import answers, children, claiming, kinds
 from workflows.services.answers import Outcome
 from workflows.services.claiming import Claimed
@@ -284,6 +283,3 @@ def _end(turn: Turn, end: End) -> None:
     elif turn.spec.success is not None and end.status != "compensating":
         case.had_success = False
     turn.end(end.status, end.reason, end.ending)
-
-
-__all__ = ["Claimed", "Outcome", "StepRun", "Taken", "take_turn"]

@@ -25,20 +25,31 @@ TIERS = (
     ("supervisor", "Supervisor", 10, 1, (Groups.SUPERVISORS,), 4, "manager"),
     ("policy", "Policy release", 40, 1, (Groups.COMPLIANCE,), 72, None),
 )
+_EVERYTHING = ("agents", "tools", "policies", "approvals", "actions", "workflows", "audit")
 VIEWERS = {
-    Groups.COMPLIANCE: ("agents", "tools", "policies", "approvals", "actions", "audit", "accounts"),
-    Groups.AUDITORS: ("agents", "tools", "policies", "approvals", "actions", "audit", "accounts"),
-    Groups.SECURITY: ("agents", "tools", "policies", "approvals", "actions", "audit"),
-    Groups.AGENT_OWNERS: ("agents", "tools", "actions"),
-    Groups.SUPERVISORS: ("approvals", "actions"),
-    Groups.MANAGERS: ("approvals", "actions"),
+    Groups.COMPLIANCE: (*_EVERYTHING, "accounts"),
+    Groups.AUDITORS: (*_EVERYTHING, "accounts"),
+    Groups.SECURITY: _EVERYTHING,
+    Groups.AGENT_OWNERS: ("agents", "tools", "actions", "workflows"),
+    Groups.SUPERVISORS: ("approvals", "actions", "workflows"),
+    Groups.MANAGERS: ("approvals", "actions", "workflows"),
 }
+_WORKFLOWS = (
+    "add_workflowversion",
+    "change_workflow",
+    "add_schedule",
+    "change_schedule",
+    "operate_workflowrun",
+    "start_workflowrun",
+)
 # What a group may do beyond looking; the admin's action pages ask for these.
 DOERS = {
     Groups.COMPLIANCE: (
         ("policies", ("add_policy", "change_policy", "add_policyrelease")),
         ("tools", ("change_tool",)),
         ("agents", ("change_agent", "manage_every_agent")),
+        ("actions", ("resolve_action",)),
+        ("workflows", _WORKFLOWS),
     ),
     Groups.SECURITY: (
         (
@@ -51,9 +62,12 @@ DOERS = {
                 "manage_every_agent",
             ),
         ),
+        ("actions", ("resolve_action",)),
+        ("workflows", ("operate_workflowrun", "change_workflow")),
     ),
     Groups.AGENT_OWNERS: (
         ("agents", ("add_agent", "change_agent", "change_agentidentity", "add_enrolmentcode")),
+        ("workflows", ("add_workflowversion", "start_workflowrun")),
     ),
 }
 

@@ -1,0 +1,114 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from actions.api.serializers import BudgetSerializer, RunSerializer
+from actions.models import Run
+from workflows.models import StepRun, WorkflowRun
+
+
+class StartSerializer(serializers.Serializer[Any]):
+    inputs = serializers.DictField(default=dict)
+    initiator_kind = serializers.ChoiceField(
+        choices=Run.Initiator.choices, default=Run.Initiator.AGENT
+    )
+    initiator = serializers.CharField(max_length=200, required=False, default="")
+    purpose = serializers.CharField(max_length=500, required=False, default="")
+    reference = serializers.CharField(max_length=100, required=False, default="")
+    labels = serializers.ListField(
+        child=serializers.SlugField(max_length=50), required=False, default=list, max_length=20
+    )
+    budget = BudgetSerializer(required=False)
+
+
+class SignalSerializer(serializers.Serializer[Any]):
+    name = serializers.RegexField(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    payload = serializers.DictField(default=dict)
+
+
+class OrderSerializer(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=500)
+
+
+class StepSerializer(serializers.Serializer[Any]):
+    path = serializers.CharField()
+    kind = serializers.CharField()
+    status = serializers.ChoiceField(choices=StepRun.Status.choices)
+    waits_for = serializers.CharField(allow_blank=True)
+    undoes = serializers.CharField(allow_blank=True)
+    tries = serializers.IntegerField()
+    action = serializers.UUIDField(allow_null=True)
+    due_at = serializers.DateTimeField(allow_null=True)
+    output = serializers.JSONField(allow_null=True)
+    error = serializers.DictField(allow_null=True)
+    started_at = serializers.DateTimeField()
+    ended_at = serializers.DateTimeField(allow_null=True)
+
+
+class WorkflowRunSerializer(serializers.Serializer[Any]):
+    slug = serializers.CharField()
+    version = serializers.IntegerField()
+    status = serializers.ChoiceField(choices=WorkflowRun.Status.choices)
+    reason = serializers.CharField(allow_blank=True)
+    had_success = serializers.BooleanField(allow_null=True)
+    unknown = serializers.IntegerField()
+    inputs = serializers.JSONField()
+    output = serializers.JSONField(allow_null=True)
+    parent_run = serializers.UUIDField(allow_null=True)
+    deadline_at = serializers.DateTimeField()
+    steps = StepSerializer(many=True)
+
+
+class RunWithStepsSerializer(RunSerializer):
+    workflow = WorkflowRunSerializer(allow_null=True)
+
+
+class WorkflowSerializer(serializers.Serializer[Any]):
+    slug = serializers.CharField()
+    title = serializers.CharField()
+    description = serializers.CharField(allow_blank=True)
+    inputs = serializers.JSONField()
+
+
+class SentSignalSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    consumed_by = serializers.CharField(allow_blank=True)
+
+
+MAX_STEPS = 1_000
+
+
+def workflow_body(run: WorkflowRun) -> dict[str, Any]:
+    """A run's workflow with its first MAX_STEPS steps, oldest first."""
+    return {
+        "slug": run.workflow.slug,
+        "version": run.version.number,
+        "status": run.status,
+        "reason": run.reason,
+        "had_success": run.had_success,
+        "unknown": run.unknown_count,
+        "inputs": run.inputs,
+        "output": run.output,
+        "parent_run": str(run.parent_id) if run.parent_id else None,
+        "deadline_at": run.deadline_at.isoformat(),
+        "steps": [_step_body(step) for step in run.steps.order_by("pk")[:MAX_STEPS]],
+    }
+
+
+def _step_body(step: StepRun) -> dict[str, Any]:
+    error = {"code": step.error_code, "message": step.error} if step.error_code else None
+    return {
+        "path": step.path,
+        "kind": step.kind,
+        "status": step.status,
+        "waits_for": step.waits_for,
+        "undoes": step.undoes,
+        "tries": step.tries,
+        "action": str(step.action_id) if step.action_id else None,
+        "due_at": step.due_at.isoformat() if step.due_at else None,
+        "output": step.output,
+        "error": error,
+        "started_at": step.started_at.isoformat(),
+        "ended_at": step.ended_at.isoformat() if step.ended_at else None,
+    }

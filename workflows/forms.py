@@ -1,0 +1,272 @@
+import json
+from typing import Any
+
+from django import forms
+
+from actions.models import Run
+from agents.directory import directory
+from agents.models import AgentIdentity
+from agents.tokens import Caller
+from common.actors import Actor
+from common.admin.pages import CommandForm, ReasonForm, Shown
+from common.ids import uuid7
+from workflows.errors import InvalidDefinition
+from workflows.models import Schedule, Workflow
+from workflows.models.definitions import WHOLE
+from workflows.services import orders, publishing, rollouts, scheduling, signalling, starting
+from workflows.services.scheduling import Times
+from workflows.services.starting import Start
+
+STARTER = """\
+workflow: my-workflow
+title: What it does, for people
+schema: 1
+roles: [a-role]
+inputs:
+  type: object
+  required: [id]
+  properties: {id: {type: string}}
+on_failure: halt
+steps:
+  first:
+    title: Look it up
+    tool: system.tool
+    with: {id: "${ inputs.id }"}
+"""
+
+
+class WriteVersionForm(CommandForm):
+    """A definition's text; what is wrong is listed with its line and marked in the text."""
+
+    text = forms.CharField(
+        widget=forms.Textarea(attrs={"class": "code", "rows": 30, "spellcheck": "false"}),
+        max_length=100_000,
+        label="Definition in YAML",
+    )
+    note = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 2}),
+        required=False,
+        max_length=2_000,
+        help_text="What changes, and why.",
+    )
+
+    def __init__(self, *args: Any, target: Any = None, **kwargs: Any) -> None:
+        text = target.text if target is not None else STARTER
+        super().__init__(*args, target=target, initial={"text": text}, **kwargs)
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        try:
+            publishing.draft_version(
+                self.cleaned_data["text"], actor=actor, note=self.cleaned_data["note"]
+            )
+        except InvalidDefinition as refusal:
+            for problem in refusal.details["problems"]:
+                self.add_error("text", f"Line {problem['line']}: {problem['message']}")
+            raise
+        return None
+
+    def numbered(self) -> list[tuple[str, bool]]:
+        """The submitted lines, each with whether something is wrong there."""
+        wrong = {
+            int(str(message).split(":", 1)[0].removeprefix("Line "))
+            for message in self.errors.get("text", [])
+            if str(message).startswith("Line ")
+        }
+        lines = str(self.data.get("text", "")).splitlines()
+        return [(line, number in wrong) for number, line in enumerate(lines, start=1)]
+
+
+class AskToPublishForm(CommandForm):
+    share = forms.FloatField(
+        min_value=0.01,
+        max_value=100,
+        initial=100,
+        label="Percent of new runs",
+        help_text="Less than 100 rolls it out beside the version that is live, with a guard.",
+    )
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        share = round(self.cleaned_data["share"] * WHOLE / 100)
+        publishing.ask_to_publish(self.target.pk, actor=actor, share=share)
+        return None
+
+
+class RetireForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        publishing.retire_version(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class PauseForm(ReasonForm):
+    paused = True
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        publishing.pause_workflow(
+            self.target.pk, actor=actor, paused=self.paused, reason=self.cleaned_data["reason"]
+        )
+        return None
+
+
+class UnpauseForm(PauseForm):
+    paused = False
+
+
+class _JSONObjectField(forms.CharField):
+    """Text that must be a JSON object."""
+
+    widget = forms.Textarea(attrs={"rows": 6, "class": "code-short", "spellcheck": "false"})
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        try:
+            found = json.loads(text or "{}")
+        except ValueError as error:
+            message = "This is not JSON."
+            raise forms.ValidationError(message) from error
+        if not isinstance(found, dict):
+            message = "This must be a JSON object, as in {}."
+            raise forms.ValidationError(message)
+        return found
+
+
+class StartForm(CommandForm):
+    identity = forms.ModelChoiceField(
+        AgentIdentity.objects.none(),
+        label="As which agent",
+        help_text="Its rights bind every call.",
+    )
+    inputs = _JSONObjectField(initial="{}", required=False)
+    purpose = forms.CharField(max_length=500, help_text="Why: it is shown wherever the run is.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        identities = AgentIdentity.objects.select_related("agent").filter(status="active")
+        self.fields["identity"] = forms.ModelChoiceField(
+            identities, label="As which agent", help_text="Its rights bind every call."
+        )
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        known = directory.fresh().identities[self.cleaned_data["identity"].client_id]
+        caller = Caller(known, frozenset({"tools"}), jti="", epoch=known.epoch, expires_at=0)
+        asked = Start(
+            workflow=self.target.slug,
+            inputs=self.cleaned_data["inputs"],
+            key=f"person:{uuid7()}",
+            initiator_kind=Run.Initiator.USER,
+            initiator=actor.label,
+            purpose=self.cleaned_data["purpose"],
+        )
+        starting.start(caller, asked, actor=actor)
+        return None
+
+
+class ShareForm(CommandForm):
+    share = forms.FloatField(min_value=0.01, max_value=99.99, label="Percent of new runs")
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        share = round(self.cleaned_data["share"] * WHOLE / 100)
+        rollouts.change_share(self.target.pk, actor=actor, share=share)
+        return None
+
+
+class CompleteForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        rollouts.complete(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class RollBackForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        rollouts.roll_back(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class CancelForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        orders.cancel(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class ResumeForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        orders.resume(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class UndoForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        orders.undo(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class SignalForm(CommandForm):
+    name = forms.RegexField(r"^[a-z0-9][a-z0-9._-]{0,63}$", max_length=64)
+    payload = _JSONObjectField(initial="{}", required=False)
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        signalling.send(
+            self.target.pk,
+            actor=actor,
+            name=self.cleaned_data["name"],
+            payload=self.cleaned_data["payload"],
+            key=f"person:{uuid7()}",
+        )
+        return None
+
+
+class ScheduleForm(CommandForm):
+    slug = forms.SlugField(max_length=64, label="Name")
+    workflow = forms.ModelChoiceField(Workflow.objects.none())
+    identity = forms.ModelChoiceField(AgentIdentity.objects.none(), label="As which agent")
+    cron = forms.CharField(
+        max_length=100, help_text="Minute, hour, day of month, month, weekday: 30 7 * * mon-fri"
+    )
+    timezone = forms.CharField(max_length=64, initial="UTC", help_text="Such as Europe/Paris.")
+    inputs = _JSONObjectField(initial="{}", required=False)
+    catch_up = forms.ChoiceField(
+        choices=Schedule.CatchUp.choices, label="After a pause", initial="latest"
+    )
+    overlap = forms.ChoiceField(
+        choices=Schedule.Overlap.choices, label="While one is running", initial="skip"
+    )
+
+    def __init__(self, *args: Any, target: Any = None, **kwargs: Any) -> None:
+        initial = {}
+        if target is not None:
+            names = ("slug", "workflow", "identity", "cron", "timezone", "catch_up", "overlap")
+            initial = {name: getattr(target, name) for name in names}
+            initial["inputs"] = json.dumps(target.inputs, indent=1)
+        super().__init__(*args, target=target, initial=initial, **kwargs)
+        self.fields["workflow"] = forms.ModelChoiceField(
+            Workflow.objects.filter(live__isnull=False)
+        )
+        self.fields["identity"] = forms.ModelChoiceField(
+            AgentIdentity.objects.select_related("agent").filter(status="active"),
+            label="As which agent",
+        )
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        given = self.cleaned_data
+        scheduling.save_schedule(
+            given["slug"],
+            actor=actor,
+            workflow=given["workflow"],
+            identity=given["identity"],
+            times=Times(given["cron"], given["timezone"], given["catch_up"], given["overlap"]),
+            inputs=given["inputs"],
+        )
+        return None
+
+
+class PauseScheduleForm(ReasonForm):
+    paused = True
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        scheduling.pause_schedule(
+            self.target.pk, actor=actor, paused=self.paused, reason=self.cleaned_data["reason"]
+        )
+        return None
+
+
+class UnpauseScheduleForm(PauseScheduleForm):
+    paused = False

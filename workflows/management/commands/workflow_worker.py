@@ -1,0 +1,71 @@
+import logging
+import signal
+import time
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import DatabaseError, connection
+
+from actions.services import settling
+from approvals import services as approvals
+from workflows.services import driving, rollouts, scheduling, sweeping
+
+log = logging.getLogger(__name__)
+SLOW_WORK_SECONDS = 5.0
+
+
+class Command(BaseCommand):
+    help = (
+        "Look after workflow runs from the database alone. With --sweep-only it sends the hints "
+        "that were lost, beside any number of others; without it, it drives the runs itself and "
+        "needs no broker."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--sweep-only", action="store_true", help="Send hints; drive nothing.")
+        parser.add_argument("--every", type=float, default=1.0, help="Seconds between two looks.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, _end)
+        slow_at = 0.0
+        while not driving.ending.is_set():
+            try:
+                if time.monotonic() >= slow_at:
+                    _slow_work()
+                    slow_at = time.monotonic() + SLOW_WORK_SECONDS
+                busy = _look(sweep_only=options["sweep_only"])
+            except DatabaseError as error:
+                log.warning("the database is away: %s", type(error).__name__)
+                connection.close()
+                busy = False
+            if not busy:
+                driving.ending.wait(options["every"])
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    driving.ending.set()
+
+
+def _look(*, sweep_only: bool) -> bool:
+    """One look; whether it found something to do itself."""
+    settling.settle_abandoned()
+    if sweep_only:
+        sweeping.sweep()
+        return False
+    found = sweeping.to_drive()
+    return sum(_driven(run_id) for run_id in found) > 0
+
+
+def _driven(run_id: UUID) -> bool:
+    if driving.ending.is_set():
+        return False
+    return driving.drive(run_id) > 0
+
+
+def _slow_work() -> None:
+    approvals.settle_due()
+    scheduling.fire_due()
+    rollouts.guard()
