@@ -14,6 +14,7 @@ from actions.models import Action
 from common.admin.keyset import KeysetChangeList
 from common.admin.pages import EndlessAdmin, GovernedAdmin
 from tests.factories import Governed
+from tests.workflows import offices
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +26,16 @@ PAGES = [
     for page in vars(type(admin.site._registry[model])).get("pages", ())
 ]
 # What grows with use: never counted, never sorted.
-ENDLESS = {"Event", "LogEntry", "Action", "Run", "ApprovalRequest", "AgentKey"}
+ENDLESS = {
+    "Event",
+    "LogEntry",
+    "Action",
+    "Run",
+    "ApprovalRequest",
+    "AgentKey",
+    "WorkflowRun",
+    "ScheduleFire",
+}
 GROWING = [model for model in MODELS if model.__name__ in ENDLESS]
 
 
@@ -40,6 +50,7 @@ def list_url(model: Any) -> str:
 def busy(governed: Governed, times: int) -> None:
     """Runs with every kind of outcome."""
     for _ in range(times):
+        offices.workflows_at_work(governed)
         run = governed.run()
         for amount in (1, 500, 5000):
             governed.pay(run, amount)

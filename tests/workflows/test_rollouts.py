@@ -128,12 +128,12 @@ def test_a_wider_share_takes_more_runs_and_keeps_those_it_had(governed: Governed
     assert (rollout.share, rollout.status, rollout.ended_at) == (6_000, "running", None)
 
 
-@pytest.mark.parametrize("share", [0, -1, 10_000])
-def test_a_share_that_is_no_part_is_refused(governed: Governed, share: int) -> None:
+def test_a_share_that_is_no_part_is_refused(governed: Governed) -> None:
     rollout = rolled_out(MAIL)
-    with pytest.raises(InvalidInput) as refusal:
-        rollouts.change_share(rollout.pk, actor=SYSTEM, share=share)
-    assert refusal.value.code == "invalid_input"
+    for share in (0, -1, 10_000):
+        with pytest.raises(InvalidInput) as refusal:
+            rollouts.change_share(rollout.pk, actor=SYSTEM, share=share)
+        assert refusal.value.code == "invalid_input"
     assert Rollout.objects.get().share == SHARE
     assert told("changed") == []
 
@@ -183,11 +183,11 @@ def test_a_version_is_rolled_back_by_hand_and_its_runs_finish(governed: Governed
     assert governed.toolbox.calls == ["mail"]
 
 
-@pytest.mark.parametrize("command", [rollouts.complete, rollouts.roll_back])
-def test_a_rollout_ends_with_a_reason(governed: Governed, command: Any) -> None:
+def test_a_rollout_ends_with_a_reason(governed: Governed) -> None:
     rollout = rolled_out(MAIL)
-    with pytest.raises(ReasonRequired):
-        command(rollout.pk, actor=SYSTEM, reason="  ")
+    for command in (rollouts.complete, rollouts.roll_back):
+        with pytest.raises(ReasonRequired):
+            command(rollout.pk, actor=SYSTEM, reason="  ")
     rollout.refresh_from_db()
     assert (rollout.status, rollout.ended_at) == ("running", None)
     assert desk.workflow().live == rollout.stable
@@ -310,15 +310,13 @@ def test_the_guard_does_not_blame_a_version_for_the_runs_of_another(governed: Go
 # -- one at a time -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("share", [500, 10_000])
-def test_nothing_is_published_while_another_version_is_rolled_out(
-    governed: Governed, share: int
-) -> None:
+def test_nothing_is_published_while_another_version_is_rolled_out(governed: Governed) -> None:
     rollout = rolled_out(MAIL)
     version = publishing.draft_version(desk.text_of(PAY_EACH), actor=SYSTEM)
-    with pytest.raises(RolloutUnderWay) as refusal:
-        publishing.publish(version.pk, actor=SYSTEM, share=share)
-    assert refusal.value.code == "rollout_under_way"
+    for share in (500, 10_000):
+        with pytest.raises(RolloutUnderWay) as refusal:
+            publishing.publish(version.pk, actor=SYSTEM, share=share)
+        assert refusal.value.code == "rollout_under_way"
     version.refresh_from_db()
     assert (version.status, version.published_at) == ("draft", None)
     assert Rollout.objects.get() == rollout

@@ -49,6 +49,14 @@ def published(governed: Governed) -> Governed:
     return governed
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """It is ten past twelve on that day."""
+    now = NINE.replace(hour=12, minute=10)
+    monkeypatch.setattr(scheduling, "database_now", lambda: now)
+    return now
+
+
 def scheduled(
     governed: Governed, times: Times = HOURLY, *, slug: str = "hourly", **given: Any
 ) -> Schedule:
@@ -228,14 +236,16 @@ def test_what_was_missed_stays_missed_in_the_doubled_hour(
     assert not WorkflowRun.objects.exists()
 
 
-def test_the_same_hour_is_another_moment_in_summer(published: Governed) -> None:
+def test_the_same_hour_is_another_moment_in_summer() -> None:
     for month, hour in ((1, 8), (7, 7)):
         after = datetime(2026, month, 10, tzinfo=UTC)
         assert scheduling.next_fire("0 9 * * *", PARIS, after=after) == after.replace(hour=hour)
-    schedule = scheduled(published)
-    coming = scheduling.upcoming(schedule, 4)
-    assert [b - a for a, b in zip(coming, coming[1:], strict=False)] == [HOUR] * 3
-    assert coming[0] > datetime.now(UTC)
+
+
+def test_people_see_the_times_to_come(clock: datetime) -> None:
+    schedule = Schedule(cron="0 * * * *", timezone=PARIS)
+    expected = [clock.replace(hour=hour, minute=0) for hour in (13, 14, 15)]
+    assert scheduling.upcoming(schedule, 3) == expected
 
 
 # -- after a time out of service -----------------------------------------------------------------
@@ -316,20 +326,17 @@ def test_the_runs_of_other_schedules_hold_nothing_up(published: Governed) -> Non
 
 
 def test_a_paused_schedule_starts_nothing_and_what_it_missed_stays_missed(
-    published: Governed,
+    published: Governed, clock: datetime
 ) -> None:
     schedule = scheduled(published, replace(HOURLY, catch_up="all"))
     scheduling.pause_schedule(schedule.pk, actor=SYSTEM, paused=True, reason="An audit is on.")
     assert fire_due(now=NINE + HOUR) == 0
     scheduling.pause_schedule(schedule.pk, actor=SYSTEM, paused=False, reason="It is over.")
-    now = datetime.now(UTC)
-    assert fire_due(now=now) == 0
+    assert fire_due(now=clock) == 0
     assert not ScheduleFire.objects.exists()
     assert not Run.objects.exists()
-    coming = next_time(schedule)
-    assert coming is not None
-    assert now < coming <= now + HOUR
-    assert fire_due(now=coming) == 1
+    assert next_time(schedule) == NINE.replace(hour=13)
+    assert fire_due(now=NINE.replace(hour=13)) == 1
     told = Event.objects.filter(type__startswith="workflow.schedule.").order_by("id")
     assert list(told.values_list("type", flat=True)) == [
         "workflow.schedule.saved",
@@ -430,21 +437,27 @@ BAD_TIMES = [
 
 
 @pytest.mark.parametrize("times", BAD_TIMES, ids=lambda t: f"{t.cron}-{t.timezone[:20]}")
-def test_times_that_say_nothing_are_refused(published: Governed, times: Times) -> None:
+def test_times_that_say_nothing_are_refused(times: Times) -> None:
+    with pytest.raises(InvalidSchedule) as refusal:
+        scheduling.next_fire(times.cron, times.timezone, after=NINE)
+    assert refusal.value.code == "invalid_schedule"
+
+
+def test_a_schedule_with_such_times_is_not_saved(published: Governed) -> None:
     schedule = scheduled(published)
-    for slug in ("new", schedule.slug):
-        with pytest.raises(InvalidSchedule) as refusal:
-            scheduled(published, times, slug=slug)
-        assert refusal.value.code == "invalid_schedule"
+    for times in (Times("60 * * * *"), Times("0 * * * *", "Mars/Olympus")):
+        for slug in ("new", schedule.slug):
+            with pytest.raises(InvalidSchedule):
+                scheduled(published, times, slug=slug)
     found = Schedule.objects.get()
     assert (found.cron, found.timezone, found.next_fire_at) == ("0 * * * *", "UTC", NINE)
     assert Event.objects.filter(type="workflow.schedule.saved").count() == 1
 
 
-@pytest.mark.parametrize("given", [{"catch_up": "some"}, {"overlap": "maybe"}])
-def test_a_choice_that_there_is_not_is_refused(published: Governed, given: dict[str, str]) -> None:
-    with pytest.raises(InvalidInput):
-        scheduled(published, Times("0 * * * *", **given))
+def test_a_choice_that_there_is_not_is_refused(published: Governed) -> None:
+    for times in (replace(HOURLY, catch_up="some"), replace(HOURLY, overlap="maybe")):
+        with pytest.raises(InvalidInput):
+            scheduled(published, times)
     assert not Schedule.objects.exists()
 
 
@@ -472,7 +485,7 @@ def test_a_schedule_without_inputs_is_saved(published: Governed) -> None:
     assert WorkflowRun.objects.get().inputs == {"amount": 5}
 
 
-def test_a_changed_schedule_fires_at_its_new_times(published: Governed) -> None:
+def test_a_changed_schedule_fires_at_its_new_times(published: Governed, clock: datetime) -> None:
     schedule = scheduled(published)
     scheduling.save_schedule(
         schedule.slug,
@@ -482,10 +495,7 @@ def test_a_changed_schedule_fires_at_its_new_times(published: Governed) -> None:
         times=Times("*/5 * * * *", catch_up="all"),
         inputs={"amount": 8},
     )
-    now = datetime.now(UTC)
-    coming = next_time(schedule)
-    assert coming is not None
-    assert now < coming <= now + timedelta(minutes=5)
-    assert fire_due(now=now) == 0  # the former times do not count
-    assert fire_due(now=coming) == 1
+    assert fire_due(now=clock) == 0  # the former times do not count
+    assert next_time(schedule) == clock.replace(minute=15)
+    assert fire_due(now=clock.replace(minute=15)) == 1
     assert WorkflowRun.objects.get().inputs == {"amount": 8}
