@@ -110,7 +110,8 @@ class Action(models.Model):
     )
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="actions")
+    # The unique constraint's index begins with it.
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="actions", db_index=False)
     idempotency_key = models.CharField(max_length=100)
     request_digest = models.CharField(max_length=64)
     agent = models.CharField(max_length=64)
@@ -183,7 +184,9 @@ class Attempt(models.Model):
         LATE = "late", "answered too late"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    action = models.ForeignKey(Action, on_delete=models.PROTECT, related_name="attempts")
+    action = models.ForeignKey(
+        Action, on_delete=models.PROTECT, related_name="attempts", db_index=False
+    )
     number = models.PositiveSmallIntegerField()
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.STARTED)
     started_at = models.DateTimeField()

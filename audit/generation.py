@@ -23,11 +23,14 @@ LOCK = 0x6368616E63657279
 _READ = "SELECT mark FROM audit_generation WHERE id = 1"
 
 
+HOLD_SHARED = "SELECT pg_advisory_xact_lock_shared(%s)"
+
+
 def hold_shared() -> None:
     """Keep changes out until the current transaction ends. First statement of a decision."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [LOCK])
+            cursor.execute(HOLD_SHARED, [LOCK])
 
 
 def current_mark() -> int:

@@ -128,3 +128,32 @@ def _governed(environment: Any, accounting_url: str) -> Any:
     release = releases.draft_release(actor=SYSTEM)
     releases.publish(release.pk, actor=SYSTEM)
     return identity
+
+
+@contextlib.contextmanager
+def broker() -> Iterator[str]:
+    """The address of a Valkey or Redis that runs meanwhile."""
+    from demo.run import free_port
+
+    port = free_port(0)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "portal.broker", "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        time.sleep(0.5)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def second_database(url: str) -> str:
+    """Another database on the same server, as a libpq address that others understand."""
+    import psycopg
+
+    host = url.partition("@")[2].partition("/")[0].replace("%2F", "/")
+    with psycopg.connect(host=host, user="postgres", dbname="postgres", autocommit=True) as one:
+        one.execute("CREATE DATABASE peer")
+    return f"postgresql://postgres@/peer?host={host}"

@@ -55,10 +55,20 @@ def _key(key: Any) -> str:
 
 def _text(value: str) -> str:
     # PostgreSQL's jsonb refuses NUL, and lone surrogates cannot be encoded: say so here.
-    if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+    if "\x00" in value or not _is_encodable(value):
         message = "Text must be valid Unicode without NUL."
         raise NotCanonical(message)
     return value
+
+
+def _is_encodable(value: str) -> bool:
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _number(value: float) -> int | float:

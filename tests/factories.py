@@ -136,14 +136,11 @@ def caller_for(identity: AgentIdentity, *scopes: str) -> Caller:
 
 
 def run(caller: Caller, **given: Any) -> Run:
-    return runs.open_run(
-        caller,
-        actor=Actor("agent", caller.identity.client_id, caller.identity.client_id),
-        initiator_kind=Run.Initiator.USER,
-        initiator=given.pop("initiator", "somebody"),
-        purpose="testing",
-        **given,
+    opening = runs.Opening(
+        Run.Initiator.USER, given.pop("initiator", "somebody"), "testing", **given
     )
+    actor = Actor("agent", caller.identity.client_id, caller.identity.client_id)
+    return runs.open_run(caller, opening, actor=actor)
 
 
 def proposal(caller: Caller, run: Run, tool: str, arguments: Any, **given: Any) -> Proposal:

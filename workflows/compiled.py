@@ -12,8 +12,7 @@ from approvals.models import Tier
 from policies.models import Role
 from tools.catalog import catalog
 from tools.definitions import ToolSpec
-from workflows.definitions.compiling import compile_source
-from workflows.definitions.source import Source
+from workflows.definitions.compiling import compile_text
 from workflows.definitions.spec import PinnedTool, WorkflowSpec
 from workflows.definitions.steps import World
 from workflows.models import Workflow, WorkflowVersion
@@ -77,19 +76,25 @@ def read_back(kept: Mapping[str, Any]) -> World:
 @lru_cache(maxsize=512)
 def _compiled(version_id: int, digest: str) -> WorkflowSpec:
     version = WorkflowVersion.objects.get(pk=version_id, digest=digest)
-    return compile_source(Source(version.spec, {}), read_back(version.world))
+    # From the text: what is stored as JSON has lost the order in which the steps were written.
+    return compile_text(version.text, read_back(version.world))[0]
 
 
 _digests: dict[int, str] = {}
 
 
-def spec_of(version_id: int) -> WorkflowSpec:
+def digest_of(version_id: int) -> str:
     """Raises WorkflowVersion.DoesNotExist."""
     digest = _digests.get(version_id)
     if digest is None:
         digest = WorkflowVersion.objects.values_list("digest", flat=True).get(pk=version_id)
         _digests[version_id] = digest
-    return _compiled(version_id, digest)
+    return digest
+
+
+def spec_of(version_id: int) -> WorkflowSpec:
+    """Raises WorkflowVersion.DoesNotExist."""
+    return _compiled(version_id, digest_of(version_id))
 
 
 def forget_compiled() -> None:

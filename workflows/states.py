@@ -97,6 +97,7 @@ class Case:
     wake_at: datetime | None = None
     hinted_at: datetime | None = None
     ended_at: datetime | None = None
+    turn: int = 0
 
     @property
     def id(self) -> UUID:

@@ -70,12 +70,10 @@ class RunsView(AgentView):
         form.is_valid(raise_exception=True)
         given = form.validated_data
         budget = given.pop("budget", {})
-        run = runs.open_run(
-            self.caller,
-            actor=self.actor,
-            budget=runs.Budget(budget.get("actions"), budget.get("amount")),
-            **given,
-        )
+        kind = Run.Initiator(given.pop("initiator_kind"))
+        bounds = runs.Budget(budget.get("actions"), budget.get("amount"))
+        opening = runs.Opening(kind, budget=bounds, **given)
+        run = runs.open_run(self.caller, opening, actor=self.actor)
         return Response(serializers.run_body(run), status=201)
 
 

@@ -24,7 +24,7 @@ from actions.services import rows
 from actions.services.attempts import Started, attempt_rows
 from actions.services.locking import RunRow, locked_state
 from actions.services.proposals import Prepared, Proposal, prepare, sent_digest
-from actions.services.runs import withdraw_questions
+from actions.services.runs import run_subject, withdraw_questions
 from agents.errors import InvalidToken
 from approvals.services import REQUESTS, Question, question_rows
 from audit.generation import current_mark, hold_shared
@@ -378,7 +378,3 @@ def as_actor(item: Prepared) -> Actor:
 
 def action_subject(action: Action) -> Subject:
     return Subject("actions.action", str(action.pk), action.tool)
-
-
-def run_subject(run_id: UUID) -> Subject:
-    return Subject("actions.run", str(run_id), f"run {str(run_id)[-12:]}")

@@ -22,13 +22,12 @@ from actions.services.deciding import (
     MAX_TRIES,
     decision_event,
     question,
-    run_subject,
 )
 from actions.services.execution import perform
 from actions.services.locking import RunRow
 from actions.services.proposals import Prepared, Proposal, found_out
 from actions.services.results import progress
-from actions.services.runs import withdraw_questions
+from actions.services.runs import run_subject, withdraw_questions
 from agents.tokens import Caller
 from approvals.models import ApprovalRequest
 from approvals.services import REQUESTS, question_rows, spend

@@ -49,6 +49,30 @@ ATTEMPTS = Insert(
     },
 )
 
+RUNS = Insert(
+    "actions_run",
+    {
+        "id": "uuid",
+        "identity_id": "bigint",
+        "agent": "text",
+        "environment": "text",
+        "initiator_kind": "text",
+        "initiator": "text",
+        "purpose": "text",
+        "reference": "text",
+        "status": "text",
+        "labels": "jsonb",
+        "budget_actions": "integer",
+        "budget_amount": "numeric",
+        "actions_count": "integer",
+        "denials_count": "integer",
+        "amount": "numeric",
+        "opened_at": "timestamptz",
+        "outcome": "text",
+        "chain": "jsonb",
+    },
+)
+
 RUN_TOTALS = Update(
     "actions_run",
     "id",

@@ -1,5 +1,6 @@
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -9,6 +10,8 @@ from django.utils import timezone
 from actions import events
 from actions.errors import RunNotEnded, RunNotOpen
 from actions.models import Action, Run
+from actions.services import rows
+from agents.directory import KnownIdentity
 from agents.tokens import Caller, seen_from
 from approvals.models import ApprovalRequest
 from approvals.services import withdraw
@@ -19,7 +22,7 @@ from common.canonical import digest
 from common.commands import command
 from common.errors import NotFound, required_reason
 from common.ids import uuid7
-from common.sql import write
+from common.sql import Row, write
 from policies.snapshot import snapshot
 
 
@@ -31,56 +34,80 @@ class Budget:
     amount: Decimal | None = None
 
 
-@command
-def open_run(  # noqa: PLR0913 - what a run is, each by its keyword
-    caller: Caller,
-    *,
-    actor: Actor,
-    initiator_kind: Run.Initiator,
-    initiator: str,
-    purpose: str,
-    reference: str = "",
-    labels: Iterable[str] = (),
-    budget: Budget = Budget(),
-    chain: Iterable[str] = (),
-    run_id: UUID | None = None,
-) -> Run:
-    """Start a run. Raises InvalidToken if the caller may no longer act.
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A run to be opened: who or what starts it, why, and within which bounds.
 
     `chain`: the client ids of agents that handed this work over. Each call is decided for all of
     them, and the strictest decision holds.
     """
+
+    initiator_kind: Run.Initiator
+    initiator: str
+    purpose: str
+    reference: str = ""
+    labels: Iterable[str] = ()
+    budget: Budget = field(default_factory=Budget)
+    chain: tuple[str, ...] = ()
+    id: UUID = field(default_factory=uuid7)
+
+
+@command
+def open_run(caller: Caller, opening: Opening, *, actor: Actor) -> Run:
+    """Start a run. Raises InvalidToken if the caller may no longer act."""
     hold_shared()
     identity = seen_from(caller, snapshot.fresh().directory).identity
-    run = Run.objects.create(
-        id=run_id or uuid7(),
-        identity_id=identity.pk,
-        agent=identity.agent_slug,
-        environment=identity.environment,
-        initiator_kind=initiator_kind,
-        initiator=initiator,
-        purpose=purpose,
-        reference=reference,
-        labels=sorted(set(labels)),
-        budget_actions=budget.actions,
-        budget_amount=budget.amount,
-        chain=list(chain),
-        opened_at=timezone.now(),
-    )
+    row, event = run_rows(identity, opening, actor=actor, now=timezone.now())
+    write(connection, [(rows.RUNS, [row]), (EVENTS, [event])])
+    return Run(**row)
+
+
+def run_rows(
+    identity: KnownIdentity, opening: Opening, *, actor: Actor, now: datetime
+) -> tuple[Row, Row]:
+    """The rows of a run and of its event, for writers that commit several at once.
+
+    The caller holds the generation's shared lock and has looked at the identity under it.
+    """
+    budget = opening.budget
+    row = {
+        "id": opening.id,
+        "identity_id": identity.pk,
+        "agent": identity.agent_slug,
+        "environment": identity.environment,
+        "initiator_kind": opening.initiator_kind.value,
+        "initiator": opening.initiator,
+        "purpose": opening.purpose,
+        "reference": opening.reference,
+        "status": Run.Status.OPEN.value,
+        "labels": sorted(set(opening.labels)),
+        "budget_actions": budget.actions,
+        "budget_amount": None if budget.amount is None else str(budget.amount),
+        "actions_count": 0,
+        "denials_count": 0,
+        "amount": Decimal(0),
+        "opened_at": now,
+        "outcome": "",
+        "chain": list(opening.chain),
+    }
     event = event_row(
         events.RUN_STARTED,
         actor=actor,
-        subject=Subject.of(run),
-        run_id=run.pk,
+        subject=run_subject(opening.id),
+        run_id=opening.id,
+        at=now,
         details={
-            "initiator_kind": str(initiator_kind),
-            "initiator_digest": digest(initiator),
+            "initiator_kind": opening.initiator_kind.value,
+            "initiator_digest": digest(opening.initiator),
             "environment": identity.environment,
-            "chain": list(chain),
+            "chain": list(opening.chain),
         },
     )
-    write(connection, [(EVENTS, [event])])
-    return run
+    return row, event
+
+
+def run_subject(run_id: UUID) -> Subject:
+    return Subject("actions.run", str(run_id), f"run {str(run_id)[-12:]}")
 
 
 @command

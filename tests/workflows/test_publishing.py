@@ -460,6 +460,16 @@ def test_a_run_finishes_on_the_version_that_it_was_started_on(governed: Governed
     assert governed.toolbox.calls == ["mail", "pay"]
 
 
+def test_steps_that_do_not_need_one_another_are_taken_as_they_are_written(
+    governed: Governed,
+) -> None:
+    written = ["zeta_first", "mid", "a"]
+    lines = [f"  {name}: {{tool: toolbox.mail, with: {{to: {name}}}}}\n" for name in written]
+    desk.publish("steps:\n" + "".join(lines))
+    assert desk.driven(desk.begin(governed)).status == "succeeded"
+    assert [arguments["to"] for _, arguments in governed.toolbox.effects] == written
+
+
 # -- retiring and pausing ------------------------------------------------------------------------
 
 

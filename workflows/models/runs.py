@@ -35,8 +35,13 @@ class WorkflowRun(models.Model):
     run = models.OneToOneField(
         Run, primary_key=True, on_delete=models.PROTECT, related_name="workflow_run"
     )
-    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="runs")
-    version = models.ForeignKey(WorkflowVersion, on_delete=models.PROTECT, related_name="runs")
+    # Indexes below begin with these two; what every turn writes has as few as can be.
+    workflow = models.ForeignKey(
+        Workflow, on_delete=models.PROTECT, related_name="runs", db_index=False
+    )
+    version = models.ForeignKey(
+        WorkflowVersion, on_delete=models.PROTECT, related_name="runs", db_index=False
+    )
     parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
     parent_path = models.CharField(max_length=120, blank=True)
     depth = models.PositiveSmallIntegerField(default=0)
@@ -62,6 +67,10 @@ class WorkflowRun(models.Model):
     )
     is_partial = models.BooleanField(
         default=False, help_text="It failed after some of its steps had changed something."
+    )
+    turn = models.PositiveIntegerField(
+        default=0,
+        help_text="How often its state has been written; drivers know by it if theirs is current.",
     )
     wake_at = models.DateTimeField(null=True)
     hinted_at = models.DateTimeField(null=True)
@@ -142,7 +151,9 @@ class StepRun(models.Model):
         ITEMS = "items", "its items"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    run = models.ForeignKey(WorkflowRun, on_delete=models.PROTECT, related_name="steps")
+    run = models.ForeignKey(
+        WorkflowRun, on_delete=models.PROTECT, related_name="steps", db_index=False
+    )
     path = models.CharField(max_length=120)
     scope = models.CharField(
         max_length=60, blank=True, help_text="The item of a foreach that it belongs to."
@@ -155,10 +166,16 @@ class StepRun(models.Model):
     waits_for = models.CharField(max_length=16, blank=True, choices=WaitsFor.choices)
     input = models.JSONField(null=True)
     output = models.JSONField(null=True)
-    action = models.ForeignKey(Action, null=True, on_delete=models.PROTECT, related_name="+")
+    action = models.ForeignKey(
+        Action, null=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     approval_id = models.UUIDField(null=True)
     child = models.ForeignKey(
-        WorkflowRun, null=True, on_delete=models.PROTECT, related_name="parent_steps"
+        WorkflowRun,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="parent_steps",
+        db_index=False,
     )
     tries = models.PositiveSmallIntegerField(default=0)
     crashes = models.PositiveSmallIntegerField(default=0)
@@ -195,6 +212,11 @@ class StepRun(models.Model):
         ]
         indexes = [
             models.Index(fields=["run"], name="step_in_play", condition=Q(folded=False)),
+            models.Index(
+                fields=["approval_id"],
+                name="step_by_approval",
+                condition=Q(approval_id__isnull=False),
+            ),
             models.Index(fields=["id"], name="step_unknown", condition=Q(status="unknown")),
         ]
 

@@ -6,6 +6,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django.db.models import F
+
 from actions.models import Run
 from actions.services.runs import Budget, reopen_run
 from agents.directory import Directory, KnownIdentity
@@ -186,6 +188,7 @@ def undo(turn: Turn, one: Begin, child_id: UUID) -> None:
         ended_at=None,
         reason=f"Undone with {turn.case.workflow}.",
         wake_at=turn.case.now,
+        turn=F("turn") + 1,
     )
     state.child_status = "compensating"
     turn.also_drive.append(child_id)

@@ -5,6 +5,7 @@ on any run; what one of them loses, the others find in the database.
 """
 
 import logging
+import os
 import random
 import threading
 import time
@@ -20,11 +21,13 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from actions.services.execution import called
 from actions.services.settling import sign_of_life
 from common.queueing import queue
+from policies.snapshot import snapshot
 from tools.connectors.base import ConnectorError
 from workflows.advancing import with_result
 from workflows.compiled import spec_of
 from workflows.services.answers import Outcome
 from workflows.services.claiming import Claimed
+from workflows.services.loading import seen_case
 from workflows.services.looking import Look, look_ahead
 from workflows.services.taking import Taken, take_turn
 from workflows.services.turns import DRIVE
@@ -33,6 +36,7 @@ from workflows.states import Case
 MAX_TURNS = 50
 MAX_SECONDS = 20.0
 COMMIT_TRIES = 6
+MAX_IDLE_BEATS = 10
 _jitter = random.SystemRandom()
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -54,9 +58,11 @@ def drive(run_id: UUID) -> int:
     began = time.monotonic()
     calls = 0
     outcome: Outcome | None = None
-    look: Look | None = None
+    known = seen_case(run_id)
+    look = _looked(known) if known is not None else None
     for _ in range(MAX_TURNS):
-        taken = _taken(run_id, outcome, look)
+        taken = _taken(run_id, outcome, look, known=known)
+        known = taken.case
         outcome = look = None
         if taken.claimed is not None:
             outcome = _made(taken.claimed)
@@ -69,15 +75,22 @@ def drive(run_id: UUID) -> int:
         if outcome is None and (ending.is_set() or time.monotonic() - began > MAX_SECONDS):
             break
     if outcome is not None:
-        _taken(run_id, outcome, None)
+        _taken(run_id, outcome, None, known=None)
     queue.enqueue(DRIVE, str(run_id))
     return calls
 
 
-def _taken(run_id: UUID, outcome: Outcome | None, look: Look | None) -> Taken:
+def _taken(
+    run_id: UUID, outcome: Outcome | None, look: Look | None, *, known: Case | None
+) -> Taken:
     """The turn, tried again where the database went away: the call's result must not be lost."""
-    tries = COMMIT_TRIES if outcome is not None else 2
-    return again(lambda: take_turn(run_id, lease=lease(), outcome=outcome, look=look), tries=tries)
+    held = [known]  # what a failed try has changed in memory is not used again
+
+    def take() -> Taken:
+        case = held.pop() if held else None
+        return take_turn(run_id, lease=lease(), outcome=outcome, look=look, known=case)
+
+    return again(take, tries=COMMIT_TRIES if outcome is not None else 2)
 
 
 def again(work: Callable[[], T], *, tries: int) -> T:
@@ -94,7 +107,7 @@ def again(work: Callable[[], T], *, tries: int) -> T:
 
 def _made(claimed: Claimed) -> Outcome:
     """Call the tool. No transaction is open; signs of life are given meanwhile."""
-    with _alive(claimed.started.id):
+    with heart.beating(claimed.started.id):
         try:
             result = called(
                 claimed.action,
@@ -116,29 +129,61 @@ def _ahead(taken: Taken, outcome: Outcome) -> Look | None:
 
 
 def _looked(case: Case) -> Look | None:
+    """What comes next, from what is held of the generation; made anew if that has moved."""
+    if snapshot.marked()[0] != case.mark:
+        snapshot.fresh()
     spec = spec_of(case.version_id)
     return look_ahead(spec, case, lease())
 
 
-@contextmanager
-def _alive(attempt_id: UUID) -> Iterator[None]:
-    """Extend the attempt's lease as long as the block lasts; nothing is written for short ones."""
-    over = threading.Event()
-    seconds = lease().total_seconds()
+class Heart:
+    """Gives signs of life for the calls of this process that take long; nothing for short ones."""
 
-    def beat() -> None:
-        while not over.wait(seconds / 3):
-            try:
-                sign_of_life([attempt_id], lease=lease())
-            except DatabaseError as error:
-                # The next beat tries again; without any, the attempt counts as given up.
-                log.warning("no sign of life could be given: %s", type(error).__name__)
-            finally:
-                connection.close()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: dict[UUID, float] = {}
+        self._thread: threading.Thread | None = None
+        self._pid = 0
 
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
+    @contextmanager
+    def beating(self, attempt_id: UUID) -> Iterator[None]:
+        """Extend the attempt's lease again and again as long as the block lasts."""
+        with self._lock:
+            self._calls[attempt_id] = time.monotonic()
+            # A forked process has the memory of its parent and none of its threads.
+            if self._thread is None or self._pid != os.getpid() or not self._thread.is_alive():
+                self._pid = os.getpid()
+                self._thread = threading.Thread(target=self._beat, daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls.pop(attempt_id, None)
+
+    def _beat(self) -> None:
+        idle = 0
+        while idle < MAX_IDLE_BEATS:
+            pause = lease().total_seconds() / 3
+            time.sleep(pause)
+            now = time.monotonic()
+            with self._lock:
+                long = [one for one, since in self._calls.items() if now - since >= pause / 2]
+                idle = 0 if self._calls else idle + 1
+                if idle >= MAX_IDLE_BEATS:
+                    self._thread = None
+            if long:
+                _sign(long)
+
+
+def _sign(attempt_ids: list[UUID]) -> None:
     try:
-        yield
+        sign_of_life(attempt_ids, lease=lease())
+    except DatabaseError as error:
+        # The next beat tries again; without any, the attempt counts as given up.
+        log.warning("no sign of life could be given: %s", type(error).__name__)
     finally:
-        over.set()
+        connection.close()
+
+
+heart = Heart()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,8 @@ from django.db import connection
 from django.utils import timezone
 
 from actions.services.locking import RUN_COLUMNS, as_json, as_uuid, run_row
+from audit.generation import HOLD_SHARED, LOCK
+from common.sql import together
 from workflows.services.rows import STEP_COLUMNS
 from workflows.states import Case, StepState
 
@@ -18,7 +21,7 @@ _CASE = (
     "i.client_id, r.environment, f.slug, w.version_id, w.status, w.inputs, w.scope, w.epoch, "
     "w.parent_id, w.depth, w.deadline_at, w.started_at, w.ending, w.reason, w.output, "
     "w.steps_count, w.errors_count, w.unknown_count, w.finished_seq, w.had_success, w.is_partial, "
-    "w.wake_at, w.hinted_at, w.ended_at"
+    "w.wake_at, w.hinted_at, w.ended_at, w.turn"
 )
 _CASE_NAMES = tuple(name.split(".")[1] for name in _CASE.split(", "))
 _JSON = {"inputs", "output", "input"}
@@ -52,17 +55,52 @@ class Loaded:
 
 
 def locked_case(
-    run_id: UUID, *, wait: bool, attempt_id: UUID | None = None, everything: bool = False
+    run_id: UUID,
+    *,
+    wait: bool,
+    attempt_id: UUID | None = None,
+    everything: bool = False,
+    known: Case | None = None,
 ) -> Loaded | None:
-    """The run with its steps in play, under the lock of its Run.
+    """The run with its steps in play, under the shared lock of the generation and that of its Run.
 
     None if there is no such run, or if somebody else holds it and `wait` is false. `everything`
-    reads the steps of finished items too, which undoing needs. The shared lock on the generation
-    is held by the caller.
+    reads the steps of finished items too, which undoing needs. `known` is the case as the caller
+    committed it last: its steps are not read again if nobody has taken a turn or left a note since.
     """
-    row = _locked_row(run_id, attempt_id, wait=wait)
-    if row is None:
+    lock = " FOR UPDATE OF r, w" + ("" if wait else " SKIP LOCKED")
+    statements = [_run_statement(run_id, attempt_id, lock=lock)]
+    if connection.vendor == "postgresql":
+        statements.insert(0, (HOLD_SHARED, [LOCK]))
+    if known is None:
+        statements.append(_steps_statement(run_id, everything=everything))
+    found = together(connection, statements)
+    rows = found.pop() if known is None else None
+    return _loaded(run_id, found[-1], rows, everything=everything, known=known)
+
+
+def seen_case(run_id: UUID) -> Case | None:
+    """The run as it was committed last, without a lock: for looking ahead."""
+    statements = [
+        _run_statement(run_id, None, lock=""),
+        _steps_statement(run_id, everything=False),
+    ]
+    run, steps = together(connection, statements)
+    found = _loaded(run_id, run, steps, everything=False, known=None)
+    return found.case if found else None
+
+
+def _loaded(
+    run_id: UUID,
+    found: Sequence[Any],
+    rows: Sequence[Any] | None,
+    *,
+    everything: bool,
+    known: Case | None,
+) -> Loaded | None:
+    if not found:
         return None
+    [row] = found
     run = run_row(row[:_RUN_WIDTH])
     rest = row[_RUN_WIDTH:]
     names = ("workflow" if name == "slug" else name for name in _CASE_NAMES)
@@ -74,8 +112,14 @@ def locked_case(
         mark=int(mark or 0),
         **{name: _plain(name, value) for name, value in named.items()},
     )
-    is_undoing = case.status in {"compensating", "compensation_failed"}
-    case.steps = _steps(run_id, everything=everything or is_undoing)
+    undoes = case.status in {"compensating", "compensation_failed"}
+    is_current = known is not None and known.turn == case.turn and not wakes
+    if known is not None and is_current:
+        case.steps = known.steps
+    elif rows is None or (undoes and not everything):
+        [rows] = together(connection, [_steps_statement(run_id, everything=everything or undoes)])
+    if not is_current and rows is not None:
+        case.steps = _steps(rows)
     return Loaded(
         case,
         tuple(int(text) for text in str(wakes or "").split(",") if text),
@@ -84,40 +128,48 @@ def locked_case(
     )
 
 
-def _locked_row(run_id: UUID, attempt_id: UUID | None, *, wait: bool) -> Sequence[Any] | None:
-    on_postgresql = connection.vendor == "postgresql"
-    together = "string_agg(k.id::text, ',')" if on_postgresql else "group_concat(k.id)"
-    lock = (" FOR UPDATE OF r, w" + ("" if wait else " SKIP LOCKED")) if on_postgresql else ""
+Statement = tuple[str, Sequence[Any]]
+
+
+def _run_statement(run_id: UUID, attempt_id: UUID | None, *, lock: str) -> Statement:
+    return _run_sql(connection.vendor, lock), [_id(attempt_id), _id(run_id)]
+
+
+@cache
+def _run_sql(vendor: str, lock: str) -> str:
+    on_postgresql = vendor == "postgresql"
+    notes = "string_agg(k.id::text, ',')" if on_postgresql else "group_concat(k.id)"
     clock = "clock_timestamp()" if on_postgresql else "NULL"
-    sql = (
+    return (
         f"SELECT {RUN_COLUMNS}, {_CASE}, "  # noqa: S608 - names are ours
-        f"(SELECT {together} FROM workflows_wake k WHERE k.run_id = r.id), "
+        f"(SELECT {notes} FROM workflows_wake k WHERE k.run_id = r.id), "
         "EXISTS (SELECT 1 FROM tools_breaker WHERE state = 'open'), "
         "(SELECT t.status FROM actions_attempt t WHERE t.id = %s), "
         f"(SELECT mark FROM audit_generation WHERE id = 1), {clock} "
         "FROM actions_run r JOIN workflows_workflowrun w ON w.run_id = r.id "
         "JOIN agents_agentidentity i ON i.id = r.identity_id "
         "JOIN workflows_workflow f ON f.id = w.workflow_id "
-        f"WHERE r.id = %s{lock}"
+        f"WHERE r.id = %s{lock if on_postgresql else ''}"
     )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [_id(attempt_id), _id(run_id)])
-        found: Sequence[Any] | None = cursor.fetchone()
-    return found
 
 
-def _steps(run_id: UUID, *, everything: bool) -> dict[str, StepState]:
-    columns = ", ".join(f"s.{name}" for name in _STEP_NAMES)
-    sql = (
-        f"SELECT {columns}, {_NEWS} FROM workflows_steprun s "  # noqa: S608 - names are ours
-        "LEFT JOIN actions_action a ON a.id = s.action_id "
-        "LEFT JOIN approvals_approvalrequest p ON p.id = s.approval_id "
-        "LEFT JOIN workflows_workflowrun c ON c.run_id = s.child_id "
-        "WHERE s.run_id = %s" + ("" if everything else " AND NOT s.folded") + " ORDER BY s.id"
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [_id(run_id)])
-        rows = cursor.fetchall()
+def _steps_statement(run_id: UUID, *, everything: bool) -> Statement:
+    return _STEPS_ALL if everything else _STEPS_IN_PLAY, [_id(run_id)]
+
+
+_STEPS_FROM = (
+    f"SELECT {', '.join(f's.{name}' for name in _STEP_NAMES)}, {_NEWS} "  # noqa: S608
+    "FROM workflows_steprun s "
+    "LEFT JOIN actions_action a ON a.id = s.action_id "
+    "LEFT JOIN approvals_approvalrequest p ON p.id = s.approval_id "
+    "LEFT JOIN workflows_workflowrun c ON c.run_id = s.child_id "
+    "WHERE s.run_id = %s"
+)
+_STEPS_ALL = f"{_STEPS_FROM} ORDER BY s.id"
+_STEPS_IN_PLAY = f"{_STEPS_FROM} AND NOT s.folded ORDER BY s.id"
+
+
+def _steps(rows: Sequence[Any]) -> dict[str, StepState]:
     names = (*_STEP_NAMES, *_NEWS_NAMES)
     found = {}
     for row in rows:

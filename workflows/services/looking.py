@@ -94,7 +94,7 @@ def _of_open(spec: WorkflowSpec, case: Case, state: StepState, lease: timedelta)
     action = Action.objects.with_run().filter(pk=state.action_id).first()
     if action is None:
         return None
-    mark, held = _latest()
+    mark, held = snapshot.marked()
     if kind == "probe":
         return Look(state.path, "probe", mark, probed=_probed(action, step, held))
     return Look(
@@ -109,7 +109,7 @@ def _of_open(spec: WorkflowSpec, case: Case, state: StepState, lease: timedelta)
 def _begin(case: Case, one: Begin, lease: timedelta) -> Look:
     """A call prepared as an agent's own would be: its arguments checked, its facts found out."""
     call = call_of(one.step, undoes=bool(one.undoes))
-    mark, held = _latest()
+    mark, held = snapshot.marked()
     if call is None:
         return Look(one.path, "begin", mark)
     try:
@@ -134,11 +134,6 @@ def _begin(case: Case, one: Begin, lease: timedelta) -> Look:
     except GovernanceError as refusal:
         return Look(one.path, "begin", mark, refusal=refusal)
     return Look(one.path, "begin", mark, prepared=prepared)
-
-
-def _latest() -> tuple[int, Snapshot]:
-    snapshot.fresh()
-    return snapshot.marked()
 
 
 def caller_of(case: Case, held: Snapshot) -> Caller:

@@ -5,7 +5,6 @@ from uuid import UUID
 from actions.models import Run
 from actions.services.runs import reopen_run
 from agents.directory import directory
-from audit.generation import hold_shared
 from common.actors import Actor
 from common.commands import command
 from common.errors import NotFound, required_reason
@@ -89,7 +88,6 @@ def undo(run_id: UUID, *, actor: Actor, reason: str) -> None:
 
 
 def _turn(run_id: UUID, actor: Actor, identity_id: int | None) -> Turn:
-    hold_shared()
     loaded = locked_case(run_id, wait=True, everything=True)
     if loaded is None or identity_id not in {None, loaded.case.run.identity_id}:
         raise NotFound

@@ -11,7 +11,7 @@ from audit.services import Subject, record
 from common.actors import Actor
 from common.canonical import digest
 from common.commands import command
-from common.errors import NotFound, required_reason
+from common.errors import InvalidInput, NotFound, required_reason
 from workflows import events
 from workflows.compiled import world_now, written_down
 from workflows.definitions.compiling import compile_text
@@ -92,6 +92,7 @@ def ask_to_publish(version_id: int, *, actor: Actor, share: int = WHOLE) -> Appr
 
     Who wrote it cannot approve. Raises VersionNotADraft, AlreadyAsked, VersionOutOfDate.
     """
+    _ensure_a_share(share)
     version = _locked_draft(version_id)
     ensure_current(version)
     subject = Subject.of(version)
@@ -124,6 +125,7 @@ def publish(version_id: int, *, actor: Actor, share: int = WHOLE) -> WorkflowVer
 
     Runs under way finish on theirs. Raises VersionNotADraft, VersionOutOfDate, RolloutUnderWay.
     """
+    _ensure_a_share(share)
     version = _locked_draft(version_id)
     ensure_current(version)
     workflow = Workflow.objects.select_for_update().get(pk=version.workflow_id)
@@ -197,6 +199,12 @@ def pause_workflow(workflow_id: int, *, actor: Actor, paused: bool, reason: str)
     event = events.WORKFLOW_PAUSED if paused else events.WORKFLOW_UNPAUSED
     record(event, actor=actor, subject=workflow, reason=reason)
     return workflow
+
+
+def _ensure_a_share(share: int) -> None:
+    if not 0 < share <= WHOLE:
+        message = f"A share is between 1 and {WHOLE:,} of {WHOLE:,} runs."
+        raise InvalidInput(message)
 
 
 def _locked_draft(version_id: int) -> WorkflowVersion:

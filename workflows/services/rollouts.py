@@ -79,7 +79,8 @@ def complete(rollout_id: int, *, actor: Actor, reason: str) -> Rollout:
     rollout = _running(rollout_id)
     workflow = Workflow.objects.select_for_update().get(pk=rollout.workflow_id)
     workflow.live = rollout.candidate
-    workflow.save(update_fields=["live"])
+    workflow.title = str(rollout.candidate.spec["title"])
+    workflow.save(update_fields=["live", "title"])
     _end(rollout, Rollout.Status.COMPLETED, required_reason(reason))
     record(
         events.ROLLOUT_COMPLETED,
@@ -93,8 +94,9 @@ def complete(rollout_id: int, *, actor: Actor, reason: str) -> Rollout:
 @command
 def roll_back(rollout_id: int, *, actor: Actor, reason: str) -> Rollout:
     """New runs start on the former version again; runs under way finish where they are."""
+    reason = required_reason(reason)
     rollout = _running(rollout_id)
-    _end(rollout, Rollout.Status.ROLLED_BACK, required_reason(reason))
+    _end(rollout, Rollout.Status.ROLLED_BACK, reason)
     record(
         events.ROLLOUT_ROLLED_BACK,
         actor=actor,

@@ -1,11 +1,12 @@
 """Schedules: any number of tickers, and one run per time.
 
 A time is taken by inserting its row; the constraint lets one ticker do it. Times are computed in
-the schedule's own time zone (cronsim, after Debian's cron: a time that a change of clocks leaves
-out fires right after it, one that comes twice fires once).
+the schedule's own time zone (cronsim, after Debian's cron: where minute and hour are fixed, a time
+that a change of clocks leaves out fires right after it, and one that comes twice fires once).
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from django.db import IntegrityError, transaction
 
 from actions.models import Run
 from agents.directory import directory
+from agents.errors import InvalidToken
 from agents.models import AgentIdentity
 from agents.tokens import Caller
 from audit.services import record
@@ -31,6 +33,7 @@ from workflows.models import Schedule, ScheduleFire, Workflow, WorkflowRun
 from workflows.services.starting import Start, checked_inputs, start
 
 MAX_MISSED = 100
+FIELDS = 5
 LATE = timedelta(minutes=1)
 
 
@@ -44,34 +47,38 @@ class Times:
     overlap: str = "skip"
 
 
-def fire_times(cron: str, timezone: str, *, after: datetime) -> CronSim:
-    """The times after a moment, in the time zone. Raises InvalidSchedule."""
+def fire_times(cron: str, timezone: str, *, after: datetime) -> Iterator[datetime]:
+    """The times after a moment, in UTC. Raises InvalidSchedule."""
     try:
         zone = ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        message = f"There is no time zone {timezone}."
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        message = "There is no such time zone."
         raise InvalidSchedule(message) from error
+    if len(cron.split()) != FIELDS:
+        message = f"A cron expression has {FIELDS} fields: minute, hour, day, month, weekday."
+        raise InvalidSchedule(message)
     try:
-        return CronSim(cron, after.astimezone(zone))
+        times = CronSim(cron, after.astimezone(zone))
     except CronSimError as error:
         message = f"This is not a cron expression: {error}"
         raise InvalidSchedule(message) from error
+    # In an hour that comes twice the library gives the first, which may be over.
+    return (moment for moment in (one.astimezone(UTC) for one in times) if moment > after)
 
 
 def next_fire(cron: str, timezone: str, *, after: datetime) -> datetime:
     """Raises InvalidSchedule, also for an expression that never comes true."""
     try:
-        found: datetime = next(fire_times(cron, timezone, after=after))
+        return next(fire_times(cron, timezone, after=after))
     except StopIteration as error:
         message = "This never comes."
         raise InvalidSchedule(message) from error
-    return found.astimezone(UTC)
 
 
 def upcoming(schedule: Schedule, number: int = 5) -> list[datetime]:
     """The next times, for people."""
     times = fire_times(schedule.cron, schedule.timezone, after=database_now())
-    return [next(times).astimezone(UTC) for _ in range(number)]
+    return list(itertools.islice(times, number))
 
 
 @command
@@ -148,7 +155,7 @@ def missed(schedule: Schedule, now: datetime) -> list[datetime]:
     for moment in fire_times(schedule.cron, schedule.timezone, after=first):
         if moment > now:
             break
-        found.append(moment.astimezone(UTC))
+        found.append(moment)
         if len(found) > MAX_MISSED:
             found.pop(0)
     return found
@@ -207,7 +214,9 @@ def _started(
         with transaction.atomic():
             run, _ = start(caller, asked, actor=SYSTEM)
     except GovernanceError as refusal:
-        return ScheduleFire.Status.REFUSED, None, str(refusal)
+        stopped = isinstance(refusal, InvalidToken)
+        said = "The agent is not active there." if stopped else str(refusal)
+        return ScheduleFire.Status.REFUSED, None, said
     return ScheduleFire.Status.STARTED, run, ""
 
 

@@ -3,28 +3,31 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
+from django.utils import timezone
 
 from actions.models import Run
-from actions.services import runs
-from actions.services.runs import Budget
-from agents.tokens import Caller
-from audit.services import record
+from actions.services.rows import RUNS
+from actions.services.runs import Budget, Opening, run_rows
+from agents.errors import InvalidToken
+from agents.tokens import Caller, seen_from
+from audit.generation import hold_shared
+from audit.services import EVENTS, Subject, event_row
 from common.actors import Actor
 from common.canonical import digest, normalised
-from common.clock import database_now
 from common.commands import command
-from common.errors import InvalidInput
+from common.errors import GovernanceError, InvalidInput
 from common.ids import uuid7
 from common.queueing import queue
-from policies.snapshot import snapshot
+from common.sql import write
+from policies.snapshot import Snapshot, snapshot
 from workflows import events
-from workflows.compiled import spec_of
+from workflows.compiled import digest_of, spec_of
 from workflows.definitions.spec import WorkflowSpec
 from workflows.errors import (
     InvalidWorkflowInputs,
@@ -34,8 +37,9 @@ from workflows.errors import (
     UnknownWorkflow,
     WorkflowPaused,
 )
-from workflows.models import Rollout, Workflow, WorkflowRun
+from workflows.models import WorkflowRun
 from workflows.models.definitions import WHOLE
+from workflows.services.rows import WORKFLOW_RUNS
 from workflows.services.turns import DRIVE
 
 MAX_INPUT_BYTES = 64_000
@@ -68,13 +72,12 @@ def start(caller: Caller, asked: Start, *, actor: Actor) -> tuple[WorkflowRun, b
     InvalidWorkflowInputs, RunKeyReused, InvalidToken.
     """
     key = request_key(caller, asked)
-    found = _known(key, asked)
-    if found is not None:
-        return found, False
     try:
         return _start(caller, asked, key, actor=actor), True
-    except IntegrityError:
-        # Somebody else's request with the same key was first.
+    except InvalidToken:
+        raise  # whoever may no longer act is not answered at all
+    except (IntegrityError, GovernanceError):
+        # The same request was answered before, be it now refused or its key taken.
         found = _known(key, asked)
         if found is None:
             raise
@@ -96,82 +99,128 @@ def _known(key: str, asked: Start) -> WorkflowRun | None:
 
 @command
 def _start(caller: Caller, asked: Start, key: str, *, actor: Actor) -> WorkflowRun:
+    hold_shared()
     return started(caller, asked, key, actor=actor)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a start needs to know of its workflow, read under the generation's lock."""
+
+    pk: int
+    version_id: int
+    mark: int
+    now: datetime
+
+
 def started(caller: Caller, asked: Start, key: str, *, actor: Actor) -> WorkflowRun:
-    """The run, in the caller's transaction, as for the child of another run."""
-    workflow = Workflow.objects.select_related("live").filter(slug=asked.workflow).first()
-    if workflow is None:
-        raise UnknownWorkflow
-    if workflow.paused:
-        raise WorkflowPaused
-    if workflow.live is None:
-        raise NothingPublished
-    version_id = chosen_version(workflow, asked.id)
-    spec = spec_of(version_id)
-    if not snapshot.fresh().roles(caller) & set(spec.roles):
+    """The run, in the caller's transaction, which holds the generation's shared lock."""
+    found = _found(asked)
+    held = _snapshot_of(found.mark)
+    spec = spec_of(found.version_id)
+    identity = seen_from(caller, held.directory).identity
+    if not held.roles(caller) & set(spec.roles):
         raise NotAllowedToStart
     inputs = checked_inputs(spec, asked.inputs)
-    run = runs.open_run(
-        caller,
-        actor=actor,
-        run_id=asked.id,
-        initiator_kind=asked.initiator_kind,
-        initiator=asked.initiator,
-        purpose=(asked.purpose or spec.title)[:500],
-        reference=asked.reference,
-        labels=asked.labels,
-        budget=_tighter(asked.budget, spec),
-        chain=asked.chain,
+    opening = Opening(
+        asked.initiator_kind,
+        asked.initiator,
+        (asked.purpose or spec.title)[:500],
+        asked.reference,
+        asked.labels,
+        _tighter(asked.budget, spec),
+        asked.chain,
+        asked.id,
     )
-    return _recorded(workflow, version_id, caller, asked, run, inputs=inputs, key=key, actor=actor)
+    run, opened = run_rows(identity, opening, actor=actor, now=found.now)
+    row = _row(found, caller, asked, spec, inputs=inputs, key=key)
+    event = event_row(
+        events.RUN_STARTED,
+        actor=actor,
+        subject=Subject("workflows.workflowrun", str(asked.id), spec.slug),
+        run_id=asked.id,
+        at=found.now,
+        details={
+            "workflow": spec.slug,
+            "version": found.version_id,
+            "digest": digest_of(found.version_id),
+            "inputs_digest": row["inputs_digest"],
+            "parent": str(asked.parent or ""),
+        },
+    )
+    # The run first, then what refers to it: SQLite writes them one after the other.
+    write(connection, [(RUNS, [run]), (WORKFLOW_RUNS, [row]), (EVENTS, [opened, event])])
+    queue.enqueue(DRIVE, str(asked.id))
+    return WorkflowRun(**row)
 
 
-def _recorded(
-    workflow: Workflow,
-    version_id: int,
+def _found(asked: Start) -> _Found:
+    """The workflow and the version this run starts on. Raises UnknownWorkflow, WorkflowPaused,
+    NothingPublished.
+    """
+    clock = "clock_timestamp()" if connection.vendor == "postgresql" else "NULL"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT f.id, f.paused, f.live_id, o.candidate_id, o.share, "  # noqa: S608
+            f"(SELECT mark FROM audit_generation WHERE id = 1), {clock} "
+            "FROM workflows_workflow f LEFT JOIN workflows_rollout o "
+            "ON o.workflow_id = f.id AND o.status = 'running' WHERE f.slug = %s",
+            [asked.workflow],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise UnknownWorkflow
+    pk, paused, live, candidate, share, mark, now = row
+    if paused:
+        raise WorkflowPaused
+    if live is None:
+        raise NothingPublished
+    is_tried = candidate is not None and bucket(asked.workflow, asked.id) < share
+    return _Found(pk, candidate if is_tried else live, int(mark or 0), now or timezone.now())
+
+
+def _snapshot_of(mark: int) -> Snapshot:
+    """What is held of the generation, made anew only if it has moved."""
+    held_mark, held = snapshot.marked()
+    return held if held_mark == mark else snapshot.fresh()
+
+
+def _row(
+    found: _Found,
     caller: Caller,
     asked: Start,
-    run: Run,
+    spec: WorkflowSpec,
     *,
     inputs: Mapping[str, Any],
     key: str,
-    actor: Actor,
-) -> WorkflowRun:
-    now = database_now()
-    spec = spec_of(version_id)
+) -> dict[str, Any]:
     # When the hint is lost, the sweeper finds it by its wake time.
-    made = WorkflowRun.objects.create(
-        run=run,
-        workflow=workflow,
-        version_id=version_id,
-        parent_id=asked.parent,
-        parent_path=asked.parent_path,
-        depth=asked.depth,
-        inputs=inputs,
-        inputs_digest=digest(dict(asked.inputs)),
-        idempotency_key=key,
-        scope=" ".join(sorted(caller.scopes)),
-        epoch=caller.epoch,
-        wake_at=now,
-        hinted_at=now,
-        deadline_at=now + min(spec.limits.deadline, timedelta(days=366)),
-        started_at=now,
-    )
-    record(
-        events.RUN_STARTED,
-        actor=actor,
-        subject=made,
-        run_id=run.pk,
-        workflow=workflow.slug,
-        version=version_id,
-        digest=made.version.digest,
-        inputs_digest=made.inputs_digest,
-        parent=str(asked.parent or ""),
-    )
-    queue.enqueue(DRIVE, str(run.pk))
-    return made
+    return {
+        "run_id": asked.id,
+        "workflow_id": found.pk,
+        "version_id": found.version_id,
+        "parent_id": asked.parent,
+        "parent_path": asked.parent_path,
+        "depth": asked.depth,
+        "status": WorkflowRun.Status.RUNNING.value,
+        "inputs": inputs,
+        "inputs_digest": digest(dict(asked.inputs)),
+        "idempotency_key": key,
+        "scope": " ".join(sorted(caller.scopes)),
+        "epoch": caller.epoch,
+        "reason": "",
+        "ending": "",
+        "steps_count": 0,
+        "errors_count": 0,
+        "unknown_count": 0,
+        "finished_seq": 0,
+        "is_partial": False,
+        "wake_at": found.now,
+        "hinted_at": found.now,
+        "deadline_at": found.now + min(spec.limits.deadline, timedelta(days=366)),
+        "started_at": found.now,
+        "turn": 0,
+    }
 
 
 def _tighter(given: Budget, spec: WorkflowSpec) -> Budget:
@@ -211,14 +260,3 @@ def bucket(slug: str, run_id: UUID) -> int:
     """Where a run falls among WHOLE parts; stable, so that repeats go to the same version."""
     found = hashlib.sha256(f"{slug}:{run_id}".encode()).digest()
     return int.from_bytes(found[:8], "big") % WHOLE
-
-
-def chosen_version(workflow: Workflow, run_id: UUID) -> int:
-    """The live version, or the one being rolled out for its share of runs."""
-    rollout = Rollout.objects.filter(workflow=workflow, status=Rollout.Status.RUNNING).first()
-    if rollout is not None and bucket(workflow.slug, run_id) < rollout.share:
-        return rollout.candidate_id
-    live_id = workflow.live_id
-    if live_id is None:
-        raise NothingPublished
-    return live_id

@@ -53,6 +53,14 @@ def to_drive(*, limit: int = BATCH) -> list[UUID]:
 
 
 def _noted(now: datetime, limit: int) -> list[UUID]:
-    """Runs that were left a note which nobody has come for."""
-    overdue = Wake.objects.filter(left_at__lte=now - NOTE_OVERDUE)
-    return list(overdue.order_by("pk").values_list("run_id", flat=True)[:limit])
+    """Runs that were left a note which nobody has come for, marked as hinted at."""
+    forgotten = (
+        Q(run__hinted_at=None)
+        | Q(run__hinted_at__lt=F("left_at"))
+        | Q(run__hinted_at__lt=now - HINT_AGAIN)
+    )
+    overdue = Wake.objects.filter(forgotten, left_at__lte=now - NOTE_OVERDUE)
+    ids = list(dict.fromkeys(overdue.order_by("pk").values_list("run_id", flat=True)[:limit]))
+    if ids:
+        WorkflowRun.objects.filter(pk__in=ids).update(hinted_at=now)
+    return ids

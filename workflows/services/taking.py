@@ -7,11 +7,11 @@ approvals, actions, breakers.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from django.db import transaction
 
 from actions.models import Action
-from audit.generation import hold_shared
 from common.cel import ExpressionFailed
 from workflows.advancing import Begin, End, Moves, advance, holds, known_values
 from workflows.compiled import spec_of
@@ -38,18 +38,24 @@ class Taken:
 
 
 def take_turn(
-    run_id: object, *, lease: timedelta, outcome: Outcome | None = None, look: Look | None = None
+    run_id: UUID,
+    *,
+    lease: timedelta,
+    outcome: Outcome | None = None,
+    look: Look | None = None,
+    known: Case | None = None,
 ) -> Taken:
     """Apply what a call came to, move the run as far as it goes, and claim the next call.
 
-    Raises the database's own error: then nothing of it happened, or all of it.
+    `known` is the case as the last turn of this driver left it; it is changed in place. Raises the
+    database's own error: then nothing of it happened, or all of it.
     """
     with transaction.atomic():
-        hold_shared()
         loaded = locked_case(
-            run_id,  # type: ignore[arg-type]  # a UUID; the task hands over what it was given
+            run_id,
             wait=outcome is not None,
             attempt_id=outcome.started.id if outcome else None,
+            known=known,
         )
         if loaded is None:
             return Taken()
@@ -58,13 +64,22 @@ def take_turn(
             answers.apply(turn, outcome)
         moves = _moved_on(turn)
         claimed = _claim(turn, moves, look)
-        if turn.fresh or turn.touched:
-            # What was claimed or refused may have ended the run.
-            moves = _moved_on(turn)
+        moves = _after(turn, moves, look, claimed)
         more = _calls_left(turn, moves)
         _set_alarm(turn, moves, has_more=more > 0, claimed=claimed)
         turn.write()
     return Taken(turn.case, claimed, more > 0)
+
+
+def _after(turn: Turn, moves: Moves, look: Look | None, claimed: Claimed | None) -> Moves:
+    """The moves once a call was claimed, or refused, which may have ended the run."""
+    if look is None or not (turn.fresh or turn.touched):
+        return moves
+    if claimed is not None and not turn.case.steps[claimed.path].scope:
+        moves.begin = [one for one in moves.begin if one.path != claimed.path]
+        moves.go_on = [path for path in moves.go_on if path != claimed.path]
+        return moves
+    return _moved_on(turn)
 
 
 def _moved_on(turn: Turn) -> Moves:

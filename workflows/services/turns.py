@@ -10,8 +10,8 @@ from django.db import connection
 
 from actions import events as action_events
 from actions.models import Run
-from actions.services.deciding import Batch, run_subject
-from actions.services.runs import withdraw_questions
+from actions.services.deciding import Batch
+from actions.services.runs import run_subject, withdraw_questions
 from audit.services import Subject, event_row
 from audit.vocabulary import EventType
 from common.actors import SYSTEM, Actor
@@ -195,6 +195,7 @@ class Turn:
     def write(self) -> None:
         """Everything in one statement on PostgreSQL; part of the caller's transaction."""
         case = self.case
+        case.turn += 1
         case.unknown_count = case.unknown_steps()
         if self.hints:
             case.hinted_at = case.now
