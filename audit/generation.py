@@ -23,7 +23,12 @@ LOCK = 0x6368616E63657279
 _READ = "SELECT mark FROM audit_generation WHERE id = 1"
 
 
-HOLD_SHARED = "SELECT pg_advisory_xact_lock_shared(%s)"
+# The statements that follow find rows by key and carry their rows as one parameter: one plan does
+# for all of them, and planning each anew would cost as much as running it.
+HOLD_SHARED = (
+    "SELECT pg_advisory_xact_lock_shared(%s), "
+    "set_config('plan_cache_mode', 'force_generic_plan', true)"
+)
 
 
 def hold_shared() -> None:
@@ -31,6 +36,11 @@ def hold_shared() -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(HOLD_SHARED, [LOCK])
+
+
+def holding() -> list[tuple[str, list[int]]]:
+    """The statement of `hold_shared`, for those that send it together with what follows."""
+    return [(HOLD_SHARED, [LOCK])] if connection.vendor == "postgresql" else []
 
 
 def current_mark() -> int:

@@ -1,12 +1,14 @@
 """Kill -9 workers at random, and count what was lost and what was done twice.
 
-    python -m benchmarks.chaos [--kills 1000] [--workers 4] [--seed 7] [--json FILE]
+    python -m benchmarks.chaos [--kills 1000] [--stops 0] [--restarts 0] [--seed 7] [--json FILE]
 
 A batch of runs calls an idempotent tool, one that tells by key what it did, and one that can
 neither be repeated nor asked. Workers of the real engine on a real PostgreSQL are killed without
 warning, one after the other, until so many have died; the accounting service, which is never
-killed, counts every call and every effect by key. Then each run must have ended or wait for a
-person, no call may have been made without a committed attempt, and no letter sent twice.
+killed, counts every call and every effect by key. Workers can also be stopped for longer than
+their lease and let go on (--stops), and PostgreSQL restarted as by a power cut (--restarts). Then
+each run must have ended or wait for a person, no call may have been made without a committed
+attempt, and no letter sent twice.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -58,6 +61,8 @@ output: {refund: "${ steps.refund.output.refund }"}
 @dataclass
 class Report:
     kills: int = 0
+    stops: int = 0
+    restarts: int = 0
     runs: int = 0
     succeeded: int = 0
     waiting_for_a_person: int = 0
@@ -102,7 +107,7 @@ def forked(work: Callable[[], None]) -> int:
 
 def worker() -> None:
     """Drive what is due until killed."""
-    from django.db import DatabaseError, connection
+    from django.db import DatabaseError, InterfaceError, connection
 
     from workflows.services import driving, sweeping
 
@@ -112,7 +117,7 @@ def worker() -> None:
             due = sweeping.to_drive(limit=50)
             chance.shuffle(due)
             calls = sum(driving.drive(run_id) for run_id in due[:10])
-        except DatabaseError:
+        except (DatabaseError, InterfaceError):
             connection.close()
             calls = 0
         if not calls:
@@ -120,16 +125,17 @@ def worker() -> None:
 
 
 def sweeper() -> None:
-    from django.db import DatabaseError, connection
+    from django.db import DatabaseError, InterfaceError, connection
 
     from actions.services import settling
 
     while True:
+        began = time.monotonic()
         try:
             settling.settle_abandoned()
-        except DatabaseError:
+        except (DatabaseError, InterfaceError):
             connection.close()
-        time.sleep(SWEEP)
+        time.sleep(max(0.0, SWEEP - (time.monotonic() - began)))
 
 
 class Feeder:
@@ -151,43 +157,91 @@ class Feeder:
         from common.actors import SYSTEM
         from workflows.services import starting
 
-        self.started += 1
         asked = starting.Start(
             workflow="chaos",
-            inputs={"n": str(self.started)},
-            key=str(self.started),
+            inputs={"n": str(self.started + 1)},
+            key=str(self.started + 1),
             initiator_kind=Run.Initiator.AGENT,
             initiator="bench",
         )
         starting.start(self._caller, asked, actor=SYSTEM)
+        self.started += 1
 
 
-def storm(options: argparse.Namespace, caller: Any, report: Report) -> None:
-    """Kill until it is enough, then let the survivors bring everything to rest."""
-    chance = random.Random(options.seed)
-    feeder = Feeder(caller)
-    feeder.top_up()
-    workers = [forked(worker) for _ in range(options.workers)]
-    sweepers = [forked(sweeper) for _ in range(2)]
-    try:
-        while report.kills < options.kills:
-            time.sleep(chance.uniform(0.01, options.pause))
-            place = chance.randrange(len(workers))
-            os.kill(workers[place], signal.SIGKILL)
-            os.waitpid(workers[place], 0)
-            report.kills += 1
-            workers[place] = forked(worker)
-            if report.kills % 10 == 0:
-                feeder.top_up()
-                _say(f"\r{report.kills} of {options.kills} kills, {feeder.started} runs started")
-        _say("\nletting the survivors finish\n")
-        _until_rest()
-    finally:
-        for pid in (*workers, *sweepers):
+@dataclass
+class Storm:
+    """The processes, and what is done to them."""
+
+    options: argparse.Namespace
+    report: Report
+    feeder: Feeder
+    database: site.Database | None
+    chance: random.Random
+    workers: list[int] = field(default_factory=list)
+    sweepers: list[int] = field(default_factory=list)
+
+    def rage(self) -> None:
+        """Do harm until it is enough, then let the survivors bring everything to rest."""
+        kinds = {"kill": self.options.kills, "stop": self.options.stops}
+        harm = [kind for kind, number in kinds.items() for _ in range(number)]
+        self.chance.shuffle(harm)
+        for place in range(self.options.restarts):
+            harm.insert((place + 1) * len(harm) // (self.options.restarts + 1), "restart")
+        _patiently(self.feeder.top_up)
+        self.workers = [forked(worker) for _ in range(self.options.workers)]
+        self.sweepers = [forked(sweeper) for _ in range(2)]
+        try:
+            for number, kind in enumerate(harm, start=1):
+                time.sleep(self.chance.uniform(0.01, self.options.pause))
+                getattr(self, kind)()
+                if number % 10 == 0:
+                    _patiently(self.feeder.top_up)
+                    _say(f"\r{number} of {len(harm)} done, {self.feeder.started} runs started")
+            _say("\nletting the survivors finish\n")
+            _patiently(_until_rest)
+        finally:
+            self._end()
+        self.report.runs = self.feeder.started
+
+    def kill(self) -> None:
+        place = self.chance.randrange(len(self.workers))
+        os.kill(self.workers[place], signal.SIGKILL)
+        os.waitpid(self.workers[place], 0)
+        self.report.kills += 1
+        self.workers[place] = forked(worker)
+
+    def stop(self) -> None:
+        """A worker that is not scheduled for longer than its lease, and then goes on."""
+        pid = self.workers[self.chance.randrange(len(self.workers))]
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(LEASE + 3 * SWEEP)
+        os.kill(pid, signal.SIGCONT)
+        self.report.stops += 1
+
+    def restart(self) -> None:
+        if self.database is not None:
+            self.database.restart_at_once()
+            self.report.restarts += 1
+
+    def _end(self) -> None:
+        for pid in (*self.workers, *self.sweepers):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-    report.runs = feeder.started
+
+
+def _patiently(work: Callable[[], None]) -> None:
+    """The harm done may reach this process too."""
+    from django.db import DatabaseError, InterfaceError, connection
+
+    for _ in range(20):
+        try:
+            work()
+        except (DatabaseError, InterfaceError):
+            connection.close()
+            time.sleep(0.5)
+        else:
+            return
 
 
 def _say(text: str) -> None:
@@ -212,28 +266,42 @@ def _until_rest() -> None:
 
 def judge(books: Path, report: Report) -> None:
     """Hold the portal's record against the service's count."""
-    import sqlite3
-
-    from actions.models import Attempt
     from workflows.models import StepRun, WorkflowRun
 
     runs = WorkflowRun.objects.all()
     report.succeeded = runs.filter(status="succeeded").count()
     report.waiting_for_a_person = runs.unfinished().filter(unknown_count__gt=0).count()
     report.lost = report.runs - report.succeeded - report.waiting_for_a_person
+    _count_calls(books, report, _count_attempts(report))
+    whole = StepRun.objects.filter(run__status="succeeded")
+    report.out_of_order = whole.exclude(status="succeeded").count()
+    succeeded = set(runs.filter(status="succeeded").values_list("pk", flat=True))
+    for run_id, finished in _finished().items():
+        first = min(finished.get("entry", 1e9), finished.get("letter", 1e9))
+        if run_id in succeeded and finished.get("refund", 0) > first:
+            report.out_of_order += 1
+
+
+def _count_attempts(report: Report) -> dict[str, int]:
+    """How many attempts each action has; how long those that were given up stayed open."""
+    from actions.models import Attempt
+
     attempts: dict[str, int] = {}
-    for action_id, status, lease_until, ended in Attempt.objects.values_list(
-        "action_id", "status", "lease_until", "ended_at"
+    for action_id, status, lease_until, ended, code in Attempt.objects.values_list(
+        "action_id", "status", "lease_until", "ended_at", "error_code"
     ):
         attempts[str(action_id)] = attempts.get(str(action_id), 0) + 1
         report.attempts += 1
-        if status in {"unknown", "late"}:
-            report.unknown_attempts += 1
-            report.late_answers += status == "late"
-            if ended is None:
-                continue
+        report.unknown_attempts += status in {"unknown", "late"}
+        report.late_answers += status == "late"
+        if code == "abandoned" and ended is not None:
             late = (ended - lease_until).total_seconds() + LEASE
             report.worst_recovery_s = max(report.worst_recovery_s, round(late, 2))
+    return attempts
+
+
+def _count_calls(books: Path, report: Report, attempts: dict[str, int]) -> None:
+    """What the service was asked for and did, by key."""
     with sqlite3.connect(f"file:{books}?mode=ro", uri=True) as db:
         for key, calls in db.execute("SELECT key, count(*) FROM calls GROUP BY key"):
             if calls > attempts.get(key, 0):
@@ -244,12 +312,6 @@ def judge(books: Path, report: Report) -> None:
         ):
             name = {"refund": "refunds", "post_entry": "entries", "send_letter": "letters"}
             setattr(report, f"{name[operation]}_twice", effects - keys)
-    for run_id, finished in _finished().items():
-        wrong = finished.get("refund", 0) > min(finished.get("entry", 1e9), finished["letter"])
-        if wrong and runs.filter(pk=run_id, status="succeeded").exists():
-            report.out_of_order += 1
-    whole = StepRun.objects.filter(run__status="succeeded").exclude(status="succeeded")
-    report.out_of_order += whole.count()
 
 
 def _finished() -> dict[Any, dict[str, float]]:
@@ -257,38 +319,42 @@ def _finished() -> dict[Any, dict[str, float]]:
 
     found: dict[Any, dict[str, float]] = {}
     for run_id, path, seq in StepRun.objects.values_list("run_id", "path", "finished_seq"):
-        found.setdefault(run_id, {"letter": 1e9})[path] = seq if seq is not None else 1e9
+        found.setdefault(run_id, {})[path] = seq if seq is not None else 1e9
     return found
 
 
-def main() -> int:
+def options_given() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1_000)
+    parser.add_argument("--stops", type=int, default=0, help="workers stopped for a while")
+    parser.add_argument("--restarts", type=int, default=0, help="of PostgreSQL, immediately")
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--pause", type=float, default=0.15, help="longest time between kills")
+    parser.add_argument("--pause", type=float, default=0.15, help="longest time between harms")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--faults", default="0.1", help="part of calls that fail by themselves")
-    parser.add_argument("--database", help="a migrated and empty PostgreSQL; else one of its own")
+    parser.add_argument("--database", help="address of an empty one; else a PostgreSQL of its own")
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    options, report = options_given(), Report()
     began = time.monotonic()
-    report = Report()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chancery-chaos-")))
-        url = options.database or stack.enter_context(site.postgresql())
+        database = None if options.database else stack.enter_context(site.postgresql())
         books = stack.enter_context(
             site.accounting(folder, "--slow-ms", "8", "--faults", options.faults)
         )
+        url = options.database or (database.url if database else "")
         site.configure(url, lease=LEASE, accounting=books)
         from django.core.management import call_command
-
-        if not options.database:
-            call_command("migrate", verbosity=0)
-        caller = site.furnish(books, WORKFLOW)
-        storm(options, caller, report)
-        judge(folder / "books.sqlite3", report)
         from django.db import connections
 
+        call_command("migrate", verbosity=0)
+        feeder = Feeder(site.furnish(books, WORKFLOW))
+        Storm(options, report, feeder, database, random.Random(options.seed)).rage()
+        judge(folder / "books.sqlite3", report)
         connections.close_all()
     report.seconds = round(time.monotonic() - began, 1)
     print(json.dumps(asdict(report), indent=1))

@@ -301,7 +301,7 @@ def main() -> None:
         "",
     ]
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(site.postgresql())
+        url = stack.enter_context(site.postgresql()).url
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         broker = stack.enter_context(site.broker())
         os.environ |= {

@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from actions.services.locking import RUN_COLUMNS, as_json, as_uuid, run_row
-from audit.generation import HOLD_SHARED, LOCK
+from audit.generation import holding
 from common.sql import together
 from workflows.services.rows import STEP_COLUMNS
 from workflows.states import Case, StepState
@@ -69,9 +69,7 @@ def locked_case(
     committed it last: its steps are not read again if nobody has taken a turn or left a note since.
     """
     lock = " FOR UPDATE OF r, w" + ("" if wait else " SKIP LOCKED")
-    statements = [_run_statement(run_id, attempt_id, lock=lock)]
-    if connection.vendor == "postgresql":
-        statements.insert(0, (HOLD_SHARED, [LOCK]))
+    statements: list[Statement] = [*holding(), _run_statement(run_id, attempt_id, lock=lock)]
     if known is None:
         statements.append(_steps_statement(run_id, everything=everything))
     found = together(connection, statements)

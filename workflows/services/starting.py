@@ -16,7 +16,7 @@ from actions.services.rows import RUNS
 from actions.services.runs import Budget, Opening, run_rows
 from agents.errors import InvalidToken
 from agents.tokens import Caller, seen_from
-from audit.generation import hold_shared
+from audit.generation import holding
 from audit.services import EVENTS, Subject, event_row
 from common.actors import Actor
 from common.canonical import digest, normalised
@@ -24,7 +24,7 @@ from common.commands import command
 from common.errors import GovernanceError, InvalidInput
 from common.ids import uuid7
 from common.queueing import queue
-from common.sql import write
+from common.sql import together, write
 from policies.snapshot import Snapshot, snapshot
 from workflows import events
 from workflows.compiled import digest_of, spec_of
@@ -99,7 +99,6 @@ def _known(key: str, asked: Start) -> WorkflowRun | None:
 
 @command
 def _start(caller: Caller, asked: Start, key: str, *, actor: Actor) -> WorkflowRun:
-    hold_shared()
     return started(caller, asked, key, actor=actor)
 
 
@@ -114,7 +113,7 @@ class _Found:
 
 
 def started(caller: Caller, asked: Start, key: str, *, actor: Actor) -> WorkflowRun:
-    """The run, in the caller's transaction, which holds the generation's shared lock."""
+    """The run, in the caller's transaction; the generation's shared lock is taken first."""
     found = _found(asked)
     held = _snapshot_of(found.mark)
     spec = spec_of(found.version_id)
@@ -159,18 +158,16 @@ def _found(asked: Start) -> _Found:
     NothingPublished.
     """
     clock = "clock_timestamp()" if connection.vendor == "postgresql" else "NULL"
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT f.id, f.paused, f.live_id, o.candidate_id, o.share, "  # noqa: S608
-            f"(SELECT mark FROM audit_generation WHERE id = 1), {clock} "
-            "FROM workflows_workflow f LEFT JOIN workflows_rollout o "
-            "ON o.workflow_id = f.id AND o.status = 'running' WHERE f.slug = %s",
-            [asked.workflow],
-        )
-        row = cursor.fetchone()
-    if row is None:
+    sql = (
+        "SELECT f.id, f.paused, f.live_id, o.candidate_id, o.share, "  # noqa: S608
+        f"(SELECT mark FROM audit_generation WHERE id = 1), {clock} "
+        "FROM workflows_workflow f LEFT JOIN workflows_rollout o "
+        "ON o.workflow_id = f.id AND o.status = 'running' WHERE f.slug = %s"
+    )
+    rows = together(connection, [*holding(), (sql, [asked.workflow])])[-1]
+    if not rows:
         raise UnknownWorkflow
-    pk, paused, live, candidate, share, mark, now = row
+    [(pk, paused, live, candidate, share, mark, now)] = rows
     if paused:
         raise WorkflowPaused
     if live is None:
