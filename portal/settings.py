@@ -31,6 +31,8 @@ AGENT_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_AGENT_REQUESTS_PER_MINU
 TOKEN_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_TOKEN_REQUESTS_PER_MINUTE", "600"))
 # Without a sign of life for so long, whoever carries out a step counts as gone.
 WORKFLOW_LEASE_SECONDS = float(os.environ.get("CHANCERY_WORKFLOW_LEASE_SECONDS", "30"))
+# A hint that nobody has followed for so long is sent again.
+WORKFLOW_HINT_SECONDS = float(os.environ.get("CHANCERY_WORKFLOW_HINT_SECONDS", "15"))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 
 # -- Apps --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ same transaction, and is found here.
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
 
@@ -15,7 +16,6 @@ from common.queueing import queue
 from workflows.models import Wake, WorkflowRun
 from workflows.services.turns import DRIVE
 
-HINT_AGAIN = timedelta(seconds=15)
 NOTE_OVERDUE = timedelta(seconds=2)
 BATCH = 200
 
@@ -29,12 +29,16 @@ def sweep(*, now: datetime | None = None, limit: int = BATCH) -> int:
     return len(ids)
 
 
+def _hint_again() -> timedelta:
+    return timedelta(seconds=settings.WORKFLOW_HINT_SECONDS)
+
+
 @transaction.atomic
 def due_runs(now: datetime, limit: int) -> list[UUID]:
     """Runs to be woken, marked as hinted at so that other sweepers leave them alone."""
     never = Q(hinted_at=None) | Q(hinted_at__lt=F("wake_at"))
     due = WorkflowRun.objects.filter(wake_at__lte=now).filter(
-        never | Q(hinted_at__lt=now - HINT_AGAIN)
+        never | Q(hinted_at__lt=now - _hint_again())
     )
     if connection.features.has_select_for_update_skip_locked:
         due = due.select_for_update(skip_locked=True, of=("self",))
@@ -57,7 +61,7 @@ def _noted(now: datetime, limit: int) -> list[UUID]:
     forgotten = (
         Q(run__hinted_at=None)
         | Q(run__hinted_at__lt=F("left_at"))
-        | Q(run__hinted_at__lt=now - HINT_AGAIN)
+        | Q(run__hinted_at__lt=now - _hint_again())
     )
     overdue = Wake.objects.filter(forgotten, left_at__lte=now - NOTE_OVERDUE)
     ids = list(dict.fromkeys(overdue.order_by("pk").values_list("run_id", flat=True)[:limit]))

@@ -1,0 +1,77 @@
+"""A driver that dies at a named point: for the tests of crashes.
+
+    python -m tests.workflows.victim RUN POINT
+
+It drives one run as a worker would, and is killed without warning: before the intent of a call is
+committed, after that, in the middle of the call, after the call, or between a commit and its hint.
+"""
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+from uuid import UUID
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+django.setup()
+
+from common.queueing import queue  # noqa: E402
+from workflows.services import driving  # noqa: E402
+from workflows.services.turns import Turn  # noqa: E402
+
+MID_CALL_SECONDS = 0.03
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before_intent() -> None:
+    def write(turn: Turn) -> None:
+        die()
+
+    setattr(Turn, "write", write)  # noqa: B010 - on purpose, for this process
+
+
+def after_intent() -> None:
+    def called(*args: Any, **kwargs: Any) -> None:
+        die()
+
+    setattr(driving, "called", called)  # noqa: B010
+
+
+def in_mid_call() -> None:
+    real = vars(driving)["called"]
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        threading.Timer(MID_CALL_SECONDS, die).start()
+        return real(*args, **kwargs)
+
+    setattr(driving, "called", called)  # noqa: B010
+
+
+def after_call() -> None:
+    real = vars(driving)["called"]
+
+    def called(*args: Any, **kwargs: Any) -> None:
+        real(*args, **kwargs)
+        die()
+
+    setattr(driving, "called", called)  # noqa: B010
+
+
+def before_hint() -> None:
+    queue.connect(lambda task, arguments: die())
+
+
+POINTS = {
+    point.__name__: point
+    for point in (before_intent, after_intent, in_mid_call, after_call, before_hint)
+}
+
+if __name__ == "__main__":
+    POINTS[sys.argv[2]]()
+    driving.drive(UUID(sys.argv[1]))
