@@ -9,8 +9,8 @@ from django.utils.safestring import SafeString
 
 from workflows.definitions.spec import StepSpec, WorkflowSpec
 
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 196, 52, 22, 36, 8
-_FITS = 27
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 212, 52, 20, 36, 8
+_FITS = 26
 _TONES = {
     "succeeded": "good",
     "running": "wait",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin import ModelAdmin
+from django.contrib.admin import ModelAdmin, ShowFacets
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db import models
@@ -242,6 +242,7 @@ class EndlessAdmin(GovernedAdmin):
     """A governed list that may hold millions of rows."""
 
     sortable_by = ()
+    show_facets = ShowFacets.NEVER  # each facet would be a count
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return KeysetChangeList

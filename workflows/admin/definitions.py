@@ -4,10 +4,10 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 
-from common.admin.pages import GovernedAdmin, Page
+from common.admin.pages import GovernedAdmin, Link, Page
 from common.templatetags.blocks import badge
 from workflows import forms, telemetry
 from workflows.compiled import spec_of
@@ -17,6 +17,7 @@ from workflows.services.rollouts import record_of
 
 WRITE = "workflows.add_workflowversion"
 CHANGE = "workflows.change_workflow"
+TELEMETRY = "admin:workflows_workflow_telemetry"
 MAX_SHOWN = 20
 
 
@@ -95,6 +96,10 @@ class WorkflowAdmin(GovernedAdmin):
             "schedules": obj.schedules.all()[:MAX_SHOWN],
             "runs": obj.runs.order_by("-pk").defer("inputs", "output")[:8],
         }
+
+    def links(self, request: HttpRequest, obj: Any) -> list[Link]:
+        own = [] if obj else [Link("Telemetry", reverse(TELEMETRY), danger=False)]
+        return [*super().links(request, obj), *own]
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.telemetry_view)

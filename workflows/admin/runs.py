@@ -8,6 +8,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 
 from actions.models import Attempt
 from common.admin.pages import EndlessAdmin, Page
@@ -59,7 +60,7 @@ def _is(*statuses: str) -> Any:
 
 @admin.register(WorkflowRun)
 class WorkflowRunAdmin(EndlessAdmin):
-    list_display = ("started_at", "workflow", "agent", "state", "attention", "reason")
+    list_display = ("started_at", "workflow", "agent", "state", "note")
     list_display_links = ("started_at", "workflow")
     list_filter = (AttentionFilter, "status", "workflow")
     list_select_related = ("workflow", "run")
@@ -109,17 +110,19 @@ class WorkflowRunAdmin(EndlessAdmin):
 
     @admin.display(description="agent")
     def agent(self, run: WorkflowRun) -> str:
-        return f"{run.run.agent} in {run.run.environment}"
+        return run.run.agent
 
     @admin.display(description="status")
     def state(self, run: WorkflowRun) -> SafeString:
         return badge(run.status, run.get_status_display())
 
-    @admin.display(description="attention")
-    def attention(self, run: WorkflowRun) -> SafeString | str:
+    @admin.display(description="note")
+    def note(self, run: WorkflowRun) -> SafeString | str:
         if run.unknown_count:
-            return badge("unknown", f"{run.unknown_count} unknown")
-        return badge("expired", "partly done") if run.is_partial else "—"
+            return badge("unknown", f"effect of {run.unknown_count} unknown")
+        if run.is_partial:
+            return badge("expired", "failed partly done")
+        return Truncator(run.reason).chars(70) or "—"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WorkflowRun]:
         runs: QuerySet[WorkflowRun] = super().get_queryset(request)
