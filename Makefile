@@ -8,7 +8,7 @@ CHECK_ENV := DJANGO_SETTINGS_MODULE=tests.settings
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help demo run test check lint types contracts system test-sqlite test-postgresql demo-trace format lock benchmarks
+.PHONY: help demo run test check lint types contracts system test-sqlite test-postgresql demo-trace format lock benchmarks chaos
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -67,5 +67,9 @@ lock: $(DEV)  ## compile requirements.txt and requirements-dev.txt from their .i
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.txt requirements.in
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-dev.txt requirements-dev.in
 
-benchmarks: $(DEV)  ## time of decisions, beside bare Cedar and bare inserts
+benchmarks: $(DEV)  ## time of decisions beside bare Cedar and inserts, of workflows beside DBOS
 	@$(BIN)/python -m benchmarks.decision
+	@$(BIN)/python -m benchmarks.workflows
+
+chaos: $(DEV)  ## a thousand workers killed at random: what is lost, what is done twice
+	@$(BIN)/python -m benchmarks.chaos

@@ -131,7 +131,7 @@ def _governed(environment: Any, accounting_url: str) -> Any:
     system = register_system("accounting", actor=SYSTEM, title="Accounting", kind=System.Kind.HTTP)
     set_endpoint(system, environment, actor=SYSTEM, base_url=accounting_url, allow_private=True)
     for name, attributes in ACCOUNTING:
-        define_tool(system, name, actor=SYSTEM, timeout_seconds=5, **attributes)
+        define_tool(system, name, actor=SYSTEM, timeout_seconds=2, **attributes)
     owner = User.objects.create_user("bench-owner", is_active=True)
     agent = lifecycle.register_agent(
         "bench", actor=SYSTEM, title="Bench", purpose="Measure.", owner=owner, sponsor=owner

@@ -56,7 +56,7 @@ def _accounting(environment: Environment) -> System:
         allow_private=True,
     )
     for name, attributes in ACCOUNTING:
-        define_tool(system, name, actor=SYSTEM, timeout_seconds=5, **attributes)
+        define_tool(system, name, actor=SYSTEM, timeout_seconds=2, **attributes)
     return system
 
 

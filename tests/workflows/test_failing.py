@@ -285,7 +285,7 @@ def test_the_system_is_asked_by_key_and_had_done_it(
 ) -> None:
     desk.publish(MAIL)
     dying.append("after")
-    run = later(die(desk.begin(governed)), seconds=5)
+    run = later(die(desk.begin(governed)), seconds=20)
     assert run.status == "succeeded"
     assert governed.toolbox.calls == ["mail"]
     assert probed["asked"] == [str(Action.objects.get().pk)]
@@ -298,10 +298,19 @@ def test_the_system_is_asked_by_key_and_had_not(
 ) -> None:
     desk.publish(MAIL)
     dying.append("before")
-    run = later(die(desk.begin(governed)), seconds=5)
+    run = later(die(desk.begin(governed)), seconds=20)
     assert run.status == "succeeded"
     assert governed.toolbox.calls == ["mail"]
     assert Attempt.objects.count() == 2
+
+
+def test_the_system_is_not_asked_before_the_calls_time_limit_is_over(
+    governed: Governed, probed: dict[str, Any], dying: list[str]
+) -> None:
+    desk.publish(MAIL)
+    dying.append("after")
+    run = later(die(desk.begin(governed)), seconds=5)  # the tool has ten
+    assert (desk.steps(run), probed["asked"]) == ({"mail": "unknown"}, [])
 
 
 def test_people_are_asked_when_the_system_cannot_say(

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db.models import Max
 from django.utils import timezone
 
 from actions import events as action_events
@@ -154,12 +155,24 @@ def try_later(
 
 
 def ask_what_happened(turn: Turn, state: StepState, step: StepSpec) -> None:
-    """The effect is unknown: the system is asked if it can be, else a person."""
+    """The effect is unknown: the system is asked if it can be, else a person.
+
+    The system is asked only when the call's whole time limit is over: before that, "not found"
+    could mean "not yet".
+    """
     state.status, state.waits_for = "unknown", ""
     is_probed = step.on_unknown == "probe" and not state.undoes
-    state.due_at = turn.case.now + PROBE_AFTER if is_probed else None
+    state.due_at = max(turn.case.now, _time_limit(state, step)) + PROBE_AFTER if is_probed else None
     state.done = 0  # probes made
     turn.touch(state)
+
+
+def _time_limit(state: StepState, step: StepSpec) -> datetime:
+    """When the last call of the step can no longer be under way."""
+    begun: datetime = Attempt.objects.filter(action_id=str(state.action_id)).aggregate(
+        at=Max("started_at")
+    )["at"]
+    return begun + timedelta(seconds=step.call.tool.timeout_seconds if step.call else 0.0)
 
 
 def crashed(turn: Turn, state: StepState, step: StepSpec) -> None:
