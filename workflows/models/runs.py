@@ -217,7 +217,6 @@ class StepRun(models.Model):
                 name="step_by_approval",
                 condition=Q(approval_id__isnull=False),
             ),
-            models.Index(fields=["id"], name="step_unknown", condition=Q(status="unknown")),
         ]
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Reading a run under lock: two statements, whatever the number of steps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from actions.services.locking import RUN_COLUMNS, as_json, as_uuid, run_row
 from audit.generation import holding
+from common.errors import NotFound
 from common.sql import together
 from workflows.services.rows import STEP_COLUMNS
 from workflows.states import Case, StepState
@@ -66,58 +67,21 @@ def locked_case(
 
     None if there is no such run, or if somebody else holds it and `wait` is false. `everything`
     reads the steps of finished items too, which undoing needs. `known` is the case as the caller
-    committed it last: its steps are not read again if nobody has taken a turn or left a note since.
+    committed it last: it is not read again if nobody has taken a turn or left a note since.
     """
     lock = " FOR UPDATE OF r, w" + ("" if wait else " SKIP LOCKED")
-    statements: list[Statement] = [*holding(), _run_statement(run_id, attempt_id, lock=lock)]
-    if known is None:
-        statements.append(_steps_statement(run_id, everything=everything))
-    found = together(connection, statements)
-    rows = found.pop() if known is None else None
-    return _loaded(run_id, found[-1], rows, everything=everything, known=known)
-
-
-def seen_case(run_id: UUID) -> Case | None:
-    """The run as it was committed last, without a lock: for looking ahead."""
-    statements = [
-        _run_statement(run_id, None, lock=""),
-        _steps_statement(run_id, everything=False),
-    ]
-    run, steps = together(connection, statements)
-    found = _loaded(run_id, run, steps, everything=False, known=None)
-    return found.case if found else None
-
-
-def _loaded(
-    run_id: UUID,
-    found: Sequence[Any],
-    rows: Sequence[Any] | None,
-    *,
-    everything: bool,
-    known: Case | None,
-) -> Loaded | None:
+    found = together(connection, [*holding(), _lock_statement(run_id, attempt_id, lock=lock)])[-1]
     if not found:
         return None
     [row] = found
     run = run_row(row[:_RUN_WIDTH])
-    rest = row[_RUN_WIDTH:]
-    names = ("workflow" if name == "slug" else name for name in _CASE_NAMES)
-    named = dict(zip(names, rest, strict=False))
-    wakes, breakers, attempt_status, mark, now = rest[len(_CASE_NAMES) :]
-    case = Case(
-        run=run,
-        now=as_time(now) or timezone.now(),
-        mark=int(mark or 0),
-        **{name: _plain(name, value) for name, value in named.items()},
-    )
-    undoes = case.status in {"compensating", "compensation_failed"}
-    is_current = known is not None and known.turn == case.turn and not wakes
-    if known is not None and is_current:
-        case.steps = known.steps
-    elif rows is None or (undoes and not everything):
-        [rows] = together(connection, [_steps_statement(run_id, everything=everything or undoes)])
-    if not is_current and rows is not None:
-        case.steps = _steps(rows)
+    turn, wakes, breakers, attempt_status, mark, now = row[_RUN_WIDTH:]
+    moment = as_time(now) or timezone.now()
+    if known is not None and known.turn == turn and not wakes:
+        case = replace(known, run=run, now=moment, mark=int(mark or 0))
+    else:
+        case = _read(run_id, everything=everything)
+        case = replace(case, now=moment, mark=int(mark or 0))
     return Loaded(
         case,
         tuple(int(text) for text in str(wakes or "").split(",") if text),
@@ -126,33 +90,71 @@ def _loaded(
     )
 
 
+def seen_case(run_id: UUID) -> Case | None:
+    """The run as it was committed last, without a lock: for looking ahead."""
+    try:
+        return _read(run_id, everything=False)
+    except NotFound:
+        return None
+
+
+def _read(run_id: UUID, *, everything: bool) -> Case:
+    """The run with its steps, of finished items too if it is being undone. Raises NotFound."""
+    text, given = _STEPS_ALL if everything else _STEPS_IN_PLAY, [_id(run_id)]
+    runs, rows = together(connection, [(_run_sql(connection.vendor), given), (text, given)])
+    if not runs:
+        raise NotFound
+    [row] = runs
+    mark, now = row[-2:]
+    names = ("workflow" if name == "slug" else name for name in _CASE_NAMES)
+    values = dict(zip(names, row[_RUN_WIDTH:-2], strict=True))
+    case = Case(
+        run=run_row(row[:_RUN_WIDTH]),
+        now=as_time(now) or timezone.now(),
+        mark=int(mark or 0),
+        **{name: _plain(name, value) for name, value in values.items()},
+    )
+    if case.status in {"compensating", "compensation_failed"} and not everything:
+        return _read(run_id, everything=True)
+    case.steps = _steps(rows)
+    return case
+
+
 Statement = tuple[str, Sequence[Any]]
 
 
-def _run_statement(run_id: UUID, attempt_id: UUID | None, *, lock: str) -> Statement:
-    return _run_sql(connection.vendor, lock), [_id(attempt_id), _id(run_id)]
+def _lock_statement(run_id: UUID, attempt_id: UUID | None, *, lock: str) -> Statement:
+    return _lock_sql(connection.vendor, lock), [_id(attempt_id), _id(run_id)]
 
 
 @cache
-def _run_sql(vendor: str, lock: str) -> str:
+def _lock_sql(vendor: str, lock: str) -> str:
     on_postgresql = vendor == "postgresql"
     notes = "string_agg(k.id::text, ',')" if on_postgresql else "group_concat(k.id)"
-    clock = "clock_timestamp()" if on_postgresql else "NULL"
     return (
-        f"SELECT {RUN_COLUMNS}, {_CASE}, "  # noqa: S608 - names are ours
+        f"SELECT {RUN_COLUMNS}, w.turn, "  # noqa: S608 - names are ours
         f"(SELECT {notes} FROM workflows_wake k WHERE k.run_id = r.id), "
         "EXISTS (SELECT 1 FROM tools_breaker WHERE state = 'open'), "
         "(SELECT t.status FROM actions_attempt t WHERE t.id = %s), "
-        f"(SELECT mark FROM audit_generation WHERE id = 1), {clock} "
+        f"(SELECT mark FROM audit_generation WHERE id = 1), {_clock(vendor)} "
         "FROM actions_run r JOIN workflows_workflowrun w ON w.run_id = r.id "
-        "JOIN agents_agentidentity i ON i.id = r.identity_id "
-        "JOIN workflows_workflow f ON f.id = w.workflow_id "
         f"WHERE r.id = %s{lock if on_postgresql else ''}"
     )
 
 
-def _steps_statement(run_id: UUID, *, everything: bool) -> Statement:
-    return _STEPS_ALL if everything else _STEPS_IN_PLAY, [_id(run_id)]
+@cache
+def _run_sql(vendor: str) -> str:
+    return (
+        f"SELECT {RUN_COLUMNS}, {_CASE}, "  # noqa: S608 - names are ours
+        f"(SELECT mark FROM audit_generation WHERE id = 1), {_clock(vendor)} "
+        "FROM actions_run r JOIN workflows_workflowrun w ON w.run_id = r.id "
+        "JOIN agents_agentidentity i ON i.id = r.identity_id "
+        "JOIN workflows_workflow f ON f.id = w.workflow_id WHERE r.id = %s"
+    )
+
+
+def _clock(vendor: str) -> str:
+    return "clock_timestamp()" if vendor == "postgresql" else "NULL"
 
 
 _STEPS_FROM = (

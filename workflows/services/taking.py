@@ -274,7 +274,11 @@ def _set_alarm(turn: Turn, moves: Moves, *, has_more: bool, claimed: Claimed | N
     alarm = moves.due_at or case.deadline_at
     if busy:
         alarm = min(alarm, case.now + turn.lease + CHECK_AGAIN)
-    case.wake_at = case.now if has_more else alarm
+    # An alarm that is set already and comes soon enough stays: a row whose indexed columns do not
+    # change costs PostgreSQL no index entries.
+    set_already = case.wake_at is not None and case.now + turn.lease <= case.wake_at <= alarm
+    if has_more or not set_already:
+        case.wake_at = case.now if has_more else alarm
     if case.status != "compensating":
         waits = not busy and not has_more
         case.status = "waiting" if waits else "running"
