@@ -32,7 +32,7 @@ class ResolveForm(CommandForm):
         text = self.cleaned_data["result"].strip()
         try:
             return json.loads(text) if text else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             message = "This is not JSON."
             raise forms.ValidationError(message) from error
 

@@ -120,7 +120,7 @@ class _JSONObjectField(forms.CharField):
         text = super().clean(value)
         try:
             found = json.loads(text or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             message = "This is not JSON."
             raise forms.ValidationError(message) from error
         if not isinstance(found, dict):
@@ -200,7 +200,7 @@ class UndoForm(ReasonForm):
 
 
 class SignalForm(CommandForm):
-    name = forms.RegexField(r"^[a-z0-9][a-z0-9._-]{0,63}$", max_length=64)
+    name = forms.RegexField(r"^[a-z0-9][a-z0-9._-]{0,63}\Z", max_length=64)
     payload = _JSONObjectField(initial="{}", required=False)
 
     def perform(self, *, actor: Actor) -> Shown | None:
@@ -237,6 +237,7 @@ class ScheduleForm(CommandForm):
             initial = {name: getattr(target, name) for name in names}
             initial["inputs"] = json.dumps(target.inputs, indent=1)
         super().__init__(*args, target=target, initial=initial, **kwargs)
+        self.fields["slug"].disabled = target is not None
         self.fields["workflow"] = forms.ModelChoiceField(
             Workflow.objects.filter(live__isnull=False)
         )
@@ -244,6 +245,13 @@ class ScheduleForm(CommandForm):
             AgentIdentity.objects.select_related("agent").filter(status="active"),
             label="As which agent",
         )
+
+    def clean_slug(self) -> str:
+        slug: str = self.cleaned_data["slug"]
+        if self.target is None and Schedule.objects.filter(slug=slug).exists():
+            message = "There is a schedule of this name; change that one."
+            raise forms.ValidationError(message)
+        return slug
 
     def perform(self, *, actor: Actor) -> Shown | None:
         given = self.cleaned_data

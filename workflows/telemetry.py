@@ -125,9 +125,12 @@ def _of_workflow(workflow: Workflow, since: Any) -> WorkflowFigures:
     ]
     middle, high = quantiles(lengths)
     judged = [run for run in runs if run.had_success is not None]
-    waits = StepRun.objects.filter(
-        run__workflow=workflow, pk__gte=since, kind__in=("approval", "wait"), ended_at__isnull=False
-    ).values_list("started_at", "ended_at")[:MAX_READ]
+    waits = (
+        StepRun.objects.filter(run__workflow=workflow, pk__gte=since, ended_at__isnull=False)
+        .filter(kind__in=("approval", "wait"))
+        .order_by("-pk")
+        .values_list("started_at", "ended_at")[:MAX_READ]
+    )
     waited, _ = quantiles(
         [(ended - began).total_seconds() for began, ended in waits if ended is not None]
     )

@@ -20,7 +20,7 @@ from actions.services.results import progress
 from approvals.models import ApprovalRequest
 from audit.services import EVENTS, event_row, record
 from common.actors import SYSTEM, Actor
-from common.canonical import digest
+from common.canonical import digest, normalised
 from common.clock import database_now
 from common.commands import command
 from common.errors import NotFound, required_reason
@@ -128,9 +128,9 @@ def resolve_unknown(
 
     `result` is what the call brought, as far as it is known; it counts only if it took effect.
     TRY_AGAIN has the call decided and made again, with the same idempotency key. Raises NotFound,
-    OutcomeKnown, ReasonRequired.
+    OutcomeKnown, ReasonRequired, NotCanonical.
     """
-    reason = required_reason(reason)
+    reason, result = required_reason(reason), normalised(result)
     found = Action.objects.filter(pk=action_id).values_list("run_id", flat=True).first()
     if found is None:
         raise NotFound

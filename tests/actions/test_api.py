@@ -1,6 +1,7 @@
 """The REST API: what agents' runtimes see of runs, actions and tools, and people of approvals."""
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from tests.factories import Governed
 from tests.toolbox import TOOLS
 from tools.models import Tool
 from tools.services.defining import define_tool, withdraw_tool
+from workflows.api.serializers import RunWithStepsSerializer
 
 pytestmark = pytest.mark.django_db
 
@@ -81,6 +83,11 @@ def shown(response: Any, status: int, serializer: type[BaseSerializer[Any]]) -> 
     return body
 
 
+def seen(api: Api, run: str) -> Any:
+    """A run as its agent sees it: one that is no workflow's has no steps."""
+    return shown(api.get(f"runs/{run}"), 200, RunWithStepsSerializer)
+
+
 def refused(response: Any, status: int, code: str) -> Any:
     """The body of a problem with that code (RFC 9457)."""
     body = response.json()
@@ -110,14 +117,15 @@ def test_a_run_is_opened_looked_at_and_closed(api: Api) -> None:
     opened = shown(api.post("runs", given), 201, serializers.RunSerializer)
     stored = Run.objects.get(pk=opened["id"])
     assert (stored.budget_actions, str(stored.budget_amount)) == (3, "10.5000")
-    found = shown(api.get(f"runs/{opened['id']}"), 200, serializers.RunSerializer)
+    found = seen(api, opened["id"])
     assert (found["status"], found["agent"], found["environment"]) == ("open", "tilda", "prod")
     assert (found["labels"], found["reference"]) == (["late", "pii"], "T-1")
+    assert found == {**opened, "workflow": None}
     response = api.post(f"runs/{opened['id']}/close", {"outcome": "all done"})
     closed = shown(response, 200, serializers.RunSerializer)
     assert (closed["status"], closed["outcome"]) == ("closed", "all done")
     assert closed["closed_at"] is not None
-    assert shown(api.get(f"runs/{opened['id']}"), 200, serializers.RunSerializer) == closed
+    assert seen(api, opened["id"]) == {**closed, "workflow": None}
 
 
 def test_a_run_that_is_not_well_described_is_not_opened(api: Api) -> None:
@@ -188,7 +196,7 @@ def test_what_policy_says_is_an_answer_and_no_error(api: Api, run: str, governed
     wipe = {"run": run, "tool": "toolbox.wipe", "arguments": {"id": "a"}}
     halted = shown(api.post("actions", wipe, key="3"), 201, serializers.ActionSerializer)
     assert (halted["status"], halted["decision"]["outcome"]) == ("halted", "halted")
-    assert shown(api.get(f"runs/{run}"), 200, serializers.RunSerializer)["status"] == "halted"
+    assert seen(api, run)["status"] == "halted"
     assert governed.toolbox.effects == []
 
 
@@ -604,9 +612,8 @@ def routes() -> set[str]:
     found = set()
     for pattern in get_resolver().url_patterns:
         if isinstance(pattern, URLResolver) and str(pattern.pattern) == "api/v1/":
-            children = [f"/api/v1/{child.pattern}" for child in pattern.url_patterns]
-            found |= {path.replace("<uuid:", "{") for path in children}
-    return {path.replace(">", "}") for path in found}
+            found |= {f"/api/v1/{child.pattern}" for child in pattern.url_patterns}
+    return {re.sub(r"<(uuid|slug):(\w+)>", r"{\2}", path) for path in found}
 
 
 def test_the_description_names_every_path() -> None:
@@ -621,7 +628,7 @@ def test_the_description_names_every_path() -> None:
         for path in as_json["paths"].values()
         for operation in path.values()
     ]
-    assert len(operations) == len(set(operations)) == 8
+    assert len(operations) == len(set(operations)) == 13
     schemes = as_json["components"]["securitySchemes"]
     assert schemes["agentToken"] == {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"}
 

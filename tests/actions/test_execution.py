@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.utils import timezone
@@ -11,6 +11,7 @@ from agents.models import Halt
 from agents.services.halts import place_halt
 from audit.models import Event
 from common.actors import SYSTEM
+from common.canonical import digest
 from tests.factories import Governed
 from tools.connectors.base import (
     ConnectorError,
@@ -143,8 +144,23 @@ def test_a_late_answer_is_not_applied(governed: Governed, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(execution, "called", slow)
     action = governed.propose(governed.run(), "toolbox.mail", {"to": "x"}).action
-    assert Action.objects.get(pk=action.pk).status == Action.Status.UNKNOWN
-    assert attempts(action) == ["unknown"]
+    stored = Action.objects.get(pk=action.pk)
+    assert (stored.status, stored.result) == (Action.Status.UNKNOWN, None)
+    assert attempts(action) == ["late"]
+    kept = Attempt.objects.get().evidence
+    assert kept is not None
+    assert kept["outcome"] == "succeeded"
+    assert kept["result_digest"] == digest({"done": "mail"})
+    assert datetime.fromisoformat(kept["at"]) <= timezone.now()
+    event = Event.objects.get(type="tool.call.answered_late")
+    assert (event.run_id, event.subject_id) == (stored.run_id, str(stored.pk))
+    assert event.details == {
+        "tool": "toolbox.mail",
+        "attempt": 1,
+        "outcome": "succeeded",
+        "result_digest": kept["result_digest"],
+    }
+    assert not Event.objects.filter(type="tool.call.completed").exists()
 
 
 @given(failures=st.integers(min_value=0, max_value=60))

@@ -31,6 +31,7 @@ from policies.models import (
 )
 from tests import factories
 from tools.models import Endpoint, System, Tool
+from workflows.models import Rollout, Schedule, Workflow, WorkflowVersion
 
 pytestmark = pytest.mark.django_db
 
@@ -48,6 +49,11 @@ class World:
     tool: Tool
     role: Role
     group: Group
+    version: WorkflowVersion
+
+    @property
+    def workflow(self) -> Workflow:
+        return self.version.workflow
 
 
 @pytest.fixture
@@ -56,6 +62,8 @@ def world(identity: AgentIdentity, olga: User, prod: Environment) -> World:
     system = System.objects.create(slug="crm", title="CRM", kind="http")
     group = Group.objects.create(name="Role: keepers")
     factories.identity("otto", owner=olga, environment=prod)
+    first = version(Workflow.objects.create(slug="work", title="Work"), 1)
+    first.save()
     return World(
         staging=staging,
         olga=olga,
@@ -66,6 +74,20 @@ def world(identity: AgentIdentity, olga: User, prod: Environment) -> World:
         ),
         role=Role.objects.create(slug="keepers", title="Keepers", group=group),
         group=group,
+        version=first,
+    )
+
+
+def version(workflow: Workflow, number: int) -> WorkflowVersion:
+    return WorkflowVersion(
+        workflow=workflow,
+        number=number,
+        text="steps: {}",
+        spec={"steps": {}},
+        world={"tools": {}},
+        digest="d",
+        drafted_by="olga",
+        drafted_by_id="1",
     )
 
 
@@ -159,7 +181,23 @@ CASES: dict[type[models.Model], Case] = {
     ),
     Policy: Case(lambda w: Policy(slug="p", text="t"), sets(enabled=False), decides=False),
     PolicyRelease: Case(release, sets(status="rejected")),
+    Workflow: Case(lambda w: Workflow(slug="new", title="New"), sets(paused=True), decides=False),
+    WorkflowVersion: Case(lambda w: version(w.workflow, 2), sets(status="rejected"), decides=False),
+    Rollout: Case(
+        lambda w: Rollout(workflow=w.workflow, stable=w.version, candidate=w.version, share=10),
+        sets(share=20),
+        decides=False,
+    ),
+    Schedule: Case(
+        lambda w: Schedule(
+            slug="daily", workflow=w.workflow, identity=w.identity, cron="0 3 * * *"
+        ),
+        sets(paused=True),
+        decides=False,
+    ),
 }
+# The database keeps these rows: they change, and are never removed.
+KEPT = (PolicyRelease, WorkflowVersion)
 
 
 def by(actor: Actor, act: Callable[[], Any]) -> bool:
@@ -199,23 +237,22 @@ def test_every_change_has_its_entry_its_event_and_its_actor(
     row = case.make(world)
     moved = [by(actor, row.save), by(actor, lambda: changed_and_saved(case, row))]
     pk = str(row.pk)
-    if model is PolicyRelease:
+    actions = [LogEntry.Action.CREATE, LogEntry.Action.UPDATE]
+    types = ["record.created", "record.updated"]
+    if model in KEPT:
         with pytest.raises(IntegrityError), transaction.atomic():
             delete(row)
-        return
-    moved.append(by(actor, lambda: delete(row)))
-    assert moved == [case.decides] * 3
+    else:
+        moved.append(by(actor, lambda: delete(row)))
+        actions.append(LogEntry.Action.DELETE)
+        types.append("record.deleted")
+    assert moved == [case.decides] * len(types)
 
     kind = ContentType.objects.get_for_model(model)
     entries = LogEntry.objects.filter(content_type=kind, object_pk=pk).order_by("id")
-    assert [entry.action for entry in entries] == [
-        LogEntry.Action.CREATE,
-        LogEntry.Action.UPDATE,
-        LogEntry.Action.DELETE,
-    ]
+    assert [entry.action for entry in entries] == actions
     assert {entry.actor_id for entry in entries} == {clara.pk}
     events = Event.objects.about(label, pk).order_by("id")
-    types = ["record.created", "record.updated", "record.deleted"]
     assert [event.type for event in events] == types
     assert {(event.actor_kind, event.actor_label) for event in events} == {("human", "clara")}
     assert [event.details["entry"] for event in events] == [entry.pk for entry in entries]
@@ -292,6 +329,39 @@ def test_a_private_key_is_nowhere_to_be_read(prod: Environment) -> None:
     assert str(private) not in written
     for form in (sealed.hex(), repr(sealed)[2:20], repr(b"another")):
         assert form not in written
+
+
+def test_what_a_schedule_starts_with_is_nowhere_to_be_read(world: World) -> None:
+    row = Schedule(slug="daily", workflow=world.workflow, identity=world.identity, cron="0 3 * * *")
+    for value in ("first-secret", "second-secret"):
+        row.inputs = {"account": value}
+        by(SYSTEM, row.save)
+    changes = LogEntry.objects.get_for_object(row).latest("id").changes
+    assert changes == {"inputs": ["(hidden)", "(hidden)"]}
+    by(SYSTEM, lambda: delete(row))
+    assert "-secret" not in everything_written()
+
+
+def test_what_is_frozen_is_not_changed_and_leaves_no_entry(world: World) -> None:
+    frozen = {
+        "workflow": Workflow.objects.create(slug="other", title="Other"),
+        "number": 9,
+        "text": "changed",
+        "spec": {},
+        "world": {},
+        "digest": "changed",
+        "drafted_by": "clara",
+        "drafted_by_id": "2",
+    }
+    entries, events = LogEntry.objects.count(), Event.objects.count()
+    for field, value in frozen.items():
+        before = getattr(world.version, field)
+        setattr(world.version, field, value)
+        with pytest.raises(IntegrityError):
+            by(SYSTEM, world.version.save)
+        world.version.refresh_from_db()
+        assert getattr(world.version, field) == before
+    assert (LogEntry.objects.count(), Event.objects.count()) == (entries, events)
 
 
 def test_who_joins_and_leaves_a_group_is_recorded(clara: User, sam: User) -> None:

@@ -1,15 +1,19 @@
 """Each app declares what it records; one long day at the portal writes all of it."""
 
 import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.conf import settings
+from django.utils import timezone
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from accounts.models import User
 from actions.models import Attempt
-from actions.services import resuming, runs
+from actions.services import resuming, runs, settling
 from agents.models import Halt
 from agents.services import credentials, halts, lifecycle
 from approvals.models import ApprovalRequest, Tier, Vote
@@ -20,11 +24,20 @@ from common.actors import SYSTEM, Actor
 from common.ids import uuid7
 from policies.models import Policy
 from policies.services import grants, releases
+from tests import factories
 from tests.factories import Governed
 from tests.toolbox import TOOLS
-from tools.connectors.base import Refused, Unanswered
-from tools.models import Tool
+from tests.workflows import desk
+from tests.workflows.test_failing import MAIL, PAY
+from tests.workflows.test_running import SIGNAL, later, signal
+from tests.workflows.test_undoing import BACK, CHILD, HAND, TWO
+from tools.connectors.base import NotSent, Refused, Unanswered
+from tools.models import Breaker, Tool
+from tools.services import breakers
 from tools.services.defining import define_tool, reinstate_tool, withdraw_tool
+from workflows.models import Rollout
+from workflows.services import orders, publishing, rollouts, scheduling
+from workflows.services.scheduling import Times
 
 pytestmark = pytest.mark.django_db
 
@@ -107,6 +120,128 @@ def calls_go_wrong(governed: Governed) -> None:
     assert set(Attempt.objects.values_list("status", flat=True)) >= {"failed", "unknown"}
 
 
+def answering(governed: Governed, answer: Callable[[str, Any], Any]) -> None:
+    """From now on the toolbox asks this first; what gives None goes the usual way."""
+    box = governed.toolbox
+    usual = type(box).__call__
+
+    def call(self: Any, tool: str, arguments: Any, asked: Any) -> Any:
+        said = answer(tool, arguments)
+        return usual(box, tool, arguments, asked) if said is None else said
+
+    box.__class__ = type("Answering", (type(box),), {"__call__": call})
+
+
+def an_answer_comes_late_and_a_person_says_what_was_done(governed: Governed) -> None:
+    def slowly(tool: str, arguments: Any) -> None:
+        if tool == "mail" and arguments["to"] == "slow":
+            Attempt.objects.filter(status="started").update(lease_until=timezone.now())
+            settling.settle_abandoned()
+
+    answering(governed, slowly)
+    action = governed.propose(governed.run(), "toolbox.mail", {"to": "slow"}).action
+    assert Attempt.objects.get(action=action).status == "late"
+    settling.resolve_unknown(
+        action.pk, actor=SYSTEM, answer=settling.Answer.TOOK_EFFECT, reason="The answer is there."
+    )
+
+
+def a_system_is_asked_what_it_did(governed: Governed) -> None:
+    find = {**TOOLS["read_account"], "serves_facts_only": True}
+    find["input_schema"] = {"type": "object", "properties": {"key": {"type": "string"}}}
+    define_tool(governed.system, "find", actor=SYSTEM, **find)
+    define_tool(governed.system, "mail", actor=SYSTEM, **TOOLS["mail"], probe="find")
+    factories.publish()
+    answering(governed, lambda tool, arguments: {"found": True} if tool == "find" else None)
+    governed.toolbox.fail_with = [Unanswered("Silence.")]
+    run = later(desk.done(governed, MAIL), seconds=30)
+    assert run.status == "succeeded"
+
+
+def an_endpoint_breaks_down_and_comes_back(governed: Governed) -> None:
+    desk.publish(PAY)
+    for _ in range(breakers.FAILURES):
+        governed.toolbox.fail_with = [NotSent("Gone.")]
+        desk.driven(desk.begin(governed))
+    assert Breaker.objects.get().state == "open"
+    Breaker.objects.update(open_until=timezone.now())
+    assert desk.driven(desk.begin(governed)).status == "succeeded"
+    assert Breaker.objects.get().state == "closed"
+
+
+def versions_are_published_and_rejected(olga: User, clara: User) -> None:
+    actor = Actor.from_user(olga)
+    for answer in (Vote.Answer.REJECT, Vote.Answer.APPROVE):
+        version = publishing.draft_version(desk.text_of(PAY, "trial"), actor=actor)
+        request = publishing.ask_to_publish(version.pk, actor=actor)
+        cast_vote(request.pk, actor=Actor.from_user(clara), answer=answer, reason="As I see it.")
+    tried = desk.publish(MAIL, slug="trial", share=100)
+    rollouts.roll_back(Rollout.objects.latest("pk").pk, actor=SYSTEM, reason="No better.")
+    publishing.retire_version(tried.pk, actor=SYSTEM, reason="Not needed.")
+    desk.publish(MAIL, slug="trial", share=100)
+    rollout = Rollout.objects.latest("pk")
+    rollouts.change_share(rollout.pk, actor=SYSTEM, share=5_000)
+    rollouts.complete(rollout.pk, actor=SYSTEM, reason="It does well.")
+    for paused in (True, False):
+        workflow = desk.workflow("trial")
+        publishing.pause_workflow(workflow.pk, actor=SYSTEM, paused=paused, reason="To see.")
+
+
+def a_run_waits_is_told_and_succeeds(governed: Governed) -> None:
+    run = desk.done(governed, SIGNAL)
+    assert signal(run, 11)
+    assert desk.driven(run).status == "succeeded"
+
+
+def a_run_goes_wrong_and_is_undone_by_order(governed: Governed) -> None:
+    """What was to be taken back could not be; then it could."""
+    body = f"""\
+on_failure: compensate
+steps:
+  one: {{tool: toolbox.pay, with: {{account: a, amount: 1}}, {BACK % 1}}}
+  two: {{needs: [one], wait: {{signal: never, timeout: 1s}}}}
+"""
+    run = desk.done(governed, body)
+    governed.toolbox.accounts["back"] = {"frozen": True}
+    run = later(run, seconds=5)
+    assert run.status == "compensation_failed"
+    governed.toolbox.accounts["back"] = {"frozen": False}
+    orders.resume(run.pk, actor=SYSTEM, reason="It works again.")
+    assert desk.driven(run).status == "compensated"
+
+
+def a_run_is_halted_and_goes_on(governed: Governed) -> None:
+    run = desk.done(governed, TWO)
+    halt = halts.place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Look into it.")
+    run = later(run, hours=2)
+    assert run.status == "halted"
+    halts.lift_halt(halt.pk, actor=SYSTEM, reason="All is well.")
+    orders.resume(run.pk, actor=SYSTEM, reason="All is well.")
+    assert desk.driven(run).status == "succeeded"
+
+
+def work_is_handed_over(governed: Governed, olga: User) -> None:
+    bob = factories.identity("bob", owner=olga, environment=governed.identity.environment)
+    grants.add_member(governed.role, bob, actor=SYSTEM)
+    desk.publish(CHILD, slug="child")
+    assert desk.done(governed, HAND).status == "succeeded"
+
+
+def a_schedule_fires_and_is_paused(governed: Governed) -> None:
+    desk.publish(PAY, slug="nightly")
+    schedule = scheduling.save_schedule(
+        "nightly",
+        actor=SYSTEM,
+        workflow=desk.workflow("nightly"),
+        identity=governed.identity,
+        times=Times("0 3 * * *"),
+        inputs={},
+    )
+    assert scheduling.fire_due(now=timezone.now() + timedelta(days=1)) == 1
+    for paused in (True, False):
+        scheduling.pause_schedule(schedule.pk, actor=SYSTEM, paused=paused, reason="To see.")
+
+
 def test_every_declared_event_is_written_by_some_command(
     governed: Governed, tiers: dict[str, Tier], olga: User, clara: User, rosa: User, key: ECKey
 ) -> None:
@@ -118,6 +253,15 @@ def test_every_declared_event_is_written_by_some_command(
     rules_are_published_and_rejected(olga, clara)
     people_are_asked(governed, rosa)
     calls_go_wrong(governed)
+    versions_are_published_and_rejected(olga, clara)
+    a_run_waits_is_told_and_succeeds(governed)
+    a_run_goes_wrong_and_is_undone_by_order(governed)
+    a_run_is_halted_and_goes_on(governed)
+    work_is_handed_over(governed, olga)
+    a_schedule_fires_and_is_paused(governed)
+    an_endpoint_breaks_down_and_comes_back(governed)
+    an_answer_comes_late_and_a_person_says_what_was_done(governed)
+    a_system_is_asked_what_it_did(governed)
     an_agent_is_stopped_in_every_way(governed)
     written = set(Event.objects.values_list("type", flat=True))
     assert written == set(declared())

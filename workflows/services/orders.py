@@ -17,6 +17,7 @@ from workflows.services.loading import locked_case
 from workflows.services.turns import Turn
 from workflows.states import BROKEN, StepState
 
+GOING_FORWARD = frozenset({"running", "waiting"})
 STOPPED = frozenset({"failed", "halted", "compensation_failed"})
 
 
@@ -24,11 +25,14 @@ STOPPED = frozenset({"failed", "halted", "compensation_failed"})
 def cancel(run_id: UUID, *, actor: Actor, reason: str, identity_id: int | None = None) -> None:
     """End a run where it is; nothing is undone. Calls under way are recorded when they answer.
 
-    Raises NotFound (also for another agent's run), WrongRunState if it has ended.
+    An agent (`identity_id`) cancels only what goes forward: a run that was halted or is being
+    undone is left to people. Raises NotFound (also for another agent's run), WrongRunState if it
+    has ended.
     """
     turn = _turn(run_id, actor, identity_id)
     case = turn.case
-    if case.status in WorkflowRun.ENDED:
+    left_to_people = identity_id is not None and case.status not in GOING_FORWARD
+    if case.status in WorkflowRun.ENDED or left_to_people:
         raise WrongRunState
     _ordered(turn, "cancel", reason)
     for state in case.steps.values():

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 
 from audit.services import record
 from common.actors import Actor
-from common.canonical import digest
+from common.canonical import digest, normalised
 from common.clock import database_now
 from common.commands import command
 from common.errors import NotFound
@@ -30,7 +30,8 @@ def send(
     """The signal, and whether it is new: the same key sent twice is one signal.
 
     Raises NotFound (also for another agent's run), WrongRunState if the run has ended,
-    SignalReused for the same key with other contents.
+    SignalReused for the same key with other contents, NotCanonical for a payload that cannot be
+    written down the same everywhere.
     """
     runs = WorkflowRun.objects.filter(pk=run_id)
     if identity_id is not None:
@@ -38,6 +39,7 @@ def send(
     run = runs.select_related("workflow").first()
     if run is None:
         raise NotFound
+    payload = normalised(payload)
     found = _known(run_id, key, name, payload)
     if found is not None:
         return found, False
