@@ -299,7 +299,7 @@ def _look_at_the_rest(report: Report) -> None:
     others = runs.exclude(status="succeeded").exclude(pk__in=poisoned).filter(unknown_count=0)
     for run in others:
         steps = run.steps.values_list("path", "status", "error_code", "due_at", "crashes")
-        report.problems.append(f"run {run.pk} {run.status} due {run.due_at}: {list(steps)}")
+        report.problems.append(f"run {run.pk} {run.status} due {run.wake_at}: {list(steps)}")
 
 
 def _count_attempts(report: Report) -> dict[str, int]:

@@ -27,6 +27,7 @@ from tests.workflows.unchanged import nothing_changed
 from tools.connectors.base import Refused
 from workflows.api import serializers
 from workflows.models import Signal
+from workflows.services import orders
 
 pytestmark = pytest.mark.django_db
 
@@ -135,6 +136,16 @@ def test_an_agent_cancels_its_run_where_it_is(api: Api, governed: Governed) -> N
         refused(order(api, run, "cancel"), 409, "wrong_workflow_run_state")
     assert desk.driven(run).status == "cancelled"
     assert governed.toolbox.calls == []
+
+
+def test_an_agent_leaves_a_halted_run_to_people(api: Api, governed: Governed) -> None:
+    rule = 'stop_when: [{if: "${ run.steps >= 1 }", reason: enough, then: halt}]\n'
+    run = desk.driven(begun(api, governed, rule + TWO))
+    assert run.status == "halted"
+    with nothing_changed():
+        refused(order(api, run, "cancel"), 409, "wrong_workflow_run_state")
+    orders.cancel(run.pk, actor=SYSTEM, reason="A person looked.")
+    assert desk.driven(run).status == "cancelled"
 
 
 def test_what_people_are_asked_is_withdrawn_with_a_cancelled_run(

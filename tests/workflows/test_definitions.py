@@ -1,8 +1,11 @@
 """What a definition may say, and with which line and sentence it is refused."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from tests.workflows.definitions import VENDOR_CREDIT, WORLD
+from tests.workflows.definitions import NUMBER, TEXT, VENDOR_CREDIT, WORLD, pinned
 from workflows.definitions.compiling import compile_source, compile_text
 from workflows.definitions.source import Source
 from workflows.errors import InvalidDefinition
@@ -31,6 +34,23 @@ def test_what_is_stored_compiles_to_the_same() -> None:
     again = compile_source(Source(plain, {}), WORLD)
     assert list(again.steps) == list(spec.steps)
     assert again.steps["credit"] == spec.steps["credit"]
+
+
+def test_the_example_of_the_documentation_is_accepted() -> None:
+    page = Path(__file__).parents[2] / "docs" / "workflows.md"
+    text = page.read_text().split("```yaml\n")[1].split("```")[0]
+    vendor = {"type": "object", "properties": {"vendor": TEXT}, "required": ["vendor"]}
+    credit = {"type": "object", "properties": {"id": TEXT}, "required": ["id"]}
+    tools = (
+        pinned("erp.get_invoice", {"id": TEXT}, access="read", output=vendor),
+        pinned("erp.create_credit", {"invoice": TEXT, "amount": NUMBER}, output=credit),
+        pinned("erp.void_credit", {"credit": TEXT}),
+    )
+    world = replace(
+        WORLD, tools={tool.name: tool for tool in tools}, roles=frozenset({"accounts-payable"})
+    )
+    spec, _ = compile_text(text, world)
+    assert list(spec.steps) == ["invoice", "sign_off", "credit", "acknowledged"]
 
 
 # What is written instead of what, where that is wrong, and what the sentence says.
