@@ -45,7 +45,7 @@ EMPTY = Template({})
 
 def _resolved(value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, Expression):
-        return _plain(value.evaluate(values))
+        return plain(value.evaluate(values))
     if isinstance(value, dict):
         return {name: _resolved(item, values) for name, item in value.items()}
     if isinstance(value, list):
@@ -53,16 +53,16 @@ def _resolved(value: Any, values: Mapping[str, Any]) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Moments and lengths of time as text and seconds: JSON has neither."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

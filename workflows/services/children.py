@@ -57,6 +57,9 @@ def _started(
     if child.agent:
         identity = _handed_to(directory, child.agent, acting, run.chain)
         chain, epoch = (*run.chain, case.client_id), identity.epoch
+    if acting.epoch != case.epoch:
+        message = "What the agent was allowed when this run began has been withdrawn since."
+        raise HandoffRefused(message)
     scopes = frozenset(case.scope.split())
     caller = Caller(identity, scopes, jti="", epoch=epoch, expires_at=0)
     reserved = _reserve(turn)

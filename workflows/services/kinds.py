@@ -11,6 +11,7 @@ from common.cel import ExpressionFailed
 from workflows import events
 from workflows.advancing import Begin, holds, values_of
 from workflows.definitions.spec import Approval, StepSpec, Wait
+from workflows.definitions.values import plain
 from workflows.models import Signal, StepRun
 from workflows.services import children
 from workflows.services.turns import Turn
@@ -178,7 +179,7 @@ def _spread(turn: Turn, one: Begin, state: StepState) -> None:
     each = one.step.foreach
     if each is None:
         return
-    items = each.items.evaluate(one.values)
+    items = plain(each.items.evaluate(one.values))
     if not isinstance(items, list):
         message = "This is not a list."
         raise ExpressionFailed(message)

@@ -69,9 +69,8 @@ def resume(
         raise WrongRunState
     _ordered(turn, "resume", reason)
     _reopen(turn, actor=actor, reason=reason)
-    for state in case.steps.values():
-        if state.status in BROKEN:
-            _do_anew(turn, state)
+    for state in _not_done(turn):
+        _do_anew(turn, state)
     case.status = "compensating" if case.ending and _undoes(turn) else "running"
     case.ended_at, case.reason, case.is_partial, case.had_success = None, "", False, None
     _go(turn)
@@ -113,6 +112,14 @@ def _reopen(turn: Turn, *, actor: Actor, reason: str) -> None:
     if known is not None and known.epoch != case.epoch:
         case.epoch = known.epoch
         WorkflowRun.objects.filter(pk=case.id).update(epoch=known.epoch)
+
+
+def _not_done(turn: Turn) -> list[StepState]:
+    """What is to be done anew. An item that a foreach has counted stays as it was counted, unless
+    the foreach itself is done anew."""
+    broken = [state for state in turn.case.steps.values() if state.status in BROKEN]
+    anew = {state.path for state in broken}
+    return [s for s in broken if not s.folded or s.scope.split("[", 1)[0] in anew]
 
 
 def _do_anew(turn: Turn, state: StepState) -> None:

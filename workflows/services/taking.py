@@ -21,7 +21,7 @@ from workflows.services.answers import Outcome
 from workflows.services.claiming import Claimed
 from workflows.services.loading import locked_case
 from workflows.services.looking import Look, call_of, needs_look
-from workflows.services.turns import CHECK_AGAIN, Turn
+from workflows.services.turns import CHECK_AGAIN, LOOK_AGAIN, Turn
 from workflows.states import Case, StepState, forward_path
 
 MAX_PASSES = 300
@@ -272,6 +272,9 @@ def _set_alarm(turn: Turn, moves: Moves, *, has_more: bool, claimed: Claimed | N
         # Others may make these at the same time.
         turn.hints += min(_calls_left(turn, moves), MAX_HINTS)
     alarm = moves.due_at or case.deadline_at
+    if alarm <= case.now:
+        # Past its time limit, as while it is undone: only news moves it, and news wakes it.
+        alarm = case.now + LOOK_AGAIN
     if busy:
         alarm = min(alarm, case.now + turn.lease + CHECK_AGAIN)
     # An alarm that is set already and comes soon enough stays: a row whose indexed columns do not

@@ -29,6 +29,8 @@ DRIVE = "workflows.drive"
 MAX_ERROR_LENGTH = 500
 # A claimed step's driver gives signs of life; without one for so long it counts as gone.
 CHECK_AGAIN = timedelta(seconds=5)
+# Where only news can move a run, somebody looks now and then all the same.
+LOOK_AGAIN = timedelta(minutes=10)
 
 
 @dataclass
