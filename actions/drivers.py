@@ -12,7 +12,11 @@ from actions.models import Action
 # Called with the run and the action.
 Moved = Callable[[UUID, UUID], None]
 
+# Called with a run that was closed or halted.
+Stopped = Callable[[UUID], None]
+
 _drivers: dict[str, Moved] = {}
+_followers: list[Stopped] = []
 
 
 def register(name: str, moved: Moved) -> None:
@@ -26,3 +30,14 @@ def register(name: str, moved: Moved) -> None:
 def moved(action: Action) -> None:
     """Tell the action's driver. Raises KeyError if nothing is registered under its name."""
     _drivers[action.driver](action.run_id, action.pk)
+
+
+def follow_runs(stopped: Stopped) -> None:
+    """Say what is to be told of every run that is closed or halted; done once, in `ready()`."""
+    _followers.append(stopped)
+
+
+def stopped(run_id: UUID) -> None:
+    """Tell those who follow runs, in the transaction that closed or halted this one."""
+    for tell in _followers:
+        tell(run_id)

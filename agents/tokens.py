@@ -6,6 +6,7 @@ Scopes are a ceiling. What an agent may do is decided per call, from live grants
 import hashlib
 import re
 import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -41,6 +42,15 @@ class Caller:
     def scope_covers(self, tool: str) -> bool:
         system = tool.split(".", 1)[0]
         return bool(self.scopes & {SCOPE_ALL, f"system:{system}", f"tool:{tool}"})
+
+
+def covers(held: Collection[str], asked: Iterable[str]) -> bool:
+    """Whether every right asked for lies within those held: all tools, a system's, or one tool."""
+    return SCOPE_ALL in held or all(
+        scope in held
+        or (scope.startswith("tool:") and f"system:{scope[5:].split('.', 1)[0]}" in held)
+        for scope in asked
+    )
 
 
 def audience(environment: str) -> str:

@@ -63,7 +63,7 @@ TYPES = {
     "LIST<STRING>": cel.Type.List(cel.Type.STRING),
     "MAP": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
 }
-MAX_NESTED = 2
+MAX_NESTED = 1
 _MACRO = re.compile(r"\.(?:map|filter|exists|exists_one|all)\s*\(")
 
 # A name and the name of its type.
@@ -101,10 +101,10 @@ class Expression:
         try:
             value = self._compiled.eval(data=self._handed_over(values))
         except (RuntimeError, TypeError, ValueError) as error:
-            raise ExpressionFailed(_first_line(error)) from error
+            raise ExpressionFailed(_without_values(str(error))) from error
         # Errors come either as an exception or as a value of type ERROR.
         if value.type().name() == "ERROR":
-            raise ExpressionFailed(str(value.value()))
+            raise ExpressionFailed(_without_values(str(value.value())))
         return value.plain_value()
 
     def _handed_over(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,6 +142,29 @@ def _nesting(text: str) -> int:
     return deepest
 
 
+# What the engine says goes into errors and events, where no value of a run may stand.
+_SAYINGS = (
+    "divide by zero",
+    "modulus by zero",
+    "key not found in map",
+    "index error",
+    "no matching overload",
+    "no value with name",
+    "overflow",
+    "iteration budget exceeded",
+    "cannot convert",
+    "conversion failed",
+    "invalid regular expression",
+)
+
+
+def _without_values(said: str) -> str:
+    for known in _SAYINGS:
+        if known in said.lower():
+            return f"The expression could not be evaluated: {known}."
+    return "The expression could not be evaluated on these values."
+
+
 def _first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0].removeprefix("INVALID_ARGUMENT: ERROR: ")
 
@@ -155,7 +178,12 @@ def compiled(text: str, variables: tuple[str, ...]) -> Expression:
     return Expression(text, tuple((name, "DYN") for name in variables))
 
 
-@lru_cache(maxsize=4096)
 def compiled_typed(text: str, declared: Declared) -> Expression:
     """The expression over typed names, compiled once per process. Raises InvalidExpression."""
+    # An environment is made for each expression: hundreds of names that it does not use cost much.
+    return _compiled_typed(text, tuple(pair for pair in declared if pair[0] in text))
+
+
+@lru_cache(maxsize=4096)
+def _compiled_typed(text: str, declared: Declared) -> Expression:
     return Expression(text, declared)

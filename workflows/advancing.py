@@ -6,11 +6,12 @@ which call to prepare.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from common.cel import Expression, ExpressionFailed
+from common.cel import ExpressionFailed
 from workflows.definitions.spec import StepSpec, WorkflowSpec
+from workflows.known import holds, item_values, known_values, tell, values_at
 from workflows.states import (
     BROKEN,
     DONE,
@@ -23,6 +24,8 @@ from workflows.states import (
 
 EXPRESSION_FAILED = "expression_failed"
 ITEM_FAILED = "item_failed"
+# How soon a run looks again whether the one that it is part of goes on; it is woken before that.
+HOLD = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +70,24 @@ class Moves:
     due_at: datetime | None = None
     end: End | None = None
 
+    def nothing_new(self) -> None:
+        """Whatever was found so far is left alone."""
+        self.begin, self.skip, self.go_on, self.fold, self.settle = [], [], [], {}, []
+
     def wait_until(self, moment: datetime | None) -> None:
         if moment is not None and (self.due_at is None or moment < self.due_at):
             self.due_at = moment
 
 
 def advance(spec: WorkflowSpec, case: Case, now: datetime) -> Moves:
-    """The moves from here. A run that rests moves only by a person's order."""
-    if case.is_resting:
-        return Moves()
+    """The moves from here. A run that rests moves only by a person's order; what was under way
+    when it came to rest is taken note of all the same.
+    """
     moves = Moves()
+    if case.is_resting:
+        _settle(case, moves, now)
+        moves.due_at = None
+        return moves
     known = known_values(spec, case, now)
     if case.status == "compensating":
         _undo(spec, case, known, moves, now)
@@ -85,67 +96,12 @@ def advance(spec: WorkflowSpec, case: Case, now: datetime) -> Moves:
     if moves.end is not None:
         return moves
     moves.wait_until(case.deadline_at)
+    if case.is_held_back:
+        _settle(case, moves, now)
+        moves.wait_until(now + HOLD)
+        return moves
     _forward(spec, case, known, moves, now)
     return moves
-
-
-# -- values --------------------------------------------------------------------------------------
-
-
-def known_values(spec: WorkflowSpec, case: Case, now: datetime) -> dict[str, Any]:
-    """What expressions may name, by dotted name."""
-    run = case.run
-    known: dict[str, Any] = {
-        "run.id": str(run.id),
-        "run.agent": case.client_id,
-        "run.environment": case.environment,
-        "run.date": f"{case.started_at:%Y-%m-%d}",
-        "run.steps": case.steps_count,
-        "run.errors": case.errors_count,
-        "run.denials": run.denials,
-        "run.actions": run.actions,
-        "run.amount": float(run.amount),
-        "run.labels": list(run.labels),
-        "run.age_seconds": int((now - case.started_at).total_seconds()),
-    }
-    for name in spec.inputs_schema.get("properties", {}):
-        known[f"inputs.{name}"] = case.inputs.get(name)
-    for name in spec.steps:
-        state = case.steps.get(name)
-        if state is not None:
-            tell(known, name, state.status, state.output)
-    return known
-
-
-def tell(known: dict[str, Any], name: str, status: str, output: Any) -> None:
-    """Put one step's outcome among the known values, with the members of its output."""
-    stem = f"steps.{name}"
-    known[f"{stem}.status"] = status
-    known[f"{stem}.output"] = output
-    if isinstance(output, Mapping):
-        known.update((f"{stem}.output.{key}", value) for key, value in output.items())
-
-
-def item_values(
-    known: Mapping[str, Any], case: Case, foreach: StepSpec, index: int, item: Any
-) -> dict[str, Any]:
-    """What a step inside a foreach sees: the item, and the steps of the same item."""
-    values = {**known, "item": item, "index": index}
-    scope = item_scope(foreach.name, index)
-    for name in foreach.foreach.steps if foreach.foreach else ():
-        state = case.steps.get(f"{scope}.{name}")
-        if state is not None:
-            tell(values, name, state.status, state.output)
-    return values
-
-
-def holds(expression: Expression, known: Mapping[str, Any]) -> bool:
-    """Raises ExpressionFailed, also for a value that is neither true nor false."""
-    value = expression.evaluate(known)
-    if not isinstance(value, bool):
-        message = "A condition gave neither true nor false."
-        raise ExpressionFailed(message)
-    return value
 
 
 # -- stopping ------------------------------------------------------------------------------------
@@ -155,19 +111,22 @@ def _stopped(spec: WorkflowSpec, case: Case, known: Mapping[str, Any], now: date
     """What ends the run whatever its steps do: checked wherever a step could begin."""
     if case.run.status != "open":
         return End("halted", "Its run was halted or closed.")
+    if case.cut_off:
+        return End("halted", case.cut_off)
     if now >= case.deadline_at:
-        return _failing(spec.on_failure, "The time limit of the run has passed.")
+        return failing(spec.on_failure, "The time limit of the run has passed.")
     for rule in spec.stop_when:
         try:
             met = holds(rule.condition, known)
         except ExpressionFailed:
             return End("halted", f"A stop condition could not be evaluated: {rule.reason}")
         if met:
-            return _failing(rule.then, f"Stopped: {rule.reason}")
+            return failing(rule.then, f"Stopped: {rule.reason}")
     return None
 
 
-def _failing(then: str, reason: str) -> End:
+def failing(then: str, reason: str) -> End:
+    """How a run ends that does not succeed, by what its definition says."""
     if then == "compensate":
         return End("compensating", reason, ending="compensated")
     return End("halted" if then == "halt" else "failed", reason)
@@ -182,7 +141,7 @@ def _forward(
     statuses = {path: state.status for path, state in case.steps.items() if not state.scope}
     for name, step in spec.steps.items():
         state = case.steps.get(name)
-        if state is None:
+        if state is None or state.is_anew:
             if all(statuses.get(need) in DONE for need in step.needs):
                 _enter(Begin(name, step, known), known, moves, statuses)
         elif state.kind == "foreach" and state.is_open:
@@ -197,13 +156,17 @@ def _see_to_the_end(
 ) -> None:
     """Whether the run is at its end, or on its way to one."""
     broken = _broken(case, moves)
-    if broken is not None:
+    denied = _denied(case) if spec.on_denied == "halt" else None
+    if denied is not None:
+        moves.nothing_new()
+        moves.end = End("halted", f"Policy denied the step {denied.path}: {denied.error}")
+    elif broken is not None:
         _wind_up(broken, spec, case, moves, now)
     elif all(statuses.get(name) in DONE for name in spec.steps):
         # What is skipped only now is written down first.
         moves.end = None if moves.skip else End("succeeded")
     elif moves.begin and case.steps_count >= spec.limits.max_steps:
-        moves.end = _failing(spec.on_failure, "The run has taken all the steps it may.")
+        moves.end = failing(spec.on_failure, "The run has taken all the steps it may.")
 
 
 def _enter(begin: Begin, known: dict[str, Any], moves: Moves, statuses: dict[str, str]) -> bool:
@@ -228,9 +191,11 @@ def _enter(begin: Begin, known: dict[str, Any], moves: Moves, statuses: dict[str
 
 def _look_at(state: StepState, moves: Moves, now: datetime) -> None:
     """Whether an open step can go on: something has happened, or its time has come."""
-    if has_news(state) or (state.due_at is not None and state.due_at <= now):
+    is_due = state.due_at is not None and state.due_at <= now
+    if is_due or has_news(state):
         moves.go_on.append(state.path)
-    else:
+    if not is_due:
+        # Also with news: they may be such as change nothing.
         moves.wait_until(state.due_at)
 
 
@@ -274,23 +239,31 @@ def _broken(case: Case, moves: Moves) -> str | None:
     return None
 
 
+def _denied(case: Case) -> StepState | None:
+    """A step that policy denied, of an item too as long as the item is not counted."""
+    for state in case.steps.values():
+        if state.status == "denied" and not state.undoes and not state.folded:
+            return state
+    return None
+
+
 def _wind_up(broken: str, spec: WorkflowSpec, case: Case, moves: Moves, now: datetime) -> None:
     """Nothing new begins. What is under way is settled first, then the run ends as it says."""
-    moves.begin, moves.skip, moves.go_on = [], [], []
-    in_flight = _settling(case, moves, now)
+    moves.nothing_new()
+    if _settle(case, moves, now) or moves.fail:
+        return
     state = case.steps.get(broken)
-    if state is not None and state.status == "denied" and spec.on_denied == "halt":
-        moves.end = End("halted", f"Policy denied the step {broken}: {state.error}")
-        return
-    if in_flight or moves.fail:
-        return
     said = f": {state.error}" if state is not None and state.error else ""
-    moves.end = _failing(spec.on_failure, f"The step {broken} did not succeed{said}")
+    moves.end = failing(spec.on_failure, f"The step {broken} did not succeed{said}")
 
 
-def _settling(case: Case, moves: Moves, now: datetime) -> bool:
+def _settle(case: Case, moves: Moves, now: datetime) -> bool:
     """Look only at what is under way or unknown; whether there is any."""
-    in_flight = [state for state in case.steps.values() if state.in_flight and not state.undoes]
+    in_flight = [
+        state
+        for state in case.steps.values()
+        if state.in_flight and (case.is_resting or not state.undoes)
+    ]
     for state in in_flight:
         _look_at(state, moves, now)
     return bool(in_flight)
@@ -319,7 +292,6 @@ def _items(
     if failed and each.fail == "stop":
         message = f"The item {index_of(failed[0])} did not succeed."
         moves.fail.append(Failure(step.name, "foreach", "", ITEM_FAILED, message))
-        moves.begin = [one for one in moves.begin if not _is_of(one.scope, step)]
     elif state.done + state.failures + len(_folded(moves, step)) >= state.total:
         moves.settle.append(step.name)
 
@@ -350,7 +322,7 @@ def _item(
     for name, inner in step.foreach.steps.items():
         path = f"{scope}.{name}"
         state = case.steps.get(path)
-        if state is None:
+        if state is None or state.is_anew:
             if not _enter(Begin(path, inner, values, scope=scope), values, moves, {}):
                 if any(failure.path == path for failure in moves.fail):
                     break
@@ -377,13 +349,13 @@ def _undo(
     if case.run.status != "open":
         moves.end = End("compensation_failed", "Its run was halted or closed.")
         return
-    if _settling(case, moves, now):
+    if _settle(case, moves, now):
         return
     for state in effects(spec, case):
         undoing = case.steps.get(undo_path(state.path))
-        if undoing is None:
+        if undoing is None or undoing.is_anew:
             step = spec.step(state.path)
-            values = _values_at(spec, case, known, state)
+            values = values_at(spec, case, known, state)
             moves.begin.append(
                 Begin(undo_path(state.path), step, values, scope="", undoes=state.path)
             )
@@ -407,23 +379,6 @@ def effects(spec: WorkflowSpec, case: Case) -> list[StepState]:
         and (state.child_id is not None or spec.step(state.path).compensate is not None)
     ]
     return sorted(found, key=lambda state: state.finished_seq or 0, reverse=True)
-
-
-def values_of(spec: WorkflowSpec, case: Case, state: StepState, now: datetime) -> Mapping[str, Any]:
-    """What the expressions of a step that has begun may name."""
-    known = known_values(spec, case, now)
-    return _values_at(spec, case, known, case.steps[state.undoes] if state.undoes else state)
-
-
-def _values_at(
-    spec: WorkflowSpec, case: Case, known: Mapping[str, Any], state: StepState
-) -> Mapping[str, Any]:
-    if not state.scope:
-        return known
-    foreach = spec.steps[state.scope.split("[", 1)[0]]
-    outer = case.steps[foreach.name]
-    index = index_of(state.scope)
-    return item_values(known, case, foreach, index, outer.input[index])
 
 
 def with_result(case: Case, path: str, output: Any) -> Case:

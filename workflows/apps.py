@@ -14,6 +14,7 @@ class WorkflowsConfig(AppConfig):
         from workflows.services import kinds, looking, publishing, waking
 
         drivers.register(looking.DRIVER, waking.action_moved)
+        drivers.follow_runs(waking.run_stopped)
         on_resolved(kinds.STEP_APPROVAL, waking.step_decided)
         on_resolved(publishing.PUBLISH, publishing.finish_publication)
         govern(models.Workflow)

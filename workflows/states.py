@@ -12,9 +12,8 @@ from common.ids import uuid7
 DONE = frozenset({"succeeded", "skipped"})
 BROKEN = frozenset({"failed", "denied", "expired", "cancelled"})
 OPEN = frozenset({"running", "retry", "waiting", "unknown"})
-RESTING = frozenset(
-    {"succeeded", "failed", "halted", "compensated", "compensation_failed", "cancelled"}
-)
+OVER = frozenset({"succeeded", "failed", "compensated", "cancelled"})
+RESTING = OVER | {"halted", "compensation_failed"}
 UNDO = "undo:"
 
 
@@ -45,6 +44,7 @@ class StepState:
     error_code: str = ""
     error: str = ""
     folded: bool = False
+    in_doubt: bool = False
     started_at: datetime | None = None
     ended_at: datetime | None = None
     id: UUID = field(default_factory=uuid7)
@@ -58,11 +58,33 @@ class StepState:
         return self.status in OPEN
 
     @property
+    def is_anew(self) -> bool:
+        """Whether it is to begin again from its start, by a person's order."""
+        return self.status == "retry" and self.action_id is None
+
+    @property
     def in_flight(self) -> bool:
-        """Whether something may be happening, or have happened, that must be settled first."""
-        return self.status in {"running", "unknown"} or (
-            self.status == "waiting" and self.waits_for == "child"
+        """Whether something may be happening, or have happened, that must be settled first.
+
+        A call that was not answered may have taken effect, though it is to be made again.
+        """
+        return (
+            self.status in {"running", "unknown"}
+            or (self.status == "waiting" and self.waits_for == "child")
+            or (self.is_open and self.in_doubt)
         )
+
+    def start_anew(self, now: datetime) -> None:
+        """Forget how it went. What is done next has another key, so nothing is taken for it."""
+        self.status, self.waits_for, self.ended_at, self.due_at = "retry", "", None, now
+        self.generation += 1
+        self.tries = self.crashes = 0
+        self.total = self.begun = self.done = self.failures = 0
+        self.action_id = self.approval_id = self.child_id = None
+        self.action_status = self.approval_status = self.child_status = None
+        self.finished_seq, self.error_code, self.error = None, "", ""
+        self.input = self.output = None
+        self.folded = self.in_doubt = self.has_signal = False
 
 
 @dataclass
@@ -98,6 +120,8 @@ class Case:
     hinted_at: datetime | None = None
     ended_at: datetime | None = None
     turn: int = 0
+    is_held_back: bool = False  # a run that it is part of rests
+    cut_off: str = ""  # why it may not go on by itself any more
 
     @property
     def id(self) -> UUID:
@@ -106,6 +130,10 @@ class Case:
     @property
     def is_resting(self) -> bool:
         return self.status in RESTING
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in OVER
 
     def unknown_steps(self) -> int:
         return sum(1 for step in self.steps.values() if step.status == "unknown")

@@ -17,7 +17,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import User
-from actions import events
+from actions import drivers, events
 from actions.errors import DecisionConflict, IdempotencyKeyReused, RunNotOpen
 from actions.models import Action, Run
 from actions.services import rows
@@ -169,6 +169,7 @@ def _follow_up(results: Sequence[Committed | GovernanceError]) -> None:
         elif result.action.status == Action.Status.HALTED:
             # Rare, and so not set-based: what people are still asked in a halted run.
             withdraw_questions(result.action.run_id, actor=SYSTEM, reason="The run was halted.")
+            drivers.stopped(result.action.run_id)
 
 
 def _one(

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
-from actions import events
+from actions import drivers, events
 from actions.errors import DecisionConflict
 from actions.models import Action, Run
 from actions.services import rows
@@ -304,6 +304,7 @@ def _stop(
     if decision.outcome == "halted" and run.status == Run.Status.OPEN:
         run.status, run.closed_at, run.outcome = Run.Status.HALTED, now, "halted by a rule"
         withdraw_questions(run.pk, actor=SYSTEM, reason="The run was halted.")
+        drivers.stopped(run.pk)
         events_.append(
             event_row(
                 events.RUN_HALTED,

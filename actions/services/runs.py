@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from actions import events
+from actions import drivers, events
 from actions.errors import RunNotEnded, RunNotOpen
 from actions.models import Action, Run
 from actions.services import rows
@@ -119,6 +119,7 @@ def close_run(run_id: UUID, *, actor: Actor, identity_id: int, outcome: str) -> 
     if run.status != Run.Status.OPEN:
         raise RunNotOpen
     withdraw_questions(run.pk, actor=actor, reason="The run was closed.")
+    drivers.stopped(run.pk)
     run.status = Run.Status.CLOSED
     run.closed_at = timezone.now()
     run.outcome = outcome

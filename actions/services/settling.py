@@ -134,11 +134,11 @@ def resolve_unknown(
     found = Action.objects.filter(pk=action_id).values_list("run_id", flat=True).first()
     if found is None:
         raise NotFound
-    Run.objects.select_for_update().only("pk").get(pk=found)
+    run = Run.objects.select_for_update().only("labels").get(pk=found)
     action = Action.objects.select_for_update().get(pk=action_id)
     if action.status != Action.Status.UNKNOWN:
         raise OutcomeKnown
-    _answered(action, answer, result)
+    _answered(action, answer, result, run)
     record(
         events.CALL_RESOLVED,
         actor=actor,
@@ -179,10 +179,13 @@ def resolve_many(tool: str, environment: str, *, actor: Actor, answer: Answer, r
     return number
 
 
-def _answered(action: Action, answer: Answer, result: Any) -> None:
+def _answered(action: Action, answer: Answer, result: Any, run: Run) -> None:
     if answer == Answer.TOOK_EFFECT:
         action.status, action.result = Action.Status.SUCCEEDED, result
         action.error_code = action.error = ""
+        # The run has touched what the tool's labels stand for, as if it had answered.
+        run.labels = sorted({*run.labels, *catalog.fresh().tools[action.tool].labels})
+        run.save(update_fields=["labels"])
     elif answer == Answer.FAILED:
         action.status = Action.Status.FAILED
         action.error_code, action.error = "did_not_take_effect", "A person found no effect."

@@ -160,7 +160,11 @@ class CancelView(OrderView):
 class RetryView(OrderView):
     @extend_schema(
         summary="Retry a failed run from its checkpoint",
-        description="What succeeded is not done again. A halted run is for people to resume.",
+        description=(
+            "What succeeded is not done again. Left to people: a halted run, one whose time limit "
+            "has passed, one of a retired version, one that is part of another, and one that was "
+            "started with rights which this token does not cover."
+        ),
         operation_id="retry_run",
         request=serializers.OrderSerializer,
         responses={200: serializers.RunWithStepsSerializer, **PROBLEMS},
@@ -171,7 +175,7 @@ class RetryView(OrderView):
             run_id,
             actor=self.actor,
             reason=reason,
-            identity_id=self.caller.identity.pk,
+            by=self.caller,
             of=frozenset({WorkflowRun.Status.FAILED}),
         )
         return Response(self.body_of(run_id))

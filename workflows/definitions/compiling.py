@@ -18,6 +18,8 @@ from workflows.definitions.steps import StepCompiler, World
 from workflows.definitions.values import EMPTY
 from workflows.errors import InvalidDefinition
 
+MAX_SCHEMA_NODES = 1_000
+MAX_SCHEMA_DEPTH = 20
 _NO_INPUTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -98,6 +100,10 @@ class _Definition:
             first = str(error).splitlines()[0]
             self._problems.add(("inputs",), f"The inputs' schema is not valid: {first}")
             return _NO_INPUTS
+        unbounded = _unbounded(schema)
+        if unbounded:
+            self._problems.add(("inputs",), unbounded)
+            return _NO_INPUTS
         if schema.get("type") != "object":
             self._problems.add(("inputs",), "The inputs' schema must describe an object.")
             return _NO_INPUTS
@@ -167,6 +173,27 @@ class _Definition:
             if condition is not None:
                 found.append(StopRule(condition, rule["reason"], rule.get("then", "halt")))
         return tuple(found)
+
+
+def _unbounded(schema: Mapping[str, Any]) -> str:
+    """What of a schema could make checking an input long; inputs are checked under locks."""
+    nodes: list[tuple[Any, int]] = [(schema, 0)]
+    size = 0
+    while nodes:
+        node, depth = nodes.pop()
+        size += 1
+        if depth > MAX_SCHEMA_DEPTH or size > MAX_SCHEMA_NODES:
+            return (
+                f"The inputs' schema is larger than {MAX_SCHEMA_NODES} parts or nested deeper "
+                f"than {MAX_SCHEMA_DEPTH}."
+            )
+        if isinstance(node, Mapping):
+            if {"$ref", "$dynamicRef"} & set(node):
+                return "The inputs' schema must not refer to itself ($ref)."
+            nodes += ((item, depth + 1) for item in node.values())
+        elif isinstance(node, list):
+            nodes += ((item, depth + 1) for item in node)
+    return ""
 
 
 def _limits(raw: Mapping[str, Any]) -> Limits:

@@ -58,7 +58,11 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
 
 def read(text: str) -> Source:
     """Raises Unreadable."""
-    if len(text.encode()) > MAX_BYTES:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise Unreadable(1, "This is not text that can be written as UTF-8.") from error
+    if size > MAX_BYTES:
         message = f"The definition is larger than {MAX_BYTES} bytes."
         raise Unreadable(1, message)
     try:

@@ -117,6 +117,16 @@ class StepSpec:
     child: Child | None = None
     foreach: Foreach | None = None
 
+    def call_of(self, *, undoes: bool) -> ToolCall | None:
+        """The call that the step makes, or the one that takes it back."""
+        return self.compensate if undoes else self.call
+
+    def class_of(self, *, undoes: bool) -> str:
+        """What follows an unknown outcome: as the step says, or for its undoing as its tool is."""
+        if undoes and self.compensate is not None:
+            return self.compensate.tool.classes[0]
+        return self.on_unknown
+
 
 @dataclass(frozen=True, slots=True)
 class StopRule:

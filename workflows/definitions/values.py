@@ -13,6 +13,8 @@ from common.cel import Declared, Expression, ExpressionFailed, compiled_typed, e
 from common.errors import InvalidInput
 
 OPEN, CLOSE = "${", "}"
+# Of one value that an expression or a template gives, in characters of JSON.
+MAX_WEIGHT = 1_000_000
 
 Path = tuple[str | int, ...]
 
@@ -30,10 +32,7 @@ class Template:
 
     def resolve(self, values: Mapping[str, Any]) -> Any:
         """The value as plain JSON. Raises ExpressionFailed."""
-        try:
-            return normalised(_resolved(self.value, values))
-        except InvalidInput as error:
-            raise ExpressionFailed(str(error)) from error
+        return _kept(_resolved(self.value, values))
 
     def expressions(self) -> Iterator[tuple[Path, Expression]]:
         """Every expression with the place where it stands."""
@@ -41,6 +40,40 @@ class Template:
 
 
 EMPTY = Template({})
+
+
+def json_of(value: Any) -> Any:
+    """What an expression gave, as JSON that can be kept. Raises ExpressionFailed."""
+    return _kept(plain(value))
+
+
+def _kept(value: Any) -> Any:
+    try:
+        found = normalised(value)
+    except InvalidInput as error:
+        raise ExpressionFailed(str(error)) from error
+    if weight(found) > MAX_WEIGHT:
+        message = "The value is too large to be kept."
+        raise ExpressionFailed(message)
+    return found
+
+
+def weight(value: Any) -> int:
+    """About how long a value is when it is written as JSON; stops soon after MAX_WEIGHT."""
+    total, rest = 0, [value]
+    while rest and total <= MAX_WEIGHT:
+        item = rest.pop()
+        if isinstance(item, str):
+            total += len(item) + 3
+        elif isinstance(item, dict):
+            total += sum(len(name) + 4 for name in item)
+            rest += item.values()
+        elif isinstance(item, list):
+            total += 2 + len(item)
+            rest += item
+        else:
+            total += 8
+    return total
 
 
 def _resolved(value: Any, values: Mapping[str, Any]) -> Any:

@@ -193,6 +193,9 @@ class StepRun(models.Model):
     folded = models.BooleanField(
         default=False, help_text="Of a finished item: no longer needed to go on."
     )
+    in_doubt = models.BooleanField(
+        default=False, help_text="A call of it was not answered: it may have taken effect."
+    )
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import Max
-from django.utils import timezone
 
 from actions import events as action_events
 from actions.models import Action, Attempt
@@ -78,10 +77,7 @@ def _succeeded(turn: Turn, state: StepState, outcome: Outcome) -> None:
     turn.batch.events.append(
         results.succeeded(action, outcome.tool, outcome.started, result, now=case.now)
     )
-    new = set(outcome.tool.labels) - set(case.run.labels)
-    if new:
-        case.run.labels = tuple(sorted({*case.run.labels, *new}))
-        turn.batch.runs[case.id] = case.run.totals()
+    turn.add_labels(outcome.tool.labels)
     if turn.loaded.has_open_breakers:
         count_success((outcome.tool.system, case.environment), open_breakers())
     turn.finish(state, "succeeded", output=result.value, said=True)
@@ -90,7 +86,9 @@ def _succeeded(turn: Turn, state: StepState, outcome: Outcome) -> None:
 def _failed(turn: Turn, state: StepState, outcome: Outcome, error: ConnectorError) -> None:
     case, step = turn.case, turn.spec.step(forward_path(state.path))
     is_unknown = isinstance(error, Unanswered)
-    again = _may_try_again(state, step, error)
+    again = not case.is_over and _may_try_again(state, step, error)
+    # A system's own no is about this key; a call that did not arrive says nothing of earlier ones.
+    state.in_doubt = is_unknown or (state.in_doubt and was_not_carried_out(error))
     case.errors_count += 1
     if isinstance(error, Unanswered | NotSent):  # not what the system itself puts off
         where = (outcome.tool.system, case.environment)
@@ -111,7 +109,7 @@ def _failed(turn: Turn, state: StepState, outcome: Outcome, error: ConnectorErro
     if again:
         outcome.action.status = Action.Status.READY
         try_later(turn, state, step.retry, failures=state.tries, at_least=error.retry_after)
-    elif is_unknown:
+    elif state.in_doubt:
         outcome.action.status = Action.Status.UNKNOWN
         ask_what_happened(turn, state, step)
     else:
@@ -134,7 +132,7 @@ def _may_try_again(state: StepState, step: StepSpec, error: ConnectorError) -> b
     if state.tries >= step.retry.max_attempts:
         return False
     return was_not_carried_out(error) or (
-        isinstance(error, Unanswered) and step.on_unknown == "retry"
+        isinstance(error, Unanswered) and step.class_of(undoes=bool(state.undoes)) == "retry"
     )
 
 
@@ -160,8 +158,8 @@ def ask_what_happened(turn: Turn, state: StepState, step: StepSpec) -> None:
     The system is asked only when the call's whole time limit is over: before that, "not found"
     could mean "not yet".
     """
-    state.status, state.waits_for = "unknown", ""
-    is_probed = step.on_unknown == "probe" and not state.undoes
+    state.status, state.waits_for, state.in_doubt = "unknown", "", True
+    is_probed = step.class_of(undoes=bool(state.undoes)) == "probe" and not turn.case.is_over
     state.due_at = max(turn.case.now, _time_limit(state, step)) + PROBE_AFTER if is_probed else None
     state.done = 0  # probes made
     turn.touch(state)
@@ -169,30 +167,28 @@ def ask_what_happened(turn: Turn, state: StepState, step: StepSpec) -> None:
 
 def _time_limit(state: StepState, step: StepSpec) -> datetime:
     """When the last call of the step can no longer be under way."""
+    call = step.call_of(undoes=bool(state.undoes))
     begun: datetime = Attempt.objects.filter(action_id=str(state.action_id)).aggregate(
         at=Max("started_at")
     )["at"]
-    return begun + timedelta(seconds=step.call.tool.timeout_seconds if step.call else 0.0)
+    return begun + timedelta(seconds=call.tool.timeout_seconds if call else 0.0)
 
 
 def crashed(turn: Turn, state: StepState, step: StepSpec) -> None:
     """Its driver went away during the call. By the tool's class: again, ask the tool, or people."""
     state.crashes += 1
+    state.in_doubt = True
     turn.case.errors_count += 1
-    if state.crashes >= MAX_CRASHES and step.on_unknown == "retry":
-        _set_action(state, Action.Status.FAILED)
+    is_repeated = step.class_of(undoes=bool(state.undoes)) == "retry" and not turn.case.is_over
+    if is_repeated and state.crashes >= MAX_CRASHES:
+        turn.set_action(state, Action.Status.FAILED.value)
         message = f"Whoever carried it out went away {state.crashes} times."
         turn.finish(state, "failed", code="poison", message=message)
-    elif step.on_unknown == "retry":
-        _set_action(state, Action.Status.READY)
+    elif is_repeated:
+        turn.set_action(state, Action.Status.READY.value)
         try_later(turn, state, step.retry, failures=state.crashes)
     else:
         ask_what_happened(turn, state, step)
-
-
-def _set_action(state: StepState, status: Action.Status) -> None:
-    Action.objects.filter(pk=str(state.action_id)).update(status=status, changed_at=timezone.now())
-    state.action_status = status.value
 
 
 def probe_answered(turn: Turn, state: StepState, probed: Probed) -> None:
@@ -206,7 +202,7 @@ def probe_answered(turn: Turn, state: StepState, probed: Probed) -> None:
         state.error_code, state.error = "probe_failed", probed.error[:500]
         turn.touch(state)
         return
-    tool = turn.spec.step(forward_path(state.path)).call
+    call = turn.spec.step(forward_path(state.path)).call_of(undoes=bool(state.undoes))
     turn.batch.events.append(
         event_row(
             action_events.CALL_PROBED,
@@ -216,7 +212,7 @@ def probe_answered(turn: Turn, state: StepState, probed: Probed) -> None:
             at=turn.case.now,
             details={
                 "tool": action.tool,
-                "probe": tool.tool.probe if tool else "",
+                "probe": call.tool.probe if call else "",
                 "found": probed.found,
             },
         )
@@ -224,10 +220,11 @@ def probe_answered(turn: Turn, state: StepState, probed: Probed) -> None:
     if probed.found:
         action.status, action.result = Action.Status.SUCCEEDED, probed.result
         action.error_code = action.error = ""
+        turn.add_labels(probed.labels)
         turn.finish(state, "succeeded", output=probed.result)
     else:
         action.status = Action.Status.READY
-        state.status, state.due_at = "retry", turn.case.now
+        state.status, state.due_at, state.in_doubt = "retry", turn.case.now, False
         turn.touch(state)
     state.action_status = action.status.value if hasattr(action.status, "value") else action.status
     turn.batch.progress.append(results.progress(action, turn.case.now))

@@ -6,20 +6,23 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F
-
+from accounts.models import User
 from actions.models import Run
-from actions.services.runs import Budget, reopen_run
+from actions.services.locking import RunRow
+from actions.services.runs import Budget
 from agents.directory import Directory, KnownIdentity
 from agents.tokens import Caller
-from common.actors import SYSTEM, Actor
-from common.errors import GovernanceError
+from common.actors import Actor
+from common.errors import GovernanceError, NotFound
 from policies.snapshot import snapshot
 from workflows import events
 from workflows.advancing import Begin
+from workflows.compiled import spec_of
 from workflows.definitions.spec import Child, StepSpec
 from workflows.errors import HandoffRefused
 from workflows.models import StepRun, WorkflowRun
+from workflows.services.loading import locked_case
+from workflows.services.reopening import go_back, reopen
 from workflows.services.starting import Start, request_key, started
 from workflows.services.turns import Turn
 from workflows.states import StepState, index_of
@@ -62,16 +65,18 @@ def _started(
         raise HandoffRefused(message)
     scopes = frozenset(case.scope.split())
     caller = Caller(identity, scopes, jti="", epoch=epoch, expires_at=0)
-    reserved = _reserve(turn)
     asked = Start(
         workflow=child.workflow,
         inputs=inputs,
         key=f"{case.id}:{path}:{generation}",
-        initiator_kind=Run.Initiator.AGENT,
-        initiator=case.client_id,
+        origin="run",
+        # Whoever the work is done for stays the same: a person does not approve what she began.
+        initiator_kind=Run.Initiator(Run.objects.values_list("initiator_kind").get(pk=run.id)[0]),
+        initiator=run.initiator,
         purpose=run.purpose,
         labels=run.labels,
-        budget=reserved,
+        budget=_left(run),
+        deadline_at=case.deadline_at,
         chain=chain,
         parent=case.id,
         parent_path=path,
@@ -79,6 +84,7 @@ def _started(
     )
     agent = Actor("agent", case.client_id, case.client_id)
     made = started(caller, asked, request_key(caller, asked), actor=agent)
+    _reserve(turn, made.pk)
     if child.agent:
         turn.note(events.HANDED_OVER, to=identity.client_id, run=str(made.pk), depth=len(chain))
     return made
@@ -108,18 +114,24 @@ def _handed_to(
     return found
 
 
-def _reserve(turn: Turn) -> Budget:
-    """What the child may use up: all that is left, counted as used until it is back."""
-    run = turn.case.run
+def _left(run: RunRow) -> Budget:
+    """What a child may use up at most."""
     actions = amount = None
     if run.budget_actions is not None:
         actions = max(0, run.budget_actions - run.actions)
-        run.actions += actions
     if run.budget_amount is not None:
         amount = max(Decimal(0), run.budget_amount - run.amount)
-        run.amount += amount
-    turn.batch.runs[run.id] = run.totals()
     return Budget(actions, amount)
+
+
+def _reserve(turn: Turn, child_id: UUID) -> None:
+    """Count what the child may use up as used until it is back: its own limits, if it has any."""
+    run, child = turn.case.run, Run.objects.get(pk=child_id)
+    if run.budget_actions is not None and child.budget_actions is not None:
+        run.actions += child.budget_actions
+    if run.budget_amount is not None and child.budget_amount is not None:
+        run.amount += child.budget_amount
+    turn.batch.runs[run.id] = run.totals()
 
 
 def go_on(turn: Turn, state: StepState, step: StepSpec) -> None:
@@ -175,26 +187,37 @@ def gathered(turn: Turn, step: StepSpec, state: StepState) -> list[dict[str, Any
 
 
 def answerable(turn: Turn) -> list[int]:
-    """Who answers for the agents in this: not the ones to approve."""
+    """Who began this, and who answers for the agents in it: not the ones to approve."""
     known = snapshot.fresh().directory.identities
-    parties = (*turn.case.run.chain, turn.case.client_id)
-    return sorted({pk for party in parties for pk in known[party].answerable_users})
+    run = turn.case.run
+    behind = User.objects.filter(username=run.initiator).values_list("pk", flat=True)
+    parties = (*run.chain, turn.case.client_id)
+    return sorted({*behind, *(pk for party in parties for pk in known[party].answerable_users)})
 
 
 def undo(turn: Turn, one: Begin, child_id: UUID) -> None:
-    """Have a child that succeeded take back what it did; its end is waited for."""
-    state = turn.add(one.path, one.step.kind, "waiting", undoes=one.undoes, child_id=child_id)
-    reopen_run(child_id, actor=SYSTEM, reason=f"Undone with {turn.case.workflow}.")
-    WorkflowRun.objects.filter(pk=child_id).update(
-        status=WorkflowRun.Status.COMPENSATING,
-        ending=WorkflowRun.Status.COMPENSATED,
-        ended_at=None,
-        reason=f"Undone with {turn.case.workflow}.",
-        wake_at=turn.case.now,
-        turn=F("turn") + 1,
-    )
+    """Have a child that succeeded take back what it did; its end is waited for.
+
+    People may have ordered that of the child itself: what is undone is not undone again, and what
+    could not be is tried anew.
+    """
+    state = turn.begun(one.path, one.step.kind, "waiting", undoes=one.undoes)
+    state.child_id = child_id
+    loaded = locked_case(child_id, wait=True, everything=True)
+    if loaded is None:
+        raise NotFound
+    if loaded.case.status == WorkflowRun.Status.COMPENSATED:
+        turn.finish(state, "succeeded")
+        return
+    if loaded.case.status != WorkflowRun.Status.COMPENSATING:
+        reason = f"Undone with {turn.case.workflow}."
+        child = Turn(spec_of(loaded.case.version_id), loaded, turn.lease, actor=turn.actor)
+        reopen(child, actor=turn.actor, reason=reason)
+        go_back(child, reason)
+        child.case.wake_at = turn.case.now
+        child.hints += 1
+        child.write()
     state.child_status = "compensating"
-    turn.also_drive.append(child_id)
     turn.wait(state, StepRun.WaitsFor.CHILD)
 
 

@@ -13,7 +13,7 @@ from tools.definitions import ToolSpec
 from tools.services.breakers import OpenBreaker, Where, open_breakers, win_probe
 from workflows.definitions.spec import StepSpec, ToolCall
 from workflows.models import StepRun
-from workflows.services.looking import Look, call_of
+from workflows.services.looking import Look
 from workflows.services.turns import Turn
 from workflows.states import StepState, forward_path
 
@@ -37,11 +37,8 @@ def begin(turn: Turn, look: Look, *, scope: str, undoes: str) -> Claimed | None:
     """Decide a step's call; the claim, if it is allowed and its endpoint is let through."""
     case = turn.case
     step = turn.spec.step(forward_path(look.path))
-    call = call_of(step, undoes=bool(undoes))
-    state = case.steps.get(look.path)
-    if state is None:
-        state = turn.add(look.path, step.kind, "running", scope=scope, undoes=undoes)
-    turn.touch(state)
+    call = step.call_of(undoes=bool(undoes))
+    state = turn.begun(look.path, step.kind, "running", scope=scope, undoes=undoes)
     if call is None or look.prepared is None:
         _refused(turn, state, look)
         return None
@@ -80,7 +77,7 @@ def resume(turn: Turn, look: Look) -> Claimed | None:
     turn.touch(state)
     _decided(turn, state, resumed.action)
     step = turn.spec.step(forward_path(look.path))
-    call = call_of(step, undoes=bool(state.undoes))
+    call = step.call_of(undoes=bool(state.undoes))
     if resumed.started is None or call is None:
         return None
     return _claimed(look, state, resumed.action, resumed.started, seconds=_seconds(call, step))

@@ -8,10 +8,12 @@ from approvals.services import Question, question_rows, spend, tier_terms
 from audit.services import Subject
 from common.actors import SYSTEM, Actor
 from common.cel import ExpressionFailed
+from common.errors import GovernanceError
 from workflows import events
-from workflows.advancing import Begin, holds, values_of
+from workflows.advancing import Begin
 from workflows.definitions.spec import Approval, StepSpec, Wait
-from workflows.definitions.values import plain
+from workflows.definitions.values import json_of
+from workflows.known import holds, values_of
 from workflows.models import Signal, StepRun
 from workflows.services import children
 from workflows.services.turns import Turn
@@ -23,14 +25,17 @@ MAX_WAIT = timedelta(days=366)
 
 
 def begin(turn: Turn, one: Begin) -> None:
-    """Begin a step that calls no tool; a value that cannot be computed fails it."""
-    existing = turn.case.steps.get(one.path)
-    state = existing or turn.add(one.path, one.step.kind, "waiting", scope=one.scope)
+    """Begin a step that calls no tool; a value that cannot be computed fails it, and so does what
+    is not there any more, such as a tier.
+    """
+    state = turn.begun(one.path, one.step.kind, "waiting", scope=one.scope)
     turn.case.steps_count += 1
     try:
         _BEGIN[one.step.kind](turn, one, state)
     except ExpressionFailed as error:
         turn.finish(state, "failed", code=EXPRESSION_FAILED, message=str(error))
+    except GovernanceError as refusal:
+        turn.finish(state, "failed", code=refusal.code, message=str(refusal))
 
 
 def go_on(turn: Turn, state: StepState, step: StepSpec) -> None:
@@ -92,6 +97,9 @@ def _answered(turn: Turn, state: StepState, step: StepSpec) -> None:
         turn.finish(state, "expired", code="not_answered", message="Nobody answered in time.")
         if on_expiry == "halt":
             turn.end("halted", f"Nobody answered {state.path} in time.")
+        return
+    if request.status == ApprovalRequest.Status.WITHDRAWN:
+        turn.finish(state, "cancelled", code="withdrawn", message="The question was withdrawn.")
         return
     turn.finish(state, "failed", code="rejected_by_people", message="People said no.")
 
@@ -179,7 +187,7 @@ def _spread(turn: Turn, one: Begin, state: StepState) -> None:
     each = one.step.foreach
     if each is None:
         return
-    items = plain(each.items.evaluate(one.values))
+    items = json_of(each.items.evaluate(one.values))
     if not isinstance(items, list):
         message = "This is not a list."
         raise ExpressionFailed(message)
@@ -195,17 +203,15 @@ def _spread(turn: Turn, one: Begin, state: StepState) -> None:
 
 
 def settle_items(turn: Turn, path: str, step: StepSpec) -> None:
-    """All items are finished: gather what they brought."""
+    """All items are finished: gather what they brought, which fails if it is too much to keep."""
     state = turn.case.steps[path]
-    turn.finish(
-        state,
-        "succeeded",
-        output={
-            "total": state.total,
-            "failed": state.failures,
-            "items": children.gathered(turn, step, state),
-        },
-    )
+    items = children.gathered(turn, step, state)
+    try:
+        output = json_of({"total": state.total, "failed": state.failures, "items": items})
+    except ExpressionFailed as error:
+        turn.finish(state, "failed", code="output_not_kept", message=str(error))
+        return
+    turn.finish(state, "succeeded", output=output)
 
 
 def fold_item(turn: Turn, scope: str, *, good: bool) -> None:

@@ -15,7 +15,7 @@ from audit.generation import holding
 from common.errors import NotFound
 from common.sql import together
 from workflows.services.rows import STEP_COLUMNS
-from workflows.states import Case, StepState
+from workflows.states import OVER, RESTING, Case, StepState
 
 _RUN_WIDTH = len(RUN_COLUMNS.split(","))
 _CASE = (
@@ -35,7 +35,7 @@ _TIMES = {
     "due_at",
 }
 _IDS = {"id", "parent_id", "action_id", "approval_id", "child_id"}
-_FLAGS = {"had_success", "is_partial", "folded"}
+_FLAGS = {"had_success", "is_partial", "folded", "in_doubt"}
 _STEP_NAMES = tuple(name for name in STEP_COLUMNS if name != "run_id")
 _NEWS = (
     "a.status, p.status, c.status, "
@@ -69,9 +69,13 @@ def locked_case(
     reads the steps of finished items too, which undoing needs. `known` is the case as the caller
     committed it last: it is not read again if nobody has taken a turn or left a note since.
     """
-    lock = " FOR UPDATE OF r, w" + ("" if wait else " SKIP LOCKED")
-    found = together(connection, [*holding(), _lock_statement(run_id, attempt_id, lock=lock)])[-1]
-    if not found:
+    statements: list[Statement] = [*holding()]
+    if connection.vendor == "postgresql":
+        statements.append((_LOCK + ("" if wait else " SKIP LOCKED"), [run_id]))
+    # Read by a statement of its own: what it says of others' rows is as of after the wait.
+    statements.append((_locked_sql(connection.vendor), [_id(attempt_id), _id(run_id)]))
+    *locked, found = together(connection, statements)
+    if not found or (connection.vendor == "postgresql" and not locked[-1]):
         return None
     [row] = found
     run = run_row(row[:_RUN_WIDTH])
@@ -82,12 +86,20 @@ def locked_case(
     else:
         case = _read(run_id, everything=everything)
         case = replace(case, now=moment, mark=int(mark or 0))
+    if case.parent_id is not None:
+        case.is_held_back, case.cut_off = _above(case)
     return Loaded(
         case,
         tuple(int(text) for text in str(wakes or "").split(",") if text),
         bool(breakers),
         str(attempt_status or ""),
     )
+
+
+def folded_steps(run_id: UUID) -> dict[str, StepState]:
+    """The steps of finished items, which going forward does not read."""
+    [rows] = together(connection, [(f"{_STEPS_FROM} AND s.folded ORDER BY s.id", [_id(run_id)])])
+    return _steps(rows)
 
 
 def seen_case(run_id: UUID) -> Case | None:
@@ -123,12 +135,38 @@ def _read(run_id: UUID, *, everything: bool) -> Case:
 Statement = tuple[str, Sequence[Any]]
 
 
-def _lock_statement(run_id: UUID, attempt_id: UUID | None, *, lock: str) -> Statement:
-    return _lock_sql(connection.vendor, lock), [_id(attempt_id), _id(run_id)]
+# Not FOR UPDATE: a note for a parent refers to its row, and must not wait for its driver.
+_LOCK = (
+    "SELECT 1 FROM actions_run r JOIN workflows_workflowrun w ON w.run_id = r.id "
+    "WHERE r.id = %s FOR NO KEY UPDATE OF r, w"
+)
+
+
+def _above(case: Case) -> tuple[bool, str]:
+    """Whether a run that this one is part of rests, and why it may not go on for it any more."""
+    [found] = together(connection, [(_ABOVE, [_id(case.parent_id)])])
+    for status, run_status, epoch, present in found:
+        if status in OVER:
+            return False, "The run that it is part of has ended."
+        if epoch != present:
+            return False, "An agent that it works for has been stopped since."
+        if status in RESTING or run_status != "open":
+            return True, ""
+    return False, ""
+
+
+_ABOVE = (
+    "WITH RECURSIVE above(run_id, parent_id, status, epoch) AS ("
+    "SELECT run_id, parent_id, status, epoch FROM workflows_workflowrun WHERE run_id = %s "
+    "UNION ALL SELECT w.run_id, w.parent_id, w.status, w.epoch "
+    "FROM workflows_workflowrun w JOIN above ON w.run_id = above.parent_id) "
+    "SELECT above.status, r.status, above.epoch, i.epoch FROM above "
+    "JOIN actions_run r ON r.id = above.run_id JOIN agents_agentidentity i ON i.id = r.identity_id"
+)
 
 
 @cache
-def _lock_sql(vendor: str, lock: str) -> str:
+def _locked_sql(vendor: str) -> str:
     on_postgresql = vendor == "postgresql"
     notes = "string_agg(k.id::text, ',')" if on_postgresql else "group_concat(k.id)"
     return (
@@ -138,7 +176,7 @@ def _lock_sql(vendor: str, lock: str) -> str:
         "(SELECT t.status FROM actions_attempt t WHERE t.id = %s), "
         f"(SELECT mark FROM audit_generation WHERE id = 1), {_clock(vendor)} "
         "FROM actions_run r JOIN workflows_workflowrun w ON w.run_id = r.id "
-        f"WHERE r.id = %s{lock if on_postgresql else ''}"
+        "WHERE r.id = %s"
     )
 
 

@@ -21,8 +21,9 @@ from common.errors import GovernanceError
 from policies.snapshot import Snapshot, snapshot
 from tools.calling import call_tool
 from tools.connectors.base import Call, ConnectorError
-from workflows.advancing import Begin, advance, values_of
-from workflows.definitions.spec import StepSpec, ToolCall, WorkflowSpec
+from workflows.advancing import Begin, advance
+from workflows.definitions.spec import StepSpec, WorkflowSpec
+from workflows.known import values_of
 from workflows.states import Case, StepState, forward_path
 
 DRIVER = "workflows"
@@ -35,6 +36,7 @@ class Probed:
     found: bool = False
     result: Any = None
     error: str = ""
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,28 +56,24 @@ class Look:
 def look_ahead(spec: WorkflowSpec, case: Case, lease: timedelta) -> Look | None:
     """What the next call needs; None if no call comes next."""
     moves = advance(spec, case, case.now)
-    if moves.end is not None:
+    if moves.end is not None or case.is_resting:
         return None
     for path in moves.go_on:
         found = _of_open(spec, case, case.steps[path], lease)
         if found is not None:
             return found
     for one in moves.begin:
-        if call_of(one.step, undoes=bool(one.undoes)) is not None:
+        if one.step.call_of(undoes=bool(one.undoes)) is not None:
             return _begin(case, one, lease)
     return None
 
 
-def call_of(step: StepSpec, *, undoes: bool) -> ToolCall | None:
-    return step.compensate if undoes else step.call
-
-
 def needs_look(state: StepState, step: StepSpec) -> Literal["begin", "resume", "probe"] | None:
     """Whether an open step goes on with a call, and of what kind."""
-    if call_of(step, undoes=bool(state.undoes)) is None:
+    if step.call_of(undoes=bool(state.undoes)) is None:
         return None
     if state.action_id is None:
-        return "begin" if state.status in {"retry", "waiting"} else None
+        return "begin" if state.status == "waiting" else None
     if state.action_status == "ready":
         return "resume"
     if state.status == "unknown" and state.action_status == "unknown":
@@ -108,7 +106,7 @@ def _of_open(spec: WorkflowSpec, case: Case, state: StepState, lease: timedelta)
 
 def _begin(case: Case, one: Begin, lease: timedelta) -> Look:
     """A call prepared as an agent's own would be: its arguments checked, its facts found out."""
-    call = call_of(one.step, undoes=bool(one.undoes))
+    call = one.step.call_of(undoes=bool(one.undoes))
     mark, held = snapshot.marked()
     if call is None:
         return Look(one.path, "begin", mark)
@@ -148,11 +146,12 @@ def caller_of(case: Case, held: Snapshot) -> Caller:
 def step_key(run_id: UUID, path: str, generation: int) -> str:
     """One key for all attempts of a step; another for its undoing, and for doing it anew.
 
-    The key of the Action; the tool is given the Action's own identifier, which is as stable.
+    The key of the Action; the tool is given the Action's own identifier, which is as stable. It
+    has a space, as no key of an agent's own can have, so that the two never meet.
     """
     text = f"{run_id}|{path}|{generation}"
     found = base64.b32encode(hashlib.sha256(text.encode()).digest()).decode()
-    return found[:32].lower()
+    return f"step {found[:32].lower()}"
 
 
 def _probed(action: Action, step: StepSpec, held: Snapshot) -> Probed:
@@ -172,4 +171,4 @@ def _probed(action: Action, step: StepSpec, held: Snapshot) -> Probed:
     value = answer.value
     if not isinstance(value, dict) or not isinstance(value.get("found"), bool):
         return Probed(error="The probe's answer does not say whether the call was found.")
-    return Probed(found=value["found"], result=value.get("result"))
+    return Probed(found=value["found"], result=value.get("result"), labels=tuple(spec.labels))

@@ -2,20 +2,20 @@
 
 from uuid import UUID
 
-from actions.models import Run
-from actions.services.runs import reopen_run
-from agents.directory import directory
+from agents.tokens import Caller, covers
+from audit.generation import hold_shared
 from common.actors import Actor
 from common.commands import command
 from common.errors import NotFound, required_reason
 from workflows import events
 from workflows.compiled import spec_of
 from workflows.errors import WrongRunState
-from workflows.models import WorkflowRun
+from workflows.models import StepRun, WorkflowRun, WorkflowVersion
 from workflows.services.driving import lease
 from workflows.services.loading import locked_case
+from workflows.services.reopening import go_back, go_forward, let_stand, reopen
 from workflows.services.turns import Turn
-from workflows.states import BROKEN, StepState
+from workflows.services.waking import wake
 
 GOING_FORWARD = frozenset({"running", "waiting"})
 STOPPED = frozenset({"failed", "halted", "compensation_failed"})
@@ -55,25 +55,74 @@ def resume(
     *,
     actor: Actor,
     reason: str,
-    identity_id: int | None = None,
+    by: Caller | None = None,
     of: frozenset[str] = STOPPED,
 ) -> None:
     """Let a halted or failed run go on from its checkpoint: what succeeded is not done again.
 
-    What did not succeed is decided and done anew, with another key. The agent's present standing
-    counts. `of`: the statuses that may be resumed. Raises NotFound, WrongRunState.
+    What did not succeed is decided and done anew, with another key; a run that could not be undone
+    goes on being undone. The agent's present standing counts. `of`: the statuses that may be
+    resumed. An agent (`by`) has only that go on which its token could have started. Raises
+    NotFound, WrongRunState.
     """
-    turn = _turn(run_id, actor, identity_id)
+    above = _locked_above(run_id) if by is None else []
+    turn = _turn(run_id, actor, by.identity.pk if by else None)
     case = turn.case
-    if case.status not in of:
+    if case.status not in of or _is_left_behind(turn):
         raise WrongRunState
+    if by is not None:
+        _ensure_for_agents(turn, by)
     _ordered(turn, "resume", reason)
-    _reopen(turn, actor=actor, reason=reason)
-    for state in _not_done(turn):
-        _do_anew(turn, state)
-    case.status = "compensating" if case.ending and _undoes(turn) else "running"
-    case.ended_at, case.reason, case.is_partial, case.had_success = None, "", False, None
+    reopen(turn, actor=actor, reason=reason)
+    for run in above:
+        let_stand(run)
+    if case.status == "compensation_failed":
+        go_back(turn, case.reason)
+    else:
+        go_forward(turn)
+        _wake_children(turn)
     _go(turn)
+
+
+def _is_left_behind(turn: Turn) -> bool:
+    """Whether the run that it was part of waits for it no more: that one is resumed instead."""
+    case = turn.case
+    if case.parent_id is None or not case.is_over:
+        return False
+    waiting = StepRun.objects.filter(run_id=case.parent_id, child_id=case.id, status="waiting")
+    return not waiting.exists()
+
+
+def _locked_above(run_id: UUID) -> list[WorkflowRun]:
+    """The runs that this one is part of, the outermost first, locked in that order."""
+    hold_shared()
+    found: list[UUID] = []
+    above = WorkflowRun.objects.filter(pk=run_id).values_list("parent_id", flat=True).first()
+    while above is not None:
+        found.insert(0, above)
+        above = WorkflowRun.objects.values_list("parent_id", flat=True).get(pk=above)
+    runs = WorkflowRun.objects.select_for_update(of=("self",), no_key=True)
+    return [runs.select_related("run__identity").get(pk=pk) for pk in found]
+
+
+def _ensure_for_agents(turn: Turn, by: Caller) -> None:
+    """Raises WrongRunState for what only people may have go on."""
+    case = turn.case
+    version = WorkflowVersion.objects.only("status").get(pk=case.version_id)
+    is_over_time = case.deadline_at <= case.now
+    is_within = case.parent_id is not None
+    is_retired = version.status != WorkflowVersion.Status.PUBLISHED
+    is_beyond = not covers(by.scopes, case.scope.split())
+    if is_over_time or is_within or is_retired or is_beyond:
+        message = "Only people may have this run go on."
+        raise WrongRunState(message)
+
+
+def _wake_children(turn: Turn) -> None:
+    """Runs within it were held back as long as it rested."""
+    for state in turn.case.steps.values():
+        if state.is_open and state.waits_for == "child" and state.child_id is not None:
+            wake(state.child_id)
 
 
 @command
@@ -84,9 +133,8 @@ def undo(run_id: UUID, *, actor: Actor, reason: str) -> None:
     if case.status not in {*STOPPED, "cancelled", "succeeded", "waiting", "running"}:
         raise WrongRunState
     _ordered(turn, "undo", reason)
-    _reopen(turn, actor=actor, reason=reason)
-    case.ended_at = None
-    turn.end("compensating", required_reason(reason), ending="compensated")
+    reopen(turn, actor=actor, reason=reason)
+    go_back(turn, required_reason(reason))
     _go(turn)
 
 
@@ -100,42 +148,6 @@ def _turn(run_id: UUID, actor: Actor, identity_id: int | None) -> Turn:
 def _ordered(turn: Turn, order: str, reason: str) -> None:
     reason = required_reason(reason)
     turn.note(events.RUN_ORDERED, order=order, reason=reason)
-
-
-def _reopen(turn: Turn, *, actor: Actor, reason: str) -> None:
-    """The run may act again, as its agent stands today; every call is decided as ever."""
-    case = turn.case
-    if case.run.status != Run.Status.OPEN:
-        reopen_run(case.id, actor=actor, reason=reason)
-        case.run.status, case.run.closed_at, case.run.outcome = Run.Status.OPEN, None, ""
-    known = directory.fresh().identities.get(case.client_id)
-    if known is not None and known.epoch != case.epoch:
-        case.epoch = known.epoch
-        WorkflowRun.objects.filter(pk=case.id).update(epoch=known.epoch)
-
-
-def _not_done(turn: Turn) -> list[StepState]:
-    """What is to be done anew. An item that a foreach has counted stays as it was counted, unless
-    the foreach itself is done anew."""
-    broken = [state for state in turn.case.steps.values() if state.status in BROKEN]
-    anew = {state.path for state in broken}
-    return [s for s in broken if not s.folded or s.scope.split("[", 1)[0] in anew]
-
-
-def _do_anew(turn: Turn, state: StepState) -> None:
-    state.status, state.waits_for, state.ended_at = "retry", "", None
-    state.generation += 1
-    state.tries = state.crashes = 0
-    state.total = state.begun = state.done = state.failures = 0
-    state.action_id = state.approval_id = state.child_id = None
-    state.action_status = state.approval_status = state.child_status = None
-    state.finished_seq, state.error_code, state.error = None, "", ""
-    state.due_at, state.folded = turn.case.now, False
-    turn.touch(state)
-
-
-def _undoes(turn: Turn) -> bool:
-    return any(state.undoes for state in turn.case.steps.values())
 
 
 def _go(turn: Turn) -> None:

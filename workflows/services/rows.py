@@ -31,6 +31,7 @@ _STEP_MOVES = {
     "error_code": "text",
     "error": "text",
     "folded": "boolean",
+    "in_doubt": "boolean",
     "ended_at": "timestamptz",
 }
 STEPS = Insert("workflows_steprun", _STEP | _STEP_MOVES)

@@ -206,7 +206,8 @@ def _started(
     asked = Start(
         workflow=schedule.workflow.slug,
         inputs=schedule.inputs,
-        key=f"schedule:{schedule.slug}:{fire_time.isoformat()}",
+        key=f"{schedule.slug}:{fire_time.isoformat()}",
+        origin="schedule",
         initiator_kind=Run.Initiator.SCHEDULE,
         initiator=schedule.slug,
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from django.db import IntegrityError, connection
@@ -62,6 +62,8 @@ class Start:
     parent: UUID | None = None
     parent_path: str = ""
     depth: int = 0
+    deadline_at: datetime | None = None  # not later than that, whatever the definition says
+    origin: Literal["caller", "run", "schedule"] = "caller"  # whose key it is
     id: UUID = field(default_factory=uuid7)
 
 
@@ -85,8 +87,8 @@ def start(caller: Caller, asked: Start, *, actor: Actor) -> tuple[WorkflowRun, b
 
 
 def request_key(caller: Caller, asked: Start) -> str:
-    """One key per agent, workflow and what the caller calls it."""
-    text = "\0".join((caller.identity.client_id, asked.workflow, asked.key))
+    """One key per agent, workflow and what the caller calls it; nobody's meets another's."""
+    text = "\0".join((asked.origin, caller.identity.client_id, asked.workflow, asked.key))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -191,6 +193,9 @@ def _row(
     inputs: Mapping[str, Any],
     key: str,
 ) -> dict[str, Any]:
+    deadline_at = found.now + min(spec.limits.deadline, timedelta(days=366))
+    if asked.deadline_at is not None:
+        deadline_at = min(deadline_at, asked.deadline_at)
     # When the hint is lost, the sweeper finds it by its wake time.
     return {
         "run_id": asked.id,
@@ -214,7 +219,7 @@ def _row(
         "is_partial": False,
         "wake_at": found.now,
         "hinted_at": found.now,
-        "deadline_at": found.now + min(spec.limits.deadline, timedelta(days=366)),
+        "deadline_at": deadline_at,
         "started_at": found.now,
         "turn": 0,
     }

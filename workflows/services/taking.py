@@ -13,14 +13,15 @@ from django.db import transaction
 
 from actions.models import Action
 from common.cel import ExpressionFailed
-from workflows.advancing import Begin, End, Moves, advance, holds, known_values
+from workflows.advancing import Begin, End, Moves, advance, failing
 from workflows.compiled import spec_of
 from workflows.definitions.spec import StepSpec
+from workflows.known import holds, known_values
 from workflows.services import answers, children, claiming, kinds
 from workflows.services.answers import Outcome
 from workflows.services.claiming import Claimed
 from workflows.services.loading import locked_case
-from workflows.services.looking import Look, call_of, needs_look
+from workflows.services.looking import Look, needs_look
 from workflows.services.turns import CHECK_AGAIN, LOOK_AGAIN, Turn
 from workflows.states import Case, StepState, forward_path
 
@@ -89,11 +90,11 @@ def _moved_on(turn: Turn) -> Moves:
         moves = advance(turn.spec, turn.case, turn.case.now)
         if moves.end is not None:
             _end(turn, moves.end)
-            if turn.case.status == "compensating":
-                continue
-            return Moves()
-        if not _pass(turn, moves):
+        elif not _pass(turn, moves):
             return moves
+    # There is more to do than goes into one transaction: again at once.
+    moves.due_at = turn.case.now
+    turn.hints += 1
     return moves
 
 
@@ -101,7 +102,7 @@ def _pass(turn: Turn, moves: Moves) -> bool:
     """Make the moves of one pass that need no call; whether there were any."""
     moved = False
     for one in moves.skip:
-        state = turn.add(one.path, one.step.kind, "skipped", scope=one.scope)
+        state = turn.begun(one.path, one.step.kind, "skipped", scope=one.scope)
         turn.finish(state, "skipped")
         moved = True
     for failure in moves.fail:
@@ -122,7 +123,7 @@ def _pass(turn: Turn, moves: Moves) -> bool:
 def _new_ones(turn: Turn, moves: Moves) -> bool:
     moved = False
     for one in moves.begin:
-        if call_of(one.step, undoes=bool(one.undoes)) is None:
+        if one.step.call_of(undoes=bool(one.undoes)) is None:
             _begin(turn, one)
             moved = True
     return moved
@@ -150,7 +151,7 @@ def _open_ones(turn: Turn, moves: Moves) -> bool:
 
 
 def _go_on(turn: Turn, state: StepState, step: StepSpec) -> None:
-    if call_of(step, undoes=bool(state.undoes)) is not None:
+    if step.call_of(undoes=bool(state.undoes)) is not None:
         _TOOL_NEWS.get(state.action_status or "", _nothing)(turn, state, step)
     elif state.undoes:
         children.undone(turn, state)
@@ -173,6 +174,7 @@ def _known_good(turn: Turn, state: StepState, step: StepSpec) -> None:
 
 def _known_bad(turn: Turn, state: StepState, step: StepSpec) -> None:
     action = Action.objects.only("error_code", "error").get(pk=str(state.action_id))
+    state.in_doubt = False
     turn.finish(state, "failed", code=action.error_code, message=action.error)
 
 
@@ -235,7 +237,7 @@ def _claim_new(turn: Turn, moves: Moves, look: Look) -> Claimed | None:
 
 def _is_same_call(turn: Turn, one: Begin, look: Look) -> bool:
     """Whether the values have not changed since they were looked at."""
-    call = call_of(one.step, undoes=bool(one.undoes))
+    call = one.step.call_of(undoes=bool(one.undoes))
     if call is None or look.prepared is None:
         return call is not None
     try:
@@ -252,7 +254,7 @@ def _calls_left(turn: Turn, moves: Moves) -> int:
     """How many calls could be made that this turn has not claimed."""
     if turn.case.is_resting:
         return 0
-    begin = sum(1 for one in moves.begin if call_of(one.step, undoes=bool(one.undoes)))
+    begin = sum(1 for one in moves.begin if one.step.call_of(undoes=bool(one.undoes)))
     go_on = sum(
         1
         for path in moves.go_on
@@ -271,10 +273,8 @@ def _set_alarm(turn: Turn, moves: Moves, *, has_more: bool, claimed: Claimed | N
     if has_more and claimed is not None:
         # Others may make these at the same time.
         turn.hints += min(_calls_left(turn, moves), MAX_HINTS)
-    alarm = moves.due_at or case.deadline_at
-    if alarm <= case.now:
-        # Past its time limit, as while it is undone: only news moves it, and news wakes it.
-        alarm = case.now + LOOK_AGAIN
+    # Past its time limit, as while it is undone, only news moves it, and news wakes it.
+    alarm = moves.due_at or max(case.deadline_at, case.now + LOOK_AGAIN)
     if busy:
         alarm = min(alarm, case.now + turn.lease + CHECK_AGAIN)
     # An alarm that is set already and comes soon enough stays: a row whose indexed columns do not
@@ -300,7 +300,8 @@ def _end(turn: Turn, end: End) -> None:
                 None if turn.spec.success is None else holds(turn.spec.success, values)
             )
         except ExpressionFailed as error:
-            turn.end("failed", f"The output could not be computed: {error}")
+            end = failing(turn.spec.on_failure, f"The output could not be computed: {error}")
+            turn.end(end.status, end.reason, end.ending)
             return
     elif turn.spec.success is not None and end.status != "compensating":
         case.had_success = False

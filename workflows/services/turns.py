@@ -1,6 +1,6 @@
 """One transaction's work on a run: what changes is gathered here and written in one go."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import connection
 
 from actions import events as action_events
-from actions.models import Run
+from actions.models import Action, Run
 from actions.services.deciding import Batch
 from actions.services.runs import run_subject, withdraw_questions
 from audit.services import Subject, event_row
@@ -22,7 +22,7 @@ from workflows import events
 from workflows.definitions.spec import WorkflowSpec
 from workflows.models import Signal, StepRun, Wake
 from workflows.services import rows
-from workflows.services.loading import Loaded
+from workflows.services.loading import Loaded, folded_steps
 from workflows.states import Case, StepState, index_of
 
 DRIVE = "workflows.drive"
@@ -71,6 +71,14 @@ class Turn:
         outer.begun = max(outer.begun, index_of(scope) + 1)
         self.touch(outer)
 
+    def begun(self, path: str, kind: str, status: str, **given: Any) -> StepState:
+        """A step that begins now: for the first time, or anew by a person's order."""
+        state = self.case.steps.get(path)
+        if state is None:
+            return self.add(path, kind, status, **given)
+        state.status, state.due_at = status, None
+        return self.touch(state)
+
     def touch(self, state: StepState) -> StepState:
         if state.path not in self.fresh:
             self.touched[state.path] = state
@@ -102,6 +110,7 @@ class Turn:
         state.error_code, state.error = code, message[:MAX_ERROR_LENGTH]
         self.case.finished_seq += 1
         state.finished_seq = self.case.finished_seq
+        state.in_doubt = state.in_doubt and status != "succeeded"
         self.touch(state)
         if not said:
             self.note(
@@ -111,6 +120,13 @@ class Turn:
                 error=code,
                 output_digest=digest(output),
             )
+
+    def add_labels(self, labels: Iterable[str]) -> None:
+        """The run has touched what these labels stand for; rules may speak of them from now on."""
+        run = self.case.run
+        if set(labels) - set(run.labels):
+            run.labels = tuple(sorted({*run.labels, *labels}))
+            self.batch.runs[run.id] = run.totals()
 
     # -- the log -------------------------------------------------------------------------------
 
@@ -135,6 +151,7 @@ class Turn:
         case.status, case.wake_at = status, None
         if status == "compensating":
             case.ending = ending
+            self.recall()
             self._cancel_open()
             self.note(events.RUN_COMPENSATING, reason=case.reason)
         elif status == "halted":
@@ -146,6 +163,11 @@ class Turn:
             self._over(status)
         self.hints += 1 if status == "compensating" else 0
 
+    def recall(self) -> None:
+        """Have the steps of finished items at hand too: their effects count, and are undone."""
+        if any(step.foreach is not None for step in self.spec.steps.values()):
+            self.case.steps = {**folded_steps(self.case.id), **self.case.steps}
+
     def _cancel_open(self) -> None:
         """What waits will not go on. Questions to people are taken back."""
         for state in list(self.case.steps.values()):
@@ -153,14 +175,32 @@ class Turn:
                 self.finish(
                     state, "cancelled", code="cancelled", message="The run went no further."
                 )
+            elif self.case.is_over and state.is_open and state.in_doubt:
+                self.leave_unknown(state)
         self.withdraws = True
+
+    def leave_unknown(self, state: StepState) -> None:
+        """It is not tried again to find out whether it took effect: people are asked."""
+        state.status, state.waits_for, state.due_at = "unknown", "", None
+        state.ended_at = state.finished_seq = None
+        if state.action_status not in {None, "unknown", "executing"}:
+            self.set_action(state, "unknown")
+        self.touch(state)
+
+    def set_action(self, state: StepState, status: str) -> None:
+        """Move the step's action, which nothing else in this turn writes."""
+        Action.objects.filter(pk=str(state.action_id)).update(
+            status=status, changed_at=self.case.now
+        )
+        state.action_status = status
 
     def _over(self, status: str) -> None:
         case = self.case
         if status != "succeeded":
             self._cancel_open()
+            self.recall()
         case.ended_at = case.now
-        case.is_partial = status in {"failed", "cancelled"} and self._has_effect()
+        case.is_partial = self._is_partial()
         case.run.status, case.run.closed_at = Run.Status.CLOSED, case.now
         case.run.outcome = status
         self.note(
@@ -182,15 +222,19 @@ class Turn:
         )
         self.batch.runs[case.id] = case.run.totals()
 
-    def _has_effect(self) -> bool:
+    def _is_partial(self) -> bool:
+        """Whether something of a run that did not succeed stands, or may stand."""
+        steps = self.case.steps.values()
+        if self.case.status in {"failed", "cancelled"}:
+            return any(self._has_effect(state) for state in steps)
+        return self.case.status == "compensated" and any(state.in_doubt for state in steps)
+
+    def _has_effect(self, state: StepState) -> bool:
         """Whether a step that changes something succeeded, or may have."""
-        for state in self.case.steps.values():
-            if state.undoes or state.status not in {"succeeded", "unknown"}:
-                continue
-            call = self.spec.step(state.path).call
-            if state.child_id is not None or (call is not None and call.tool.access != "read"):
-                return True
-        return False
+        if state.undoes or not (state.status == "succeeded" or state.in_flight or state.in_doubt):
+            return False
+        call = self.spec.step(state.path).call
+        return state.child_id is not None or (call is not None and call.tool.access != "read")
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -199,6 +243,9 @@ class Turn:
         case = self.case
         case.turn += 1
         case.unknown_count = case.unknown_steps()
+        if case.is_over and self.touched:  # what was under way when it ended has come in
+            self.recall()
+            case.is_partial = self._is_partial()
         if self.hints:
             case.hinted_at = case.now
         wakes: list[Row] = []

@@ -9,7 +9,7 @@ from common.actors import Actor
 from common.clock import database_now
 from common.queueing import queue
 from common.sql import write
-from workflows.models import StepRun
+from workflows.models import StepRun, WorkflowRun
 from workflows.services.rows import WAKES
 from workflows.services.turns import DRIVE
 
@@ -26,6 +26,12 @@ def wake(run_id: UUID) -> None:
 def action_moved(run_id: UUID, action_id: UUID) -> None:
     """People, a sweeper or a person's word have moved an action of a step."""
     wake(run_id)
+
+
+def run_stopped(run_id: UUID) -> None:
+    """A run was closed or halted, maybe with a workflow that waits in it."""
+    if WorkflowRun.objects.filter(pk=run_id).exists():
+        wake(run_id)
 
 
 def step_decided(request: ApprovalRequest, actor: Actor) -> None:
