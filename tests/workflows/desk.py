@@ -9,9 +9,10 @@ from actions.models import Run
 from common.actors import SYSTEM, Actor
 from tests.factories import Governed
 from workflows.models import StepRun, Workflow, WorkflowRun, WorkflowVersion
-from workflows.services import driving, publishing, starting
+from workflows.services import driving, publishing, starting, sweeping
 from workflows.services.starting import Start
 
+SLUG = "work"
 HEAD = """\
 workflow: {slug}
 title: {slug}
@@ -20,25 +21,23 @@ roles: [keepers]
 """
 
 
-def text_of(body: str, slug: str = "work") -> str:
+def text_of(body: str, slug: str = SLUG) -> str:
     return HEAD.format(slug=slug) + body
 
 
-def publish(body: str, *, slug: str = "work", share: int = 10_000) -> WorkflowVersion:
+def publish(body: str, *, slug: str = SLUG, share: int = 10_000) -> WorkflowVersion:
     version = publishing.draft_version(text_of(body, slug), actor=SYSTEM)
     return publishing.publish(version.pk, actor=SYSTEM, share=share)
 
 
-def begin(
-    governed: Governed, inputs: Any = None, *, slug: str = "work", **given: Any
-) -> WorkflowRun:
+def begin(governed: Governed, inputs: Any = None, *, slug: str = SLUG, **given: Any) -> WorkflowRun:
     """A run started by Tilda, not yet driven."""
     asked = Start(
         workflow=slug,
         inputs=inputs or {},
         key=given.pop("key", str(uuid4())),
         initiator_kind=Run.Initiator.USER,
-        initiator="somebody",
+        initiator=given.pop("initiator", "somebody"),
         **given,
     )
     caller = governed.caller
@@ -46,15 +45,16 @@ def begin(
     return starting.start(caller, asked, actor=actor)[0]
 
 
-def driven(run: WorkflowRun, times: int = 10) -> WorkflowRun:
-    """The run after its hints have been followed, and those of the runs within it."""
-    idle = 0
+def driven(run: WorkflowRun, times: int = 20) -> WorkflowRun:
+    """The run after it and the runs within it were driven as long as anything would wake them."""
     for _ in range(times):
-        within = WorkflowRun.objects.filter(Q(parent=run) | Q(parent__parent=run))
-        made = sum(driving.drive(pk) for pk in [*within.values_list("pk", flat=True), run.pk])
-        idle = 0 if made else idle + 1
-        if idle > 2:
+        family = Q(pk=run.pk) | Q(parent=run) | Q(parent__parent=run)
+        woken = WorkflowRun.objects.filter(family, pk__in=sweeping.to_drive(limit=1_000))
+        ids = list(woken.values_list("pk", flat=True))
+        if not ids:
             break
+        for pk in ids:
+            driving.drive(pk)
     return WorkflowRun.objects.get(pk=run.pk)
 
 
@@ -71,5 +71,5 @@ def step(run: WorkflowRun, path: str) -> StepRun:
     return StepRun.objects.get(run_id=run.pk, path=path)
 
 
-def workflow(slug: str = "work") -> Workflow:
+def workflow(slug: str = SLUG) -> Workflow:
     return Workflow.objects.get(slug=slug)

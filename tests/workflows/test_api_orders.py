@@ -267,7 +267,7 @@ def test_a_persons_session_starts_nothing(governed: Governed, admin_user: User) 
     with nothing_changed():
         refused(browser.get("/api/v1/workflows"), 401, "invalid_token")
         response = browser.post(
-            "/api/v1/workflows/work/runs",
+            f"/api/v1/workflows/{desk.SLUG}/runs",
             json.dumps(STARTED),
             "application/json",
             headers={"Idempotency-Key": "k"},
@@ -280,7 +280,8 @@ def test_a_persons_session_starts_nothing(governed: Governed, admin_user: User) 
 
 def test_a_body_that_cannot_be_read_is_refused(api: Api, governed: Governed) -> None:
     run = begun(api, governed, SIGNAL)
-    paths = ("workflows/work/runs", *(f"runs/{run.pk}/{x}" for x in ("signals", "cancel", "retry")))
+    paths = [f"workflows/{desk.SLUG}/runs"]
+    paths += [f"runs/{run.pk}/{order}" for order in ("signals", "cancel", "retry")]
     with nothing_changed():
         for body, status, code in UNREADABLE:
             for path in paths:

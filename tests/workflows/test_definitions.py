@@ -94,7 +94,7 @@ WRONG = [
         "size(steps.tell.output.items)",
         "[1].map(a, [1].map(b, [1].map(c, c)))",
         "output: {credit",
-        "nested deeper than 2",
+        "nested deeper than 1",
     ),
     ("type: object\n", "type: objekt\n", "inputs:", "inputs' schema is not valid"),
 ]

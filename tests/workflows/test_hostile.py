@@ -1,22 +1,33 @@
 """What was found by attacking the engine, kept so that it stays closed."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
+from accounts.models import User
+from actions.models import Run
+from actions.services.runs import close_run
+from actions.services.settling import Answer
 from agents.services.lifecycle import activate, suspend
+from audit.models import Event
 from common.actors import SYSTEM
+from tests import factories
 from tests.factories import Governed
+from tests.toolbox import TOOLS
 from tests.workflows import desk
+from tests.workflows.test_failing import die, dying, probed, resolved
 from tests.workflows.test_running import later
 from tests.workflows.test_undoing import CHILD, bob, paid
 from tools.connectors.base import Unanswered
+from tools.services.defining import define_tool
+from workflows.errors import InvalidDefinition
 from workflows.models import WorkflowRun
-from workflows.services import driving, orders, sweeping
+from workflows.services import driving, orders, signalling, sweeping
 
 pytestmark = pytest.mark.django_db
-__all__ = ["bob"]
+__all__ = ["bob", "dying", "probed"]
 
 LENGTHS = """\
 steps:
@@ -102,3 +113,160 @@ def test_an_agent_that_was_stopped_meanwhile_hands_nothing_over(
     assert not WorkflowRun.objects.filter(parent=run).exists()
     assert paid(governed) == []
     assert run.status == "failed"
+
+
+DENIED_ITEM = """\
+steps:
+  each:
+    foreach:
+      in: "${ ['a', 'frozen', 'b'] }"
+      max_items: 5
+      fail: %s
+      steps: {pay: {tool: toolbox.pay, with: {account: "${ item }", amount: 1}}}
+"""
+
+
+@pytest.mark.parametrize("fail", ["stop", "collect"])
+def test_what_policy_denies_halts_the_run_within_items_too(governed: Governed, fail: str) -> None:
+    governed.toolbox.accounts["frozen"] = {"frozen": True}
+    run = desk.done(governed, DENIED_ITEM % fail)
+    assert run.status == "halted"
+    assert run.reason.startswith("Policy denied the step each[1].pay")
+    assert paid(governed) == [("a", 1)]
+
+
+SKIPS = """\
+steps:
+  each:
+    foreach:
+      in: "${ inputs.ns }"
+      max_items: 1000
+      steps: {rest: {when: "${ item > 0 }", wait: {for: 1h}}}
+inputs: {type: object, properties: {ns: {type: array, items: {type: integer}}}}
+"""
+
+
+def test_more_items_than_go_into_one_transaction_are_gone_on_with(governed: Governed) -> None:
+    run = desk.done(governed, SKIPS, {"ns": [0] * 700})
+    assert run.status == "succeeded", run.reason
+    assert desk.step(run, "each").done == 700
+
+
+@pytest.mark.parametrize("value", ["0.0 / 0.0", "b'x'", "type(1)"])
+def test_items_that_cannot_be_written_down_fail_the_step(governed: Governed, value: str) -> None:
+    run = desk.done(governed, LENGTHS.replace("duration('3s')", value))
+    assert (run.status, desk.step(run, "each").error_code) == ("failed", "expression_failed")
+
+
+DEEP = """\
+on_failure: compensate
+inputs: {type: object, properties: {deep: {}}}
+steps:
+  each:
+    foreach:
+      in: "${ [1] }"
+      max_items: 5
+      steps: {told: {wait: {signal: deep, timeout: 1h}}}
+output: {deep: "${ steps.each.output }"}
+"""
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def test_what_items_brought_fails_the_step_if_it_is_too_deep_to_keep(governed: Governed) -> None:
+    run = desk.done(governed, DEEP)
+    signalling.send(run.pk, actor=SYSTEM, name="deep", payload=nested(31), key="k")
+    run = desk.driven(run)
+    assert desk.step(run, "each").error_code == "output_not_kept"
+    assert run.status == "compensated"
+
+
+def test_an_output_that_cannot_be_computed_goes_by_on_failure(governed: Governed) -> None:
+    run = desk.done(
+        governed,
+        "on_failure: compensate\n"
+        "steps:\n"
+        "  pay:\n"
+        "    tool: toolbox.pay\n"
+        "    with: {account: a, amount: 1}\n"
+        "    compensate: {tool: toolbox.pay, with: {account: back, amount: 1}}\n"
+        'output: {n: "${ 1 / size(steps.pay.output.none) }"}\n',
+    )
+    assert (run.status, paid(governed)) == ("compensated", [("a", 1), ("back", 1)])
+
+
+def test_what_an_expression_failed_on_is_not_quoted(governed: Governed) -> None:
+    run = desk.done(
+        governed,
+        "inputs: {type: object, properties: {secret: {}}}\n"
+        "steps: {rest: {wait: {until: \"${ inputs.secret['hunter2'] }\"}}}\n",
+        {"secret": {"not hunter": 1}},
+    )
+    step = desk.step(run, "rest")
+    assert (run.status, step.error_code) == ("failed", "expression_failed")
+    assert step.error == "The expression could not be evaluated: key not found in map."
+    assert "hunter" not in str(list(Event.objects.of_run(run.pk).values_list("details")))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        (
+            "{type: object, properties: {a: {$ref: '#'}}}",
+            "The inputs' schema must not refer to itself ($ref).",
+        ),
+        ("{type: object, anyOf: [%s]}" % ", ".join(["{}"] * 1_001), "larger than 1000 parts"),  # noqa: UP031
+        ("{type: object, not: %s{}%s}" % ("{not: " * 30, "}" * 30), "nested deeper than 20"),  # noqa: UP031
+    ],
+)
+def test_a_schema_that_could_take_long_to_check_is_refused(
+    governed: Governed, inputs: str, sentence: str
+) -> None:
+    with pytest.raises(InvalidDefinition) as refused:
+        desk.publish(f"inputs: {inputs}\nsteps:\n  rest: {{wait: {{for: 1h}}}}\n")
+    assert sentence in str(refused.value)
+
+
+def test_text_that_is_no_unicode_is_refused_with_a_sentence(governed: Governed) -> None:
+    with pytest.raises(InvalidDefinition) as refused:
+        desk.publish('steps:\n  rest: {title: "\ud800", wait: {for: 1h}}\n')
+    assert "UTF-8" in str(refused.value)
+
+
+def test_a_system_that_had_done_a_call_labels_the_run_as_if_it_had_answered(
+    governed: Governed,
+    probed: dict[str, Any],
+    dying: list[str],
+) -> None:
+    define_tool(
+        governed.system, "mail", actor=SYSTEM, **TOOLS["mail"], probe="find", labels=["outbound"]
+    )
+    factories.publish()
+    desk.publish(MAIL)
+    dying.append("after")
+    run = later(die(desk.begin(governed)), seconds=20)
+    assert run.status == "succeeded"
+    assert Run.objects.get(pk=run.pk).labels == ["outbound"]
+
+
+def test_a_person_who_says_that_a_call_was_done_labels_the_run_too(
+    governed: Governed, rosa: User
+) -> None:
+    define_tool(governed.system, "mail", actor=SYSTEM, **TOOLS["mail"], labels=["outbound"])
+    factories.publish()
+    governed.toolbox.fail_with = [Unanswered("x")]
+    run = desk.done(governed, MAIL)
+    assert Run.objects.get(pk=run.pk).labels == []
+    run = resolved(run, Answer.TOOK_EFFECT, rosa)
+    assert Run.objects.get(pk=run.pk).labels == ["outbound"]
+
+
+def test_a_run_that_is_closed_does_not_wait_any_more(governed: Governed) -> None:
+    run = desk.done(governed, "steps:\n  told: {wait: {signal: paid, timeout: 9h}}\n")
+    close_run(run.pk, actor=SYSTEM, identity_id=governed.identity.pk, outcome="enough")
+    assert desk.driven(run).status == "halted"

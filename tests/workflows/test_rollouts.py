@@ -33,6 +33,7 @@ steps:
   mail: {needs: [rest], tool: toolbox.mail, with: {to: x}}
 """
 PAY_EACH = """\
+on_denied: fail
 inputs: {type: object, required: [accounts], properties: {accounts: {type: array}}}
 steps:
   all:

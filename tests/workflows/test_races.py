@@ -1,0 +1,137 @@
+"""Two at one run at the same moment, on PostgreSQL with real threads."""
+
+import time
+from collections.abc import Callable
+from threading import Event as Flag
+from threading import Thread
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from actions.models import Action, Attempt, Run
+from actions.services import execution, settling
+from audit.models import Event
+from common.actors import Actor
+from tests.factories import Governed
+from tests.workflows import desk
+from tests.workflows.test_failing import MAIL
+from tests.workflows.test_undoing import CHILD, PARENT
+from workflows.models import WorkflowRun
+from workflows.services import driving, orders
+
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
+ROSE = Actor("human", "1", "rose")
+
+
+def somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def until_somebody_waits() -> None:
+    for _ in range(500):
+        if somebody_waits():
+            return
+        time.sleep(0.02)
+    pytest.fail("Nobody has waited for the lock.")
+
+
+def beside(work: Callable[[], None]) -> Thread:
+    def run() -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    thread = Thread(target=run)
+    thread.start()
+    return thread
+
+
+def test_an_attempt_given_up_while_its_driver_waits_is_not_applied(
+    governed: Governed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweeper holds the run when the answer comes: what it writes counts, not what was."""
+    desk.publish(MAIL)
+    run = desk.begin(governed)
+    held, threads = Flag(), []
+    real = execution.called
+
+    def gives_up() -> None:
+        with transaction.atomic():
+            Run.objects.select_for_update().get(pk=run.pk)
+            Attempt.objects.update(lease_until=timezone.now())
+            assert settling.settle_abandoned() == 1
+            held.set()
+            until_somebody_waits()
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        result = real(*args, **kwargs)
+        threads.append(beside(gives_up))
+        assert held.wait(10)
+        return result
+
+    monkeypatch.setattr(driving, "called", called)
+    driving.drive(run.pk)
+    for thread in threads:
+        thread.join()
+    assert Attempt.objects.get().status == "late"
+    assert Action.objects.get().status == "unknown"
+    assert desk.steps(desk.driven(run)) == {"mail": "unknown"}
+    assert Event.objects.filter(type="tool.call.answered_late").count() == 1
+
+
+def test_a_child_ends_while_its_parent_is_held(governed: Governed) -> None:
+    """What it leaves for its parent refers to the parent's row and does not wait for its lock."""
+    desk.publish(CHILD, slug="child")
+    desk.publish(PARENT)
+    run = desk.begin(governed)
+    driving.drive(run.pk)
+    child = WorkflowRun.objects.get(parent=run)
+    done = Flag()
+
+    def ends() -> None:
+        driving.drive(child.pk)
+        done.set()
+
+    from workflows.services.loading import locked_case  # noqa: PLC0415 - only here
+
+    with transaction.atomic():
+        assert locked_case(run.pk, wait=True) is not None
+        thread = beside(ends)
+        assert done.wait(10), "the child waited for its parent's lock"
+    thread.join()
+    assert WorkflowRun.objects.get(pk=child.pk).status == "succeeded"
+    assert desk.driven(run).status == "succeeded"
+
+
+def drives(ids: list[UUID]) -> Callable[[], None]:
+    def work() -> None:
+        for pk in ids * 6:
+            driving.drive(pk)
+
+    return work
+
+
+def test_a_parent_is_undone_while_its_child_is_driven(governed: Governed) -> None:
+    """Locks go from the outer run to the inner one, and never back."""
+    desk.publish(CHILD, slug="child")
+    desk.publish(PARENT)
+    runs = [desk.driven(desk.begin(governed)) for _ in range(5)]
+    for run in runs:
+        orders.undo(run.pk, actor=ROSE, reason="A mistake.")
+    children = list(WorkflowRun.objects.filter(parent__in=runs).values_list("pk", flat=True))
+
+    threads = [beside(drives([run.pk for run in runs])), beside(drives(children))]
+    for thread in threads:
+        thread.join()
+    for run in runs:
+        assert desk.driven(run).status == "compensated"
+    assert len(governed.toolbox.effects) == 5 * 3
