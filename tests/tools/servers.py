@@ -50,6 +50,14 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def has_received(self, number: int) -> bool:
+        """Whether so many requests have come in; what was sent may lie unread for a while."""
+        for _ in range(500):
+            if len(self.received) >= number:
+                break
+            self.over.wait(0.01)
+        return len(self.received) == number
+
 
 def _say(server: Server, handler: BaseHTTPRequestHandler) -> None:
     answer = server.answer

@@ -257,7 +257,7 @@ def test_a_call_without_a_whole_answer_is_unanswered(server: Server, behaviour: 
     server.behaviour = behaviour
     with pytest.raises(Unanswered):
         ask(server.url, seconds=IMPATIENT)
-    assert len(server.received) == 1
+    assert server.has_received(1)
 
 
 @pytest.mark.parametrize("behaviour", [drip_body, drip_chunks, drip_headers, drip_interim_answers])
@@ -268,7 +268,7 @@ def test_a_call_ends_at_its_deadline_however_slowly_the_answer_drips(
     with pytest.raises(Unanswered):
         ask(server.url, seconds=IMPATIENT)
     assert server.dripped < MANY_DRIPS
-    assert len(server.received) == 1
+    assert server.has_received(1)
 
 
 def test_an_answer_that_drips_over_tls_ends_as_well(

@@ -87,6 +87,14 @@ def books(governed: Governed, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def slow_books(governed: Governed, tmp_path: Path) -> Iterator[str]:
+    """One that takes its time to say what it has done."""
+    with site.accounting(tmp_path, "--slow-ms", "400") as url:
+        accounting_at(governed, url)
+        yield url
+
+
 def accounting_at(governed: Governed, url: str) -> None:
     system = register_system("accounting", actor=SYSTEM, title="Books", kind=System.Kind.HTTP)
     place = governed.identity.environment
@@ -130,11 +138,11 @@ def effects(url: str, operation: str) -> int:
     ],
 )
 def test_a_driver_killed_at_any_point_loses_nothing(
-    governed: Governed, books: str, point: str, unknown: int
+    governed: Governed, slow_books: str, point: str, unknown: int
 ) -> None:
     desk.publish(THREE)
     run = desk.begin(governed)
-    command = [sys.executable, "-m", "tests.workflows.victim", str(run.pk), point]
+    command = [sys.executable, "-m", "tests.workflows.victim", str(run.pk), point, slow_books]
     done = subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
     assert done.returncode in ({-signal.SIGKILL} if point != "before_hint" else {0, -9})
     run = brought_to_rest(run)
@@ -142,22 +150,22 @@ def test_a_driver_killed_at_any_point_loses_nothing(
     gone = Attempt.objects.filter(action__run_id=run.pk, status="unknown")
     assert gone.count() == unknown
     for operation in ("refund", "post_entry", "certify"):
-        assert effects(books, operation) == 1
+        assert effects(slow_books, operation) == 1
     assert Action.objects.filter(run_id=run.pk).count() == 3
 
 
 @pytest.mark.parametrize("point", ["after_intent", "in_mid_call", "after_call"])
 def test_a_letter_of_a_killed_driver_is_left_to_people(
-    governed: Governed, books: str, point: str
+    governed: Governed, slow_books: str, point: str
 ) -> None:
     desk.publish(LETTER)
     run = desk.begin(governed)
-    command = [sys.executable, "-m", "tests.workflows.victim", str(run.pk), point]
+    command = [sys.executable, "-m", "tests.workflows.victim", str(run.pk), point, slow_books]
     subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
     run = brought_to_rest(run)
     assert (run.status, desk.steps(run)) == ("waiting", {"letter": "unknown"})
     time.sleep(0.2)
-    assert effects(books, "send_letter") == (0 if point == "after_intent" else 1)
+    assert effects(slow_books, "send_letter") == (0 if point == "after_intent" else 1)
 
 
 # -- a real worker on a real broker --------------------------------------------------------------

@@ -1,6 +1,8 @@
 """A driver that dies at a named point: for the tests of crashes.
 
-    python -m tests.workflows.victim RUN POINT
+    python -m tests.workflows.victim RUN POINT BOOKS
+
+BOOKS is the address of the accounting service that the run calls.
 
 It drives one run as a worker would, and is killed without warning: before the intent of a call is
 committed, after that, in the middle of the call, after the call, or between a commit and its hint.
@@ -10,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 from uuid import UUID
 
@@ -18,11 +21,10 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
+from benchmarks import site  # noqa: E402
 from common.queueing import queue  # noqa: E402
 from workflows.services import driving  # noqa: E402
 from workflows.services.turns import Turn  # noqa: E402
-
-MID_CALL_SECONDS = 0.03
 
 
 def die() -> None:
@@ -44,10 +46,16 @@ def after_intent() -> None:
 
 
 def in_mid_call() -> None:
-    real = vars(driving)["called"]
+    """Die once the system has done it, which takes a while to say so."""
+    real, before = vars(driving)["called"], site.totals(sys.argv[3])
+
+    def watch() -> None:
+        while site.totals(sys.argv[3]) == before:
+            time.sleep(0.002)
+        die()
 
     def called(*args: Any, **kwargs: Any) -> Any:
-        threading.Timer(MID_CALL_SECONDS, die).start()
+        threading.Thread(target=watch, daemon=True).start()
         return real(*args, **kwargs)
 
     setattr(driving, "called", called)  # noqa: B010

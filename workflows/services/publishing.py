@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import Question, open_request, spend, tier_terms
+from audit.generation import deciding_command
 from audit.services import Subject, record
 from common.actors import Actor
 from common.canonical import digest
@@ -167,9 +168,12 @@ def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
     record(events.VERSION_REJECTED, actor=actor, subject=version, number=version.number)
 
 
-@command
+@deciding_command
 def retire_version(version_id: int, *, actor: Actor, reason: str) -> WorkflowVersion:
-    """Put a published version away. Raises NotFound, VersionInUse while runs are on it."""
+    """Put a published version away. Raises NotFound, VersionInUse while runs are on it.
+
+    Starts are kept out meanwhile: none may begin on it unseen.
+    """
     reason = required_reason(reason)
     version = WorkflowVersion.objects.select_for_update().filter(pk=version_id).first()
     if version is None or version.status != WorkflowVersion.Status.PUBLISHED:

@@ -41,7 +41,7 @@ def due_runs(now: datetime, limit: int) -> list[UUID]:
         never | Q(hinted_at__lt=now - _hint_again())
     )
     if connection.features.has_select_for_update_skip_locked:
-        due = due.select_for_update(skip_locked=True, of=("self",))
+        due = due.select_for_update(skip_locked=True, of=("self",), no_key=True)
     ids = list(due.order_by("wake_at").values_list("pk", flat=True)[:limit])
     if ids:
         WorkflowRun.objects.filter(pk__in=ids).update(hinted_at=now)
@@ -56,6 +56,7 @@ def to_drive(*, limit: int = BATCH) -> list[UUID]:
     return list({*due.values_list("pk", flat=True)[:limit], *noted[:limit]})
 
 
+@transaction.atomic
 def _noted(now: datetime, limit: int) -> list[UUID]:
     """Runs that were left a note which nobody has come for, marked as hinted at."""
     forgotten = (
@@ -65,6 +66,10 @@ def _noted(now: datetime, limit: int) -> list[UUID]:
     )
     overdue = Wake.objects.filter(forgotten, left_at__lte=now - NOTE_OVERDUE)
     ids = list(dict.fromkeys(overdue.order_by("pk").values_list("run_id", flat=True)[:limit]))
-    if ids:
-        WorkflowRun.objects.filter(pk__in=ids).update(hinted_at=now)
+    runs = WorkflowRun.objects.filter(pk__in=ids)
+    if connection.features.has_select_for_update_skip_locked:
+        # Rows that a driver holds are being looked at; to wait for several could be a circle.
+        runs = runs.select_for_update(skip_locked=True, of=("self",), no_key=True)
+    ids = list(runs.values_list("pk", flat=True))
+    WorkflowRun.objects.filter(pk__in=ids).update(hinted_at=now)
     return ids
