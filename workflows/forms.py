@@ -8,7 +8,7 @@ from agents.directory import directory
 from agents.models import AgentIdentity
 from agents.tokens import Caller
 from common.actors import Actor
-from common.admin.pages import CommandForm, ReasonForm, Shown
+from common.admin.pages import CommandForm, Made, ReasonForm, Shown
 from common.ids import uuid7
 from workflows.errors import InvalidDefinition
 from workflows.models import Schedule, Workflow
@@ -54,16 +54,16 @@ class WriteVersionForm(CommandForm):
         text = target.text if target is not None else STARTER
         super().__init__(*args, target=target, initial={"text": text}, **kwargs)
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> Made:
         try:
-            publishing.draft_version(
+            version = publishing.draft_version(
                 self.cleaned_data["text"], actor=actor, note=self.cleaned_data["note"]
             )
         except InvalidDefinition as refusal:
             for problem in refusal.details["problems"]:
                 self.add_error("text", f"Line {problem['line']}: {problem['message']}")
             raise
-        return None
+        return Made(version)
 
     def numbered(self) -> list[tuple[str, bool]]:
         """The submitted lines, each with whether something is wrong there."""
@@ -145,7 +145,7 @@ class StartForm(CommandForm):
             identities, label="As which agent", help_text="Its rights bind every call."
         )
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> Made:
         known = directory.fresh().identities[self.cleaned_data["identity"].client_id]
         caller = Caller(known, frozenset({"tools"}), jti="", epoch=known.epoch, expires_at=0)
         asked = Start(
@@ -156,8 +156,8 @@ class StartForm(CommandForm):
             initiator=actor.label,
             purpose=self.cleaned_data["purpose"],
         )
-        starting.start(caller, asked, actor=actor)
-        return None
+        run, _ = starting.start(caller, asked, actor=actor)
+        return Made(run)
 
 
 class ShareForm(CommandForm):

@@ -32,6 +32,18 @@ class Shown:
     context: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Made:
+    """What was made: its page is where to go on."""
+
+    thing: models.Model
+
+    @property
+    def url(self) -> str:
+        about = self.thing._meta
+        return reverse(f"admin:{about.app_label}_{about.model_name}_change", args=[self.thing.pk])
+
+
 class CommandForm(forms.Form):
     """Collects what a command needs; `perform` calls one service."""
 
@@ -39,7 +51,7 @@ class CommandForm(forms.Form):
         self.target = target
         super().__init__(*args, **kwargs)
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> Shown | Made | None:
         raise NotImplementedError
 
 
@@ -206,10 +218,10 @@ class GovernedAdmin(ModelAdmin):
             except GovernanceError as refusal:
                 form.add_error(None, str(refusal))
             else:
-                if shown is not None:
+                if isinstance(shown, Shown):
                     return self.shown(request, shown.template, shown.context)
                 messages.success(request, page.done)
-                return HttpResponseRedirect(self.after(page, target))
+                return HttpResponseRedirect(shown.url if shown else self.after(page, target))
         back = self.list_url if target is None else self.object_url(target)
         context = {"title": page.title, "page": page, "form": form, "object": target, "back": back}
         return self.shown(request, "common/command.html", context)
