@@ -157,3 +157,9 @@ def left(moment: Any) -> str:
         return "over"
     hours, rest = divmod(seconds, 3_600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min"
+
+
+@register.filter
+def share(parts: Any) -> str:
+    """A share given in parts of 10,000, in words: `all`, or `2.5 %`."""
+    return "all" if parts == 10_000 else f"{int(parts) / 100:g} %"
