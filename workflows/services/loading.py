@@ -69,13 +69,10 @@ def locked_case(
     reads the steps of finished items too, which undoing needs. `known` is the case as the caller
     committed it last: it is not read again if nobody has taken a turn or left a note since.
     """
-    statements: list[Statement] = [*holding()]
-    if connection.vendor == "postgresql":
-        statements.append((_LOCK + ("" if wait else " SKIP LOCKED"), [run_id]))
-    # Read by a statement of its own: what it says of others' rows is as of after the wait.
-    statements.append((_locked_sql(connection.vendor), [_id(attempt_id), _id(run_id)]))
-    *locked, found = together(connection, statements)
-    if not found or (connection.vendor == "postgresql" and not locked[-1]):
+    text = _locked_sql(connection.vendor, has_attempt=attempt_id is not None, wait=wait)
+    given = [_id(one) for one in (attempt_id, run_id) if one is not None]
+    found = together(connection, [*holding(), (text, given)])[-1]
+    if not found:
         return None
     [row] = found
     run = run_row(row[:_RUN_WIDTH])
@@ -132,16 +129,6 @@ def _read(run_id: UUID, *, everything: bool) -> Case:
     return case
 
 
-Statement = tuple[str, Sequence[Any]]
-
-
-# Not FOR UPDATE: a note for a parent refers to its row, and must not wait for its driver.
-_LOCK = (
-    "SELECT 1 FROM actions_run r JOIN workflows_workflowrun w ON w.run_id = r.id "
-    "WHERE r.id = %s FOR NO KEY UPDATE OF r, w"
-)
-
-
 def _above(case: Case) -> tuple[bool, str]:
     """Whether a run that this one is part of rests, and why it may not go on for it any more."""
     [found] = together(connection, [(_ABOVE, [_id(case.parent_id)])])
@@ -166,17 +153,26 @@ _ABOVE = (
 
 
 @cache
-def _locked_sql(vendor: str) -> str:
+def _locked_sql(vendor: str, *, has_attempt: bool, wait: bool) -> str:
+    """The run's row and what else a turn must know of others' rows.
+
+    Rows that are locked are read as they are after the wait, all else as it was before: so the
+    attempt is locked too, and a note that was left meanwhile stays for the next turn. Not FOR
+    UPDATE: a note for a parent refers to its row, and must not wait for its driver.
+    """
     on_postgresql = vendor == "postgresql"
+    lock = f" FOR NO KEY UPDATE OF r, w{', t' if has_attempt else ''}"
+    lock += "" if wait else " SKIP LOCKED"
     notes = "string_agg(k.id::text, ',')" if on_postgresql else "group_concat(k.id)"
     return (
         f"SELECT {RUN_COLUMNS}, w.turn, "  # noqa: S608 - names are ours
         f"(SELECT {notes} FROM workflows_wake k WHERE k.run_id = r.id), "
         "EXISTS (SELECT 1 FROM tools_breaker WHERE state = 'open'), "
-        "(SELECT t.status FROM actions_attempt t WHERE t.id = %s), "
+        f"{'t.status' if has_attempt else 'NULL'}, "
         f"(SELECT mark FROM audit_generation WHERE id = 1), {_clock(vendor)} "
         "FROM actions_run r JOIN workflows_workflowrun w ON w.run_id = r.id "
-        "WHERE r.id = %s"
+        f"{'JOIN actions_attempt t ON t.id = %s ' if has_attempt else ''}"
+        f"WHERE r.id = %s{lock if on_postgresql else ''}"
     )
 
 
