@@ -118,6 +118,10 @@ else:
         "server_side_binding": True,
         "prepare_threshold": 5 if _flag("CHANCERY_PREPARED_STATEMENTS", default=True) else None,
     }
+    if _flag("CHANCERY_PREPARED_STATEMENTS", default=True):
+        # A process that is frozen in the middle of a transaction would hold its locks, and with
+        # them a halt, as long as it sleeps. A pooler has to be given this as a server's setting.
+        DATABASES["default"]["OPTIONS"]["options"] = "-c idle_in_transaction_session_timeout=10s"
 REDIS_URL = os.environ.get("REDIS_URL", "")
 BROKER_URL = os.environ.get("BROKER_URL", "") or REDIS_URL
 CACHES = {

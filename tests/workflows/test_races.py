@@ -135,3 +135,10 @@ def test_a_parent_is_undone_while_its_child_is_driven(governed: Governed) -> Non
     for run in runs:
         assert desk.driven(run).status == "compensated"
     assert len(governed.toolbox.effects) == 5 * 3
+
+
+def test_a_process_that_is_frozen_in_a_transaction_does_not_hold_a_halt_for_ever() -> None:
+    """PostgreSQL ends its transaction, and with it the locks that a halt waits for."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        assert cursor.fetchone() == ("10s",)
