@@ -15,4 +15,6 @@ class AgentsConfig(AppConfig):
         govern(models.SigningKey, decides=True, ignored=("sealed_private",))
         govern(models.Halt, decides=True)
         govern(models.AgentKey, ignored=("last_used_at",))
+        govern(models.FederatedCredential)
+        govern(models.DelegationRule, decides=True)
         govern(models.EnrolmentCode, hidden=("code_hmac",))

@@ -4,11 +4,18 @@ What a token's verification and a decision need to know of agents, without a que
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from joserfc.jwk import ECKey
 
-from agents.models import Agent, AgentIdentity, Halt, SigningKey
+from agents.models import (
+    Agent,
+    AgentIdentity,
+    DelegationRule,
+    Halt,
+    RevokedToken,
+    SigningKey,
+)
 from audit.snapshots import PerGeneration
 
 
@@ -32,11 +39,22 @@ class VerificationKey:
     key: ECKey
 
 
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """One agent may act for another, within `scopes`, at most `max_depth` hands from the first."""
+
+    scopes: frozenset[str]
+    max_depth: int
+
+
 @dataclass(frozen=True)
 class Directory:
     identities: Mapping[str, KnownIdentity]
     verification_keys: Mapping[str, VerificationKey]
     halts: Mapping[tuple[str, str], str]
+    revoked: frozenset[str] = frozenset()
+    # (who is acted for, who acts): within which rights, and how far down the line
+    delegations: Mapping[tuple[str, str], "Delegation"] = field(default_factory=dict)
 
     def halt_covering(
         self, *, agent: str, environment: str, system: str, tool: str
@@ -64,6 +82,13 @@ def _build() -> Directory:
             for row in SigningKey.objects.exclude(status=SigningKey.Status.REVOKED)
         },
         halts={(row.kind, row.target): row.reason for row in Halt.objects.in_force()},
+        revoked=frozenset(RevokedToken.objects.values_list("jti", flat=True)),
+        delegations={
+            (rule.subject.slug, rule.actor.slug): Delegation(
+                frozenset(rule.scope.split()), rule.max_depth
+            )
+            for rule in DelegationRule.objects.in_force().select_related("subject", "actor")
+        },
     )
 
 

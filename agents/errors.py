@@ -13,6 +13,35 @@ class InvalidClient(GovernanceError):
     sentence = "The client could not be authenticated."
 
 
+class InvalidDpopProof(GovernanceError):
+    """RFC 9449 section 5; one answer for every way a proof can be wrong."""
+
+    code = "invalid_dpop_proof"
+    sentence = "The proof of possession (DPoP) is missing or not valid."
+
+
+class InvalidTarget(GovernanceError):
+    """RFC 8707 section 2."""
+
+    code = "invalid_target"
+    sentence = "Tokens of this identity are for its own environment only."
+
+
+class InvalidGrant(GovernanceError):
+    code = "invalid_grant"
+    sentence = "The subject's token is not valid, or may not be exchanged by this agent."
+
+
+class SigningKeyNotReady(GovernanceError):
+    code = "signing_key_not_ready"
+    sentence = "The next signing key has not been published long enough to be used."
+
+
+class CredentialTaken(InvalidInput):
+    code = "credential_taken"
+    sentence = "This issuer and subject belong to an identity already. They are never shared."
+
+
 class InvalidTokenRequest(GovernanceError):
     code = "invalid_request"
     sentence = "The token request is not well formed."

@@ -12,7 +12,53 @@ ENROLMENT_CODE_ISSUED = declare(
 )
 CREDENTIAL_ENROLLED = declare("credential.enrolled", "A key was enrolled", "thumbprint")
 CREDENTIAL_REVOKED = declare("credential.revoked", "A key was revoked", "thumbprint", "reason")
-CREDENTIAL_ISSUED = declare("credential.issued", "A token was issued", "jti", "scope", "expires_at")
+CREDENTIAL_ROTATED = declare(
+    "credential.rotated", "A key was replaced by a newer one", "thumbprint", "replaced"
+)
+SUPERSEDED_KEY_USED = declare(
+    "credential.superseded_key_used",
+    "A superseded key was used: its identity is locked",
+    "thumbprint",
+)
+TOKEN_REVOKED = declare("credential.token_revoked", "A token was revoked", "jti")
+FEDERATED_CREDENTIAL_ADDED = declare(
+    "credential.federated", "An issuer was trusted for an identity", "issuer", "subject_name"
+)
+FEDERATED_CREDENTIAL_WITHDRAWN = declare(
+    "credential.federated_withdrawn",
+    "An issuer is trusted no more",
+    "issuer",
+    "subject_name",
+    "reason",
+)
+DELEGATION_ALLOWED = declare(
+    "delegation.allowed",
+    "An agent may act for another",
+    "acting",
+    "scope",
+    "max_depth",
+    "reason",
+)
+DELEGATION_ENDED = declare(
+    "delegation.ended", "An agent acts for another no more", "acting", "reason"
+)
+IDENTITY_BOUND = declare(
+    "identity.dpop_required", "Whether an identity's tokens must be bound to a key", "required"
+)
+SIGNING_KEY_PREPARED = declare("signing_key.prepared", "The next signing key was published", "kid")
+SIGNING_KEY_ACTIVATED = declare(
+    "signing_key.activated", "A signing key was taken into use", "kid", "retired", "reason"
+)
+SIGNING_KEY_REVOKED = declare("signing_key.revoked", "A signing key was revoked", "kid", "reason")
+CREDENTIAL_ISSUED = declare(
+    "credential.issued",
+    "A token was issued",
+    "jti",
+    "scope",
+    "expires_at",
+    "chain",
+    "bound",
+)
 SIGNING_KEY_CREATED = declare("signing_key.created", "A signing key was made", "environment")
 HALT_PLACED = declare("halt.placed", "A halt was placed", "kind", "target", "reason")
 HALT_LIFTED = declare("halt.lifted", "A halt was lifted", "kind", "target", "reason")

@@ -3,7 +3,7 @@ from django.contrib.auth import get_user_model
 
 from accounts.models import Environment, User
 from agents.models import Agent, Halt
-from agents.services import credentials, halts, lifecycle
+from agents.services import enrolment, halts, lifecycle
 from common.actors import Actor
 from common.admin.pages import CommandForm, ReasonForm, Shown
 
@@ -63,8 +63,8 @@ class AddIdentityForm(CommandForm):
 
 class IssueCodeForm(CommandForm):
     def perform(self, *, actor: Actor) -> Shown | None:
-        code = credentials.issue_enrolment_code(self.target.pk, actor=actor)
-        minutes = int(credentials.CODE_LIFETIME.total_seconds() // 60)
+        code = enrolment.issue_enrolment_code(self.target.pk, actor=actor)
+        minutes = int(enrolment.CODE_LIFETIME.total_seconds() // 60)
         context = {
             "title": "Enrolment code",
             "code": code,
@@ -76,7 +76,7 @@ class IssueCodeForm(CommandForm):
 
 class RevokeKeyForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
-        credentials.revoke_key(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        enrolment.revoke_key(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 

@@ -1,10 +1,11 @@
 """Keys: which public keys are accepted, and the portal's own signing keys."""
 
 import json
+from base64 import urlsafe_b64decode
 from typing import Any
 
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, OKPKey
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from agents.errors import InvalidKey
 from common.sealing import seal, unseal
@@ -18,6 +19,10 @@ _ACCEPTED: dict[tuple[str, str], tuple[str, _Kind]] = {
 }
 _PUBLIC_MEMBERS = {"kty", "crv", "x", "y"}
 MAX_JWK_BYTES = 2_000
+MAX_PINNED_KEYS = 20
+MIN_RSA_BITS = 2_048
+# How other issuers may sign. Theirs is often RSA, ours never is.
+FEDERATED_ALGORITHMS = ["ES256", "Ed25519", "EdDSA", "RS256", "PS256"]
 
 
 def accepted_public_key(jwk: Any) -> tuple[str, AgentPublicKey]:
@@ -43,6 +48,31 @@ def accepted_public_key(jwk: Any) -> tuple[str, AgentPublicKey]:
     except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidKey from error
     return algorithm, key
+
+
+def accepted_issuer_keys(jwks: Any) -> list[dict[str, Any]]:
+    """The public keys of another issuer's JWK Set, as they are pinned. Raises InvalidKey."""
+    found = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(found, list) or not 0 < len(found) <= MAX_PINNED_KEYS:
+        message = "This is not a JWK Set with keys in it."
+        raise InvalidKey(message)
+    return [_issuer_key(jwk) for jwk in found]
+
+
+def _issuer_key(jwk: Any) -> dict[str, Any]:
+    if not isinstance(jwk, dict) or jwk.get("kty") != "RSA":
+        _, key = accepted_public_key(jwk)
+        return {**key.as_dict(private=False), "kid": str(jwk.get("kid") or key.thumbprint())}
+    if len(json.dumps(jwk, default=str)) > MAX_JWK_BYTES or "d" in jwk:
+        raise InvalidKey
+    try:
+        modulus = urlsafe_b64decode(str(jwk["n"]) + "==")
+        if int.from_bytes(modulus).bit_length() < MIN_RSA_BITS:
+            raise InvalidKey
+        given = RSAKey.import_key({name: jwk[name] for name in ("kty", "n", "e")})
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidKey from error
+    return {**given.as_dict(private=False), "kid": str(jwk.get("kid") or given.thumbprint())}
 
 
 def new_signing_key(environment: str) -> tuple[str, dict[str, Any], bytes]:

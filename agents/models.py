@@ -62,6 +62,10 @@ class AgentIdentity(models.Model):
     epoch = models.PositiveIntegerField(
         default=1, help_text="Tokens of an earlier epoch are dead; every stop raises it."
     )
+    dpop_required = models.BooleanField(
+        default=False,
+        help_text="Its tokens are bound to a key, which proves itself with every request.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -83,7 +87,11 @@ class AgentKey(models.Model):
 
     class Status(models.TextChoices):
         ACTIVE = "active", "active"
+        RETIRING = "retiring", "replaced, still accepted"
+        SUPERSEDED = "superseded", "superseded"
         REVOKED = "revoked", "revoked"
+
+    ACCEPTED = frozenset({Status.ACTIVE, Status.RETIRING})
 
     identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="keys")
     thumbprint = models.CharField(
@@ -94,12 +102,62 @@ class AgentKey(models.Model):
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.ACTIVE)
     enrolled_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True)
+    retires_at = models.DateTimeField(
+        null=True, help_text="Once it was replaced: accepted until then, and a sign of theft after."
+    )
 
     class Meta:
         ordering = ["-enrolled_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(status__in=["retiring", "superseded"]) | Q(retires_at__isnull=False),
+                name="agent_key_retires_at_a_time",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.thumbprint[:12]
+
+    def is_superseded(self, now: datetime) -> bool:
+        """Whether its time is over, be it written down yet or not."""
+        is_over = self.retires_at is not None and self.retires_at <= now
+        return self.status == self.Status.SUPERSEDED or (
+            self.status == self.Status.RETIRING and is_over
+        )
+
+
+class FederatedCredentialQuerySet(models.QuerySet["FederatedCredential"]):
+    def in_force(self) -> "FederatedCredentialQuerySet":
+        return self.filter(withdrawn_at=None)
+
+
+class FederatedCredential(models.Model):
+    """Another issuer, such as a CI service or a cluster, that says who one identity is.
+
+    Its keys are pinned: nothing is fetched when an agent asks for a token.
+    """
+
+    identity = models.ForeignKey(
+        AgentIdentity, on_delete=models.PROTECT, related_name="federated_credentials"
+    )
+    issuer = models.CharField(max_length=300)
+    subject = models.CharField(max_length=300)
+    jwks = models.JSONField(help_text="The issuer's public keys, as JWKs.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    withdrawn_at = models.DateTimeField(null=True)
+
+    objects = FederatedCredentialQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["issuer", "subject"], name="federated_subject_is_one_identity"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject} of {self.issuer}"
 
 
 class EnrolmentCode(models.Model):
@@ -128,6 +186,7 @@ class SigningKey(models.Model):
     """The key that signs one environment's access tokens. The private part is sealed."""
 
     class Status(models.TextChoices):
+        NEXT = "next", "published, not used yet"
         ACTIVE = "active", "active"
         RETIRING = "retiring", "retiring"
         REVOKED = "revoked", "revoked"
@@ -137,11 +196,20 @@ class SigningKey(models.Model):
     public_jwk = models.JSONField()
     sealed_private = models.BinaryField()
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.ACTIVE)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(
+        auto_now_add=True, help_text="Published from then on: verifiers know it before it is used."
+    )
+    activated_at = models.DateTimeField(null=True)
+    retired_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["environment", "-created_at"]
         constraints = [
+            models.UniqueConstraint(
+                fields=["environment"],
+                condition=Q(status="next"),
+                name="signing_key_one_next_per_environment",
+            ),
             models.UniqueConstraint(
                 fields=["environment"],
                 condition=Q(status="active"),
@@ -151,6 +219,61 @@ class SigningKey(models.Model):
 
     def __str__(self) -> str:
         return self.kid
+
+
+class DelegationRuleQuerySet(models.QuerySet["DelegationRule"]):
+    def in_force(self) -> "DelegationRuleQuerySet":
+        return self.filter(ended_at=None)
+
+
+class DelegationRule(models.Model):
+    """One agent may act for another: it may exchange the other's token for one of its own."""
+
+    subject = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="delegates_to")
+    actor = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="acts_for")
+    scope = models.CharField(max_length=2000, help_text="Within which rights, as in a token.")
+    max_depth = models.PositiveSmallIntegerField(
+        default=1, help_text="How many hands from whoever began; 1 is the first."
+    )
+    reason = models.TextField()
+    made_by = models.CharField(max_length=200)
+    made_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True)
+
+    objects = DelegationRuleQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["subject__slug", "actor__slug", "-made_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["subject", "actor"],
+                condition=Q(ended_at=None),
+                name="delegation_one_in_force_per_pair",
+            ),
+            models.CheckConstraint(
+                condition=~Q(subject=models.F("actor")), name="delegation_is_to_another"
+            ),
+            models.CheckConstraint(
+                condition=Q(max_depth__gte=1, max_depth__lte=3), name="delegation_depth_is_bounded"
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="delegation_has_a_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.actor} for {self.subject}"
+
+
+class RevokedToken(models.Model):
+    """A token that its holder gave back before its time; kept until it would have expired."""
+
+    jti = models.CharField(primary_key=True, max_length=64)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.jti
 
 
 class AssertionReplay(models.Model):

@@ -4,10 +4,11 @@ Scopes are a ceiling. What an agent may do is decided per call, from live grants
 """
 
 import hashlib
+import json
 import re
 import time
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -21,6 +22,7 @@ from agents.errors import InvalidScope, InvalidToken
 from common.ids import uuid7
 
 LIFETIME_SECONDS = 300
+MAX_CHAIN = 3
 CLOCK_SKEW_SECONDS = 30
 MAX_TOKEN_BYTES = 8_000
 SCOPE_ALL = "tools"
@@ -30,7 +32,11 @@ _SCOPE = re.compile(r"tools|system:[\w-]{1,64}|tool:[\w-]{1,64}\.[\w-]{1,100}", 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An agent's identity, proven by a token."""
+    """An agent's identity, proven by a token.
+
+    `chain`: the client ids of agents that this one acts for, the first first, and `epochs` of each.
+    `key`: the thumbprint of the key that the token is bound to, if it is (RFC 9449).
+    """
 
     identity: KnownIdentity
     scopes: frozenset[str]
@@ -38,6 +44,9 @@ class Caller:
     epoch: int
     expires_at: int
     kid: str = ""
+    chain: tuple[str, ...] = ()
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    key: str = ""
 
     def scope_covers(self, tool: str) -> bool:
         system = tool.split(".", 1)[0]
@@ -53,6 +62,12 @@ def covers(held: Collection[str], asked: Iterable[str]) -> bool:
     )
 
 
+def meet(one: Collection[str], other: Collection[str]) -> frozenset[str]:
+    """The rights that lie within both."""
+    ours = {scope for scope in one if covers(other, [scope])}
+    return frozenset(ours | {scope for scope in other if covers(one, [scope])})
+
+
 def audience(environment: str) -> str:
     return f"{settings.ISSUER}/env/{environment}"
 
@@ -62,34 +77,74 @@ def agent_uri(identity: KnownIdentity) -> str:
 
 
 def granted_scope(asked: str) -> str:
-    """The scope to grant; what is not asked for is not granted. Raises InvalidScope."""
-    parts = asked.split()
-    if not parts:
-        return SCOPE_ALL
-    if len(asked) > MAX_SCOPE_LENGTH or not all(_SCOPE.fullmatch(part) for part in parts):
+    """The scope to grant: what is asked for, without what this server does not know.
+
+    Less is granted rather than nothing (RFC 6749 section 3.3); the answer says what it is. Raises
+    InvalidScope if nothing is left.
+    """
+    if len(asked) > MAX_SCOPE_LENGTH:
         raise InvalidScope
-    return " ".join(sorted(set(parts)))
+    parts = asked.split()
+    known = sorted({part for part in parts if _SCOPE.fullmatch(part)})
+    if parts and not known:
+        raise InvalidScope
+    return " ".join(known) or SCOPE_ALL
 
 
-def mint(
-    identity: KnownIdentity, *, scope: str, kid: str, key: ECKey
-) -> tuple[str, dict[str, Any]]:
-    """A signed token and its claims."""
-    now = int(time.time())
-    claims = {
+@dataclass(frozen=True, slots=True)
+class Minting:
+    """What goes into a token: for whom, for what, on whose behalf, bound to which key."""
+
+    identity: KnownIdentity
+    scope: str
+    on_behalf: Caller | None = None
+    key: str = ""
+
+
+def mint(what: Minting, *, kid: str, key: ECKey) -> tuple[str, dict[str, Any]]:
+    """A signed token and its claims.
+
+    A token on somebody's behalf names in `sub` whose authority it is, in `act` who acts (RFC 8693
+    section 4.1), and in `eps` the epoch of each party: it dies with any of them, and not later
+    than the token that it came from.
+    """
+    identity, parent, now = what.identity, what.on_behalf, int(time.time())
+    claims: dict[str, Any] = {
         "iss": settings.ISSUER,
         "aud": audience(identity.environment),
         "sub": agent_uri(identity),
         "client_id": identity.client_id,
-        "scope": scope,
+        "scope": what.scope,
         "env": identity.environment,
         "iat": now,
         "exp": now + LIFETIME_SECONDS,
         "jti": str(uuid7()),
         "eps": {identity.client_id: identity.epoch},
     }
+    if parent is not None:
+        chain = [*parent.chain, parent.identity.client_id]
+        claims["chain"] = chain
+        claims["exp"] = min(claims["exp"], parent.expires_at)
+        claims["eps"] |= {**parent.epochs, parent.identity.client_id: parent.epoch}
+        claims["sub"] = f"{settings.ISSUER}/agents/{identity.environment}/{_slug(chain[0])}"
+        claims["act"] = _acting([*chain[1:], identity.client_id], identity.environment)
+    if what.key:
+        claims["cnf"] = {"jkt": what.key}
     token = jwt.encode({"alg": "ES256", "typ": "at+jwt", "kid": kid}, claims, key)
     return token, claims
+
+
+def _slug(client_id: str) -> str:
+    return client_id.rpartition(".")[0]
+
+
+def _acting(actors: list[str], environment: str) -> dict[str, Any]:
+    """The present actor, and within it those before. For people to read: nothing goes by it."""
+    found: dict[str, Any] = {}
+    for client_id in actors:
+        uri = f"{settings.ISSUER}/agents/{environment}/{_slug(client_id)}"
+        found = {"sub": uri, **({"act": found} if found else {})}
+    return found
 
 
 class VerifiedTokens:
@@ -114,11 +169,11 @@ _verified = VerifiedTokens(size=10_000)
 
 
 def verify(token: str, directory: Directory) -> Caller:
-    """The caller behind a bearer token. Raises InvalidToken, whatever is wrong with it.
+    """The caller behind an access token. Raises InvalidToken, whatever is wrong with it.
 
     Checked in order: size, `kid` among live keys, algorithm and type, signature, issuer, audience
-    and environment of that very key, times, required claims, and that the identity is usable in
-    the token's epoch.
+    and environment of that very key, times, required claims, that it was not revoked, and that
+    every party to it is usable in the epoch that the token was made in.
     """
     if len(token) > MAX_TOKEN_BYTES:
         raise InvalidToken
@@ -158,34 +213,54 @@ def _live_caller(claims: dict[str, Any], directory: Directory) -> Caller:
         raise InvalidToken
     if expires <= now or issued > now + CLOCK_SKEW_SECONDS:
         raise InvalidToken
-    identity = directory.identities.get(str(claims.get("client_id")))
-    if claims["kid"] not in directory.verification_keys or identity is None:
+    jti, client_id = str(claims.get("jti")), str(claims.get("client_id"))
+    if claims["kid"] not in directory.verification_keys or jti in directory.revoked:
         raise InvalidToken
-    epochs = claims.get("eps")
-    epoch = epochs.get(identity.client_id) if isinstance(epochs, dict) else None
-    if not identity.usable or epoch != identity.epoch or identity.environment != claims["env"]:
+    epochs, chain = claims.get("eps"), claims.get("chain", [])
+    if not isinstance(epochs, dict) or not isinstance(chain, list):
         raise InvalidToken
+    for party in (*chain, client_id):
+        if not _stands(directory, party, epochs.get(party), environment=claims["env"]):
+            raise InvalidToken
     return Caller(
-        identity=identity,
+        identity=directory.identities[client_id],
         scopes=frozenset(str(claims.get("scope", "")).split()),
-        jti=str(claims.get("jti")),
-        epoch=identity.epoch,
+        jti=jti,
+        epoch=epochs[client_id],
         expires_at=expires,
         kid=claims["kid"],
+        chain=tuple(chain),
+        epochs={party: epochs[party] for party in chain},
+        key=str((claims.get("cnf") or {}).get("jkt", "")),
+    )
+
+
+def _stands(directory: Directory, client_id: str, epoch: Any, *, environment: str) -> bool:
+    """Whether an identity may act now, and was not stopped since it was in this epoch."""
+    known = directory.identities.get(client_id)
+    return (
+        known is not None
+        and known.usable
+        and known.epoch == epoch
+        and known.environment == environment
     )
 
 
 def seen_from(caller: Caller, directory: Directory) -> Caller:
     """The caller as a newer directory knows it. Raises InvalidToken if it may no longer act.
 
-    Everything is looked at again: the identity with its epoch, and the key that signed the token.
+    Everything is looked at again: every party with its epoch, whether the token was revoked, and
+    the key that signed it.
     """
-    identity = directory.identities.get(caller.identity.client_id)
-    if identity is None or not identity.usable or identity.epoch != caller.epoch:
-        raise InvalidToken
+    client_id = caller.identity.client_id
+    for party, epoch in {**caller.epochs, client_id: caller.epoch}.items():
+        if not _stands(directory, party, epoch, environment=caller.identity.environment):
+            raise InvalidToken
     if caller.kid and caller.kid not in directory.verification_keys:
         raise InvalidToken
-    return replace(caller, identity=identity)
+    if caller.jti in directory.revoked:
+        raise InvalidToken
+    return replace(caller, identity=directory.identities[client_id])
 
 
 def jwt_header(token: str) -> dict[str, Any]:
@@ -195,3 +270,12 @@ def jwt_header(token: str) -> dict[str, Any]:
         message = "not a compact JWS"
         raise ValueError(message)
     return dict(jws.extract_compact(token.encode()).headers())
+
+
+def jwt_claims(token: str) -> dict[str, Any]:
+    """The claims of a compact JWS, not verified. Raises ValueError, TypeError, JoseError."""
+    claims = json.loads(jws.extract_compact(token.encode()).payload)
+    if not isinstance(claims, dict):
+        message = "claims that are no object"
+        raise TypeError(message)
+    return claims

@@ -103,7 +103,7 @@ def furnish(accounting_url: str, *workflows: str) -> Any:
     """An agent that may call accounting, and these workflows published; its caller."""
     from accounts.services import ensure_environment
     from agents.directory import directory
-    from agents.services.credentials import ensure_signing_key
+    from agents.services.signing import ensure_signing_key
     from agents.tokens import Caller
     from common.actors import SYSTEM
     from workflows.services import publishing

@@ -29,6 +29,7 @@ HTTPS = ISSUER.startswith("https://")
 # -- Limits ------------------------------------------------------------------------------------
 AGENT_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_AGENT_REQUESTS_PER_MINUTE", "6000"))
 TOKEN_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_TOKEN_REQUESTS_PER_MINUTE", "600"))
+TOKENS_PER_MINUTE = int(os.environ.get("CHANCERY_TOKENS_PER_MINUTE", "120"))
 # Without a sign of life for so long, whoever carries out a step counts as gone.
 WORKFLOW_LEASE_SECONDS = float(os.environ.get("CHANCERY_WORKFLOW_LEASE_SECONDS", "30"))
 # A hint that nobody has followed for so long is sent again.
@@ -156,6 +157,7 @@ CELERY_BEAT_SCHEDULE = {
     "fire schedules": {"task": "workflows.fire_schedules", "schedule": 5.0},
     "guard rollouts": {"task": "workflows.guard_rollouts", "schedule": 5.0},
     "forget expired assertions": {"task": "agents.prune_assertions", "schedule": 300.0},
+    "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},
 }
 
 # -- People ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from joserfc.jwk import ECKey
 from accounts.models import Environment, Groups, User
 from accounts.services import ensure_environment
 from agents.models import AgentIdentity
-from agents.services.credentials import ensure_signing_key
+from agents.services.signing import ensure_signing_key
 from approvals.models import Tier
 from audit.snapshots import forget_all
 from common.actors import SYSTEM, Actor

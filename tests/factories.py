@@ -160,4 +160,4 @@ def token_for(identity: AgentIdentity, *, scope: str = "tools") -> str:
     known = directory.fresh().identities[identity.client_id]
     signing = SigningKey.objects.get(environment=identity.environment, status="active")
     private = opened_signing_key(known.environment, signing.kid, bytes(signing.sealed_private))
-    return tokens.mint(known, scope=scope, kid=signing.kid, key=private)[0]
+    return tokens.mint(tokens.Minting(known, scope), kid=signing.kid, key=private)[0]

@@ -7,7 +7,8 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from agents.directory import directory
-from agents.errors import InvalidToken
+from agents.errors import InvalidDpopProof, InvalidToken
+from agents.services.issuing import shown_key
 from agents.tokens import Caller, verify
 from common.rates import ensure_within
 
@@ -23,7 +24,7 @@ class AgentPrincipal:
 
 
 class AgentAuthentication(BaseAuthentication):
-    """`Authorization: Bearer`, exactly once, in the header.
+    """`Authorization: Bearer`, or `DPoP` with its proof (RFC 9449), exactly once, in the header.
 
     State is read afresh, but for views that set `checks_caller_again`: their deciding transaction
     does, so what this process holds serves, without a query.
@@ -33,17 +34,36 @@ class AgentAuthentication(BaseAuthentication):
         header = request.META.get("HTTP_AUTHORIZATION", "")
         scheme, _, token = header.partition(" ")
         # Two headers arrive joined by a comma; a token has none.
-        if scheme.lower() != "bearer" or not token or "," in token:
+        if scheme.lower() not in {"bearer", "dpop"} or not token or "," in token:
             raise InvalidToken
-        view = request.parser_context.get("view")
-        caller = _verified(token.strip(), later=getattr(view, "checks_caller_again", False))
+        view, token = request.parser_context.get("view"), token.strip()
+        caller = _verified(token, later=getattr(view, "checks_caller_again", False))
+        _ensure_held(caller, request, token, scheme=scheme.lower())
         ensure_within(
             f"agent:{caller.identity.client_id}", per_minute=settings.AGENT_REQUESTS_PER_MINUTE
         )
         return AgentPrincipal(caller), caller
 
     def authenticate_header(self, request: Request) -> str:
-        return "Bearer"
+        return f'Bearer realm="{settings.ISSUER}", DPoP algs="ES256 Ed25519 EdDSA"'
+
+
+def _ensure_held(caller: Caller, request: Request, token: str, *, scheme: str) -> None:
+    """A token that is bound to a key is of use only with a proof by that key, and one that is not
+    bound is no better for having one. Raises InvalidToken.
+    """
+    if scheme != ("dpop" if caller.key else "bearer"):
+        raise InvalidToken
+    if not caller.key:
+        return
+    url = f"{settings.ISSUER}{request.path}"
+    proof = str(request.headers.get("DPoP", ""))
+    try:
+        shown = shown_key(proof, method=str(request.method), url=url, access_token=token)
+    except InvalidDpopProof as error:
+        raise InvalidToken from error
+    if shown != caller.key:
+        raise InvalidToken
 
 
 def _verified(token: str, *, later: bool) -> Caller:

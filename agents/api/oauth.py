@@ -3,28 +3,37 @@
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.views.decorators.cache import cache_control
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
+from accounts.models import Environment
 from agents.directory import directory
 from agents.errors import (
     InvalidClient,
+    InvalidDpopProof,
     InvalidEnrolment,
+    InvalidGrant,
     InvalidKey,
     InvalidScope,
+    InvalidTarget,
     InvalidTokenRequest,
     KeyAlreadyUsed,
     UnsupportedGrantType,
 )
-from agents.services import credentials
+from agents.models import AgentKey
+from agents.services import enrolment, issuing
+from agents.services.issuing import Asked
 from agents.tokens import SCOPE_ALL, audience
 from common.errors import GovernanceError, InvalidInput
 from common.json_requests import declared_length, json_object
 from common.rates import TooManyRequests, ensure_within
 
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a grant's name
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type's name
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ALGORITHMS = ["ES256", "Ed25519", "EdDSA"]
 MAX_BODY_BYTES = 16_000
 
 _STATUS: dict[type[GovernanceError], int] = {
@@ -33,6 +42,9 @@ _STATUS: dict[type[GovernanceError], int] = {
     InvalidKey: 400,
     KeyAlreadyUsed: 409,
     InvalidScope: 400,
+    InvalidDpopProof: 400,
+    InvalidGrant: 400,
+    InvalidTarget: 400,
     InvalidTokenRequest: 400,
     UnsupportedGrantType: 400,
     InvalidInput: 400,
@@ -56,34 +68,95 @@ def _never_stored(response: JsonResponse) -> JsonResponse:
 @require_POST
 def token(request: HttpRequest) -> JsonResponse:
     try:
-        ensure_within(f"token:{_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE)
-        issued = credentials.issue_token(**_token_request(request))
+        form = _form(request)
+        if form.get("grant_type") == TOKEN_EXCHANGE:
+            _ensure_access_tokens(form)
+            issued = issuing.exchange_token(_asked(request, form))
+        elif form.get("grant_type") == "client_credentials":
+            issued = issuing.issue_token(_asked(request, form))
+        else:
+            raise UnsupportedGrantType
     except tuple(_STATUS) as error:
         return _refusal(error)
-    return _never_stored(
-        JsonResponse(
-            {
-                "access_token": issued.token,
-                "token_type": "Bearer",
-                "expires_in": issued.expires_in,
-                "scope": issued.scope,
-            }
-        )
+    answer = {
+        "access_token": issued.token,
+        "token_type": issued.token_type,
+        "expires_in": issued.expires_in,
+        "scope": issued.scope,
+    }
+    if form.get("grant_type") == TOKEN_EXCHANGE:
+        answer["issued_token_type"] = ACCESS_TOKEN
+    return _never_stored(JsonResponse(answer))
+
+
+def _ensure_access_tokens(form: QueryDict) -> None:
+    """Only access tokens of this server are exchanged, and for nothing else."""
+    kinds = {form.get("subject_token_type"), form.get("requested_token_type", ACCESS_TOKEN)}
+    if kinds != {ACCESS_TOKEN} or "actor_token" in form:
+        message = "Exchange an access token of this server for another; the client is the actor."
+        raise InvalidTokenRequest(message)
+
+
+def _asked(request: HttpRequest, form: QueryDict) -> Asked:
+    return Asked(
+        assertion=_assertion(form),
+        scope=form.get("scope", ""),
+        resource=form.get("resource", ""),
+        dpop=_one_header(request, "DPoP"),
+        subject_token=form.get("subject_token", ""),
     )
 
 
-def _token_request(request: HttpRequest) -> dict[str, str]:
+def _assertion(form: QueryDict) -> str:
+    if form.get("client_assertion_type") != ASSERTION_TYPE:
+        raise InvalidClient
+    return str(form.get("client_assertion", ""))
+
+
+def _one_header(request: HttpRequest, name: str) -> str:
+    """A header's value; several arrive joined by commas, which a JWT has none of."""
+    value = str(request.headers.get(name, ""))
+    if "," in value:
+        raise InvalidDpopProof
+    return value
+
+
+def _form(request: HttpRequest) -> QueryDict:
+    """The request's form, counted against its sender's limit. Raises TooManyRequests,
+    InvalidTokenRequest.
+    """
+    ensure_within(f"token:{_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE)
     if declared_length(request) > MAX_BODY_BYTES:
         raise InvalidTokenRequest
     form = request.POST
     if any(len(form.getlist(name)) > 1 for name in form):
         message = "A parameter is given twice."
         raise InvalidTokenRequest(message)
-    if form.get("grant_type") != "client_credentials":
-        raise UnsupportedGrantType
-    if form.get("client_assertion_type") != ASSERTION_TYPE:
-        raise InvalidClient
-    return {"assertion": form.get("client_assertion", ""), "scope": form.get("scope", "")}
+    return form
+
+
+@csrf_exempt
+@require_POST
+def revoke(request: HttpRequest) -> HttpResponse:
+    """RFC 7009: the answer is the same for a token that was not valid anyway."""
+    try:
+        form = _form(request)
+        issuing.revoke_token(assertion=_assertion(form), token=form.get("token", ""))
+    except tuple(_STATUS) as error:
+        return _refusal(error)
+    return _never_stored(JsonResponse({}))
+
+
+@csrf_exempt
+@require_POST
+def introspect(request: HttpRequest) -> JsonResponse:
+    """RFC 7662."""
+    try:
+        form = _form(request)
+        said = issuing.introspected(assertion=_assertion(form), token=form.get("token", ""))
+    except tuple(_STATUS) as error:
+        return _refusal(error)
+    return _never_stored(JsonResponse(said))
 
 
 @csrf_exempt
@@ -93,11 +166,34 @@ def enrol(request: HttpRequest) -> JsonResponse:
     try:
         ensure_within(f"enrol:{_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE)
         body = json_object(request, max_bytes=MAX_BODY_BYTES)
-        key = credentials.enrol(
+        key = enrolment.enrol(
             code=str(body.get("code", "")), jwk=body.get("jwk"), proof=str(body.get("proof", ""))
         )
     except tuple(_STATUS) as error:
         return _refusal(error)
+    return _taken(key)
+
+
+@csrf_exempt
+@require_POST
+def replace(request: HttpRequest) -> JsonResponse:
+    """`{jwk, proof, client_assertion}`: a new public key, a JWT signed by it, and an assertion by
+    the old key that names the new one (`new_key`, its thumbprint).
+    """
+    try:
+        ensure_within(f"token:{_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE)
+        body = json_object(request, max_bytes=MAX_BODY_BYTES)
+        key = enrolment.replace_key(
+            assertion=str(body.get("client_assertion", "")),
+            jwk=body.get("jwk"),
+            proof=str(body.get("proof", "")),
+        )
+    except tuple(_STATUS) as error:
+        return _refusal(error)
+    return _taken(key)
+
+
+def _taken(key: AgentKey) -> JsonResponse:
     identity = key.identity
     return _never_stored(
         JsonResponse(
@@ -139,13 +235,37 @@ def metadata(request: HttpRequest) -> JsonResponse:
         "authorization_endpoint": f"{issuer}/oauth/authorize",
         "token_endpoint": f"{issuer}/oauth/token",
         "jwks_uri": f"{issuer}/oauth/jwks.json",
-        "grant_types_supported": ["client_credentials"],
+        "revocation_endpoint": f"{issuer}/oauth/revoke",
+        "introspection_endpoint": f"{issuer}/oauth/introspect",
+        "grant_types_supported": ["client_credentials", TOKEN_EXCHANGE],
         "response_types_supported": [],
         "scopes_supported": [SCOPE_ALL],
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
-        "token_endpoint_auth_signing_alg_values_supported": ["ES256", "Ed25519", "EdDSA"],
+        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+        "revocation_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "introspection_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "dpop_signing_alg_values_supported": ALGORITHMS,
     }
     return JsonResponse(document)
+
+
+@require_GET
+@cache_control(public=True, max_age=300)
+def resource_metadata(request: HttpRequest, environment: str) -> JsonResponse:
+    """RFC 9728: which server gives tokens for the API in one environment.
+
+    `scopes_supported` is left out: clients would ask for all of them.
+    """
+    if not Environment.objects.filter(pk=environment).exists():
+        raise Http404
+    return JsonResponse(
+        {
+            "resource": audience(environment),
+            "authorization_servers": [settings.ISSUER],
+            "bearer_methods_supported": ["header"],
+            "dpop_signing_alg_values_supported": ALGORITHMS,
+        }
+    )
 
 
 def _address(request: HttpRequest) -> str:

@@ -15,7 +15,7 @@ from actions.services.runs import Budget
 from agents.directory import directory
 from agents.errors import InvalidToken
 from agents.models import Halt, SigningKey
-from agents.services.credentials import revoke_key
+from agents.services.enrolment import revoke_key
 from agents.services.halts import place_halt
 from agents.services.lifecycle import activate, suspend
 from agents.tokens import verify

@@ -1,6 +1,7 @@
 """An agent's runtime as the token service meets it: it holds a key and signs assertions."""
 
 import base64
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -16,10 +17,12 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey
 
 from agents.models import AgentIdentity
-from agents.services import credentials
+from agents.services import enrolment
 from common.actors import SYSTEM
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 LEFT_OUT: Any = object()
 PrivateKey = ECKey | OKPKey
 
@@ -85,7 +88,7 @@ class Runtime:
         return jwt.encode(head, self.claims(**claims), key, algorithms=[head["alg"]])
 
     def code(self) -> str:
-        return credentials.issue_enrolment_code(self.identity.pk, actor=SYSTEM)
+        return enrolment.issue_enrolment_code(self.identity.pk, actor=SYSTEM)
 
     def enrol(self, **changes: Any) -> Any:
         """The answer to an enrolment, with a new code unless one is given."""
@@ -108,6 +111,52 @@ class Runtime:
         return self.http.post(
             "/oauth/token", {name: value for name, value in form.items() if value is not LEFT_OUT}
         )
+
+    def client(self, assertion: str | None = None) -> dict[str, str]:
+        """What proves the client in a form."""
+        return {
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": self.signed() if assertion is None else assertion,
+        }
+
+    def send(self, path: str, form: Mapping[str, str]) -> Any:
+        """The answer to a form of an authenticated client."""
+        return self.http.post(path, {**self.client(), **form})
+
+    def exchange(self, subject_token: str, **changes: Any) -> Any:
+        """The answer to asking for a token on behalf of whom the other token is for."""
+        return self.ask(
+            grant_type=TOKEN_EXCHANGE,
+            subject_token=subject_token,
+            subject_token_type=ACCESS_TOKEN,
+            **changes,
+        )
+
+    def replace_key(self, key: PrivateKey, **changes: Any) -> Any:
+        """The answer to replacing the key by another; `self.key` stays the old one."""
+        new = Runtime(self.identity, key)
+        body = {
+            "jwk": new.public,
+            "proof": new.signed(),
+            "client_assertion": self.signed(new_key=new.kid),
+            **changes,
+        }
+        return self.http.post("/oauth/keys", json.dumps(body), content_type="application/json")
+
+
+def dpop_proof(key: PrivateKey, method: str, path: str, token: str = "", **changes: Any) -> str:
+    """A proof of possession (RFC 9449) for one request."""
+    claims = {
+        "htm": method,
+        "htu": f"{settings.ISSUER}{path}",
+        "iat": int(time.time()),
+        "jti": str(uuid4()),
+        **({"ath": encoded(hashlib.sha256(token.encode()).digest())} if token else {}),
+        **changes,
+    }
+    algorithm = "ES256" if isinstance(key, ECKey) else "Ed25519"
+    header = {"alg": algorithm, "typ": "dpop+jwt", "jwk": key.as_dict(private=False)}
+    return jwt.encode(header, claims, key, algorithms=[algorithm])
 
 
 def enrolled(identity: AgentIdentity, key: PrivateKey | None = None) -> Runtime:

@@ -16,7 +16,7 @@ from accounts.models import Environment, User
 from agents.errors import InvalidKey, WrongLifeCycleStep
 from agents.keys import accepted_public_key
 from agents.models import AgentIdentity, AgentKey, EnrolmentCode
-from agents.services import credentials, lifecycle
+from agents.services import enrolment, lifecycle
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound
@@ -91,7 +91,7 @@ def test_an_enrolment_is_recorded_as_the_agents_own(runtime: Runtime) -> None:
 
 
 def test_a_code_is_issued_by_somebody_and_kept_nowhere(identity: AgentIdentity, olga: User) -> None:
-    code = credentials.issue_enrolment_code(identity.pk, actor=Actor.from_user(olga))
+    code = enrolment.issue_enrolment_code(identity.pk, actor=Actor.from_user(olga))
     row = EnrolmentCode.objects.get()
     assert row.issued_by == olga
     event = Event.objects.get(type="enrolment.code_issued")
@@ -107,7 +107,7 @@ def test_a_code_is_issued_by_somebody_and_kept_nowhere(identity: AgentIdentity, 
 
 def test_a_code_for_an_identity_that_does_not_exist_is_not_issued(identity: AgentIdentity) -> None:
     with pytest.raises(NotFound):
-        credentials.issue_enrolment_code(identity.pk + 1, actor=SYSTEM)
+        enrolment.issue_enrolment_code(identity.pk + 1, actor=SYSTEM)
     assert not EnrolmentCode.objects.exists()
 
 

@@ -12,7 +12,8 @@ from accounts.models import Environment, Groups, User
 from agents.errors import NoActiveSponsor, NotAnswerable, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
 from agents.services import lifecycle
-from agents.services.credentials import ensure_signing_key, issue_enrolment_code, revoke_key
+from agents.services.enrolment import issue_enrolment_code, revoke_key
+from agents.services.signing import ensure_signing_key
 from audit.generation import current_mark
 from audit.models import Event
 from common.actors import SYSTEM, Actor

@@ -22,7 +22,10 @@ def test_the_metadata_says_where_things_are(settings: Settings) -> None:
     assert document["issuer"] == settings.ISSUER
     assert document["token_endpoint"] == f"{settings.ISSUER}/oauth/token"
     assert document["jwks_uri"] == f"{settings.ISSUER}/oauth/jwks.json"
-    assert document["grant_types_supported"] == ["client_credentials"]
+    assert document["grant_types_supported"] == [
+        "client_credentials",
+        "urn:ietf:params:oauth:grant-type:token-exchange",
+    ]
     assert document["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
     assert "public" in answer["Cache-Control"]
 

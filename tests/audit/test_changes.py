@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts.models import Environment, Groups, User
 from agents.keys import opened_signing_key
 from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode, Halt, SigningKey
-from agents.services.credentials import issue_enrolment_code
+from agents.services.enrolment import issue_enrolment_code
 from approvals.models import Tier
 from audit.generation import current_mark
 from audit.models import Event, Generation

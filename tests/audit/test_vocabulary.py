@@ -15,7 +15,7 @@ from accounts.models import User
 from actions.models import Attempt
 from actions.services import resuming, runs, settling
 from agents.models import Halt
-from agents.services import credentials, halts, lifecycle
+from agents.services import enrolment, halts, issuing, lifecycle
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import cast_vote, settle_due
 from audit.models import Event
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.django_db
 
 def an_agent_gets_a_key_and_a_token(governed: Governed, key: ECKey) -> None:
     identity = governed.identity
-    code = credentials.issue_enrolment_code(identity.pk, actor=SYSTEM)
+    code = enrolment.issue_enrolment_code(identity.pk, actor=SYSTEM)
 
     def assertion() -> str:
         now = int(time.time())
@@ -58,15 +58,15 @@ def an_agent_gets_a_key_and_a_token(governed: Governed, key: ECKey) -> None:
         }
         return jwt.encode({"alg": "ES256", "kid": key.thumbprint()}, claims, key)
 
-    credentials.enrol(code=code, jwk=key.as_dict(private=False), proof=assertion())
-    credentials.issue_token(assertion=assertion(), scope="tools")
+    enrolment.enrol(code=code, jwk=key.as_dict(private=False), proof=assertion())
+    issuing.issue_token(issuing.Asked(assertion(), scope="tools"))
 
 
 def an_agent_is_stopped_in_every_way(governed: Governed) -> None:
     identity = governed.identity
     halt = halts.place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Look into it.")
     halts.lift_halt(halt.pk, actor=SYSTEM, reason="All is well.")
-    credentials.revoke_key(identity.keys.get().pk, actor=SYSTEM, reason="It leaked.")
+    enrolment.revoke_key(identity.keys.get().pk, actor=SYSTEM, reason="It leaked.")
     lifecycle.suspend_identity(identity.pk, actor=SYSTEM, reason="A pause.")
     lifecycle.resume_identity(identity.pk, actor=SYSTEM, reason="It goes on.")
     lifecycle.suspend(identity.agent_id, actor=SYSTEM, reason="A pause.")

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from agents.services.credentials import issue_enrolment_code
+from agents.services.enrolment import issue_enrolment_code
 from common.actors import SYSTEM
 from demo.setting_up import set_up
 

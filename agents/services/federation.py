@@ -1,0 +1,181 @@
+"""Other issuers that say who an identity is, and who may act for whom."""
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from agents import events, keys
+from agents.errors import CredentialTaken, WrongLifeCycleStep
+from agents.models import Agent, AgentIdentity, DelegationRule, FederatedCredential
+from agents.services.answering import ensure_answers_for
+from agents.tokens import granted_scope
+from audit.generation import deciding_command
+from audit.services import record
+from common.actors import Actor
+from common.cleaning import ensure_clean
+from common.errors import InvalidInput, NotFound, required_reason
+
+
+@deciding_command
+def trust_issuer(
+    identity_id: int, *, actor: Actor, issuer: str, subject: str, jwks: Any
+) -> FederatedCredential:
+    """Let assertions of another issuer about this subject prove the identity. Its keys are pinned.
+
+    Raises NotFound, NotAnswerable, InvalidKey, InvalidInput; CredentialTaken if the pair was ever
+    given to an identity: like a key, it is never shared and never moves.
+    """
+    identity = _locked_identity(identity_id, actor)
+    row = FederatedCredential(
+        identity=identity,
+        issuer=issuer.strip(),
+        subject=subject.strip(),
+        jwks=keys.accepted_issuer_keys(jwks),
+    )
+    if not row.issuer.startswith("https://") or not row.subject:
+        message = "An issuer is an https address, and a subject is what it calls the agent."
+        raise InvalidInput(message)
+    ensure_clean(row, exclude=("identity", "withdrawn_at"))
+    try:
+        with transaction.atomic():
+            row.save()
+    except IntegrityError as error:
+        raise CredentialTaken from error
+    record(
+        events.FEDERATED_CREDENTIAL_ADDED,
+        actor=actor,
+        subject=identity,
+        issuer=row.issuer,
+        subject_name=row.subject,
+    )
+    return row
+
+
+@deciding_command
+def trust_issuer_no_more(credential_id: int, *, actor: Actor, reason: str) -> FederatedCredential:
+    """Assertions of this issuer prove nothing any more, and tokens of the identity are dead.
+
+    Raises NotFound, NotAnswerable, WrongLifeCycleStep.
+    """
+    reason = required_reason(reason)
+    found = FederatedCredential.objects.filter(pk=credential_id).first()
+    if found is None:
+        raise NotFound
+    identity = _locked_identity(found.identity_id, actor)
+    row = FederatedCredential.objects.select_for_update().get(pk=credential_id)
+    if row.withdrawn_at is not None:
+        raise WrongLifeCycleStep
+    row.withdrawn_at = timezone.now()
+    row.save(update_fields=["withdrawn_at"])
+    identity.epoch += 1
+    identity.save(update_fields=["epoch"])
+    record(
+        events.FEDERATED_CREDENTIAL_WITHDRAWN,
+        actor=actor,
+        subject=identity,
+        issuer=row.issuer,
+        subject_name=row.subject,
+        reason=reason,
+    )
+    return row
+
+
+@deciding_command
+def require_dpop(identity_id: int, *, actor: Actor, required: bool) -> AgentIdentity:
+    """Whether the identity's tokens must be bound to a key (RFC 9449); those that are not are dead
+    from the moment that they must be. Raises NotFound, NotAnswerable.
+    """
+    identity = _locked_identity(identity_id, actor)
+    if identity.dpop_required == required:
+        return identity
+    identity.dpop_required = required
+    if required:
+        identity.epoch += 1
+    identity.save(update_fields=["dpop_required", "epoch"])
+    record(events.IDENTITY_BOUND, actor=actor, subject=identity, required=required)
+    return identity
+
+
+@deciding_command
+def allow_delegation(
+    subject_id: int,
+    *,
+    actor: Actor,
+    acting_agent: Agent,
+    scope: str,
+    max_depth: int,
+    reason: str,
+) -> DelegationRule:
+    """Let another agent act for this one, within `scope`, `max_depth` hands from whoever began.
+
+    Who answers for the agent that is acted for decides it: its rights are lent. Raises NotFound,
+    NotAnswerable, InvalidScope, InvalidInput if there is such a rule, or for the agent itself.
+    """
+    reason = required_reason(reason)
+    subject = Agent.objects.select_for_update().filter(pk=subject_id).first()
+    if subject is None:
+        raise NotFound
+    ensure_answers_for(subject, actor)
+    if subject.pk == acting_agent.pk:
+        message = "An agent needs no rule to act for itself."
+        raise InvalidInput(message)
+    if DelegationRule.objects.in_force().filter(subject=subject, actor=acting_agent).exists():
+        message = f"{acting_agent} may act for {subject} already: end that rule first."
+        raise InvalidInput(message)
+    rule = DelegationRule(
+        subject=subject,
+        actor=acting_agent,
+        scope=granted_scope(scope),
+        max_depth=max_depth,
+        reason=reason,
+        made_by=actor.label,
+    )
+    ensure_clean(rule, exclude=("subject", "actor", "ended_at"))
+    rule.save()
+    record(
+        events.DELEGATION_ALLOWED,
+        actor=actor,
+        subject=subject,
+        acting=acting_agent.slug,
+        scope=rule.scope,
+        max_depth=max_depth,
+        reason=reason,
+    )
+    return rule
+
+
+@deciding_command
+def end_delegation(rule_id: int, *, actor: Actor, reason: str) -> DelegationRule:
+    """Nothing is exchanged by this rule any more. Tokens of the agent that was acted for are dead,
+    and with them those that others hold on its behalf. Raises NotFound, WrongLifeCycleStep.
+    """
+    reason = required_reason(reason)
+    rule = DelegationRule.objects.select_for_update().filter(pk=rule_id).first()
+    if rule is None:
+        raise NotFound
+    ensure_answers_for(rule.subject, actor)
+    if rule.ended_at is not None:
+        raise WrongLifeCycleStep
+    rule.ended_at = timezone.now()
+    rule.save(update_fields=["ended_at"])
+    for identity in rule.subject.identities.select_for_update():
+        identity.epoch += 1
+        identity.save(update_fields=["epoch"])
+    record(
+        events.DELEGATION_ENDED,
+        actor=actor,
+        subject=rule.subject,
+        acting=rule.actor.slug,
+        reason=reason,
+    )
+    return rule
+
+
+def _locked_identity(identity_id: int, actor: Actor) -> AgentIdentity:
+    identities = AgentIdentity.objects.select_for_update(of=("self",)).select_related("agent")
+    identity = identities.filter(pk=identity_id).first()
+    if identity is None:
+        raise NotFound
+    ensure_answers_for(identity.agent, actor)
+    return identity

@@ -1,0 +1,172 @@
+"""The portal's own signing keys: one in use per environment, the next published before it is.
+
+A verifier may hold the published keys for as long as `jwks.json` says. So a key is first
+published, then used, then still accepted until the last token that it signed is over.
+"""
+
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from accounts.models import Environment
+from agents import events, keys, tokens
+from agents.errors import SigningKeyNotReady, WrongLifeCycleStep
+from agents.models import SigningKey
+from audit.generation import deciding_command
+from audit.services import record
+from common.actors import SYSTEM, Actor
+from common.errors import NotFound, required_reason
+
+# How long verifiers may hold what they fetched, as `jwks.json` says.
+PUBLISHED_FOR = timedelta(seconds=300)
+READY_AFTER = PUBLISHED_FOR + timedelta(seconds=60)
+ROTATE_AFTER = timedelta(days=30)
+ACCEPTED_FOR = timedelta(seconds=tokens.LIFETIME_SECONDS + 2 * tokens.CLOCK_SKEW_SECONDS)
+
+
+@deciding_command
+def ensure_signing_key(environment: Environment, *, actor: Actor) -> SigningKey:
+    """The environment's active signing key, made if there is none."""
+    found = SigningKey.objects.filter(
+        environment=environment, status=SigningKey.Status.ACTIVE
+    ).first()
+    if found is not None:
+        return found
+    key = _made(environment.slug, SigningKey.Status.ACTIVE)
+    record(events.SIGNING_KEY_CREATED, actor=actor, subject=key, environment=environment.slug)
+    return key
+
+
+@deciding_command
+def prepare(environment: str, *, actor: Actor) -> SigningKey:
+    """Publish the key that is used next. Raises NotFound, WrongLifeCycleStep if there is one."""
+    _locked(environment)
+    if SigningKey.objects.filter(environment=environment, status=SigningKey.Status.NEXT).exists():
+        raise WrongLifeCycleStep
+    key = _made(environment, SigningKey.Status.NEXT)
+    record(events.SIGNING_KEY_PREPARED, actor=actor, subject=key, kid=key.kid)
+    return key
+
+
+@deciding_command
+def activate(
+    environment: str, *, actor: Actor, reason: str, now: datetime | None = None
+) -> SigningKey:
+    """Use the next key from now on; the one before is accepted until its tokens are over.
+
+    Both in one transaction: there is never an environment that nobody can sign for. Raises
+    NotFound, SigningKeyNotReady if the next key was not published long enough.
+    """
+    reason = required_reason(reason)
+    moment = now or timezone.now()
+    active = _locked(environment)
+    key = SigningKey.objects.filter(environment=environment, status=SigningKey.Status.NEXT).first()
+    if key is None or moment - key.created_at < READY_AFTER:
+        raise SigningKeyNotReady
+    active.status, active.retired_at = SigningKey.Status.RETIRING, moment
+    active.save(update_fields=["status", "retired_at"])
+    _used_from(key, moment)
+    record(
+        events.SIGNING_KEY_ACTIVATED,
+        actor=actor,
+        subject=key,
+        kid=key.kid,
+        retired=active.kid,
+        reason=reason,
+    )
+    return key
+
+
+@deciding_command
+def revoke(key_id: int, *, actor: Actor, reason: str) -> SigningKey:
+    """Trust a signing key no more: every token that it signed is dead at once.
+
+    For a key in use a fresh one takes its place in the same transaction, whether published before
+    or not: verifiers elsewhere refuse its tokens until they fetch the keys again. Raises NotFound,
+    WrongLifeCycleStep if it is revoked already.
+    """
+    reason = required_reason(reason)
+    key = SigningKey.objects.select_for_update().filter(pk=key_id).first()
+    if key is None:
+        raise NotFound
+    if key.status == SigningKey.Status.REVOKED:
+        raise WrongLifeCycleStep
+    was_active = key.status == SigningKey.Status.ACTIVE
+    key.status, key.retired_at = SigningKey.Status.REVOKED, key.retired_at or timezone.now()
+    key.save(update_fields=["status", "retired_at"])
+    record(events.SIGNING_KEY_REVOKED, actor=actor, subject=key, kid=key.kid, reason=reason)
+    if was_active:
+        _replace(key.environment_id, actor=actor, reason=reason)
+    return key
+
+
+def _replace(environment: str, *, actor: Actor, reason: str) -> None:
+    waiting = SigningKey.objects.filter(
+        environment=environment, status=SigningKey.Status.NEXT
+    ).first()
+    key = waiting or _made(environment, SigningKey.Status.NEXT)
+    _used_from(key, timezone.now())
+    record(
+        events.SIGNING_KEY_ACTIVATED,
+        actor=actor,
+        subject=key,
+        kid=key.kid,
+        retired="",
+        reason=reason,
+    )
+
+
+def rotate_due(*, now: datetime | None = None) -> int:
+    """What is due of all environments: publish, take into use, let go; how many steps were taken.
+
+    Any number of these may run: each step is looked at again under lock.
+    """
+    moment, steps = now or timezone.now(), 0
+    for key in SigningKey.objects.filter(status=SigningKey.Status.ACTIVE):
+        age = moment - (key.activated_at or key.created_at)
+        following = SigningKey.objects.filter(
+            environment=key.environment_id, status=SigningKey.Status.NEXT
+        ).first()
+        if following is None and age >= ROTATE_AFTER / 2:
+            prepare(key.environment_id, actor=SYSTEM)
+            steps += 1
+        elif following is not None and age >= ROTATE_AFTER:
+            activate(key.environment_id, actor=SYSTEM, reason="Its time has come.", now=moment)
+            steps += 1
+    over = SigningKey.objects.filter(
+        status=SigningKey.Status.RETIRING, retired_at__lte=moment - ACCEPTED_FOR
+    )
+    for key in over:
+        revoke(key.pk, actor=SYSTEM, reason="The last token that it signed is over.")
+        steps += 1
+    return steps
+
+
+def _locked(environment: str) -> SigningKey:
+    """The active key, locked: whoever changes an environment's keys holds it. Raises NotFound."""
+    key = (
+        SigningKey.objects.select_for_update()
+        .filter(environment=environment, status=SigningKey.Status.ACTIVE)
+        .first()
+    )
+    if key is None:
+        raise NotFound
+    return key
+
+
+def _made(environment: str, status: SigningKey.Status) -> SigningKey:
+    kid, public, sealed = keys.new_signing_key(environment)
+    now = timezone.now()
+    return SigningKey.objects.create(
+        kid=kid,
+        environment_id=environment,
+        public_jwk=public,
+        sealed_private=sealed,
+        status=status,
+        activated_at=now if status == SigningKey.Status.ACTIVE else None,
+    )
+
+
+def _used_from(key: SigningKey, moment: datetime) -> None:
+    key.status, key.activated_at = SigningKey.Status.ACTIVE, moment
+    key.save(update_fields=["status", "activated_at"])
