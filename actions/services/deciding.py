@@ -184,6 +184,9 @@ def _one(
     run = runs.get(proposal.run_id)
     if run is None or run.identity_id != proposal.caller.identity.pk:
         return NotFound()
+    if proposal.caller.chain and proposal.caller.chain != run.chain:
+        # A token to act for others is of use in their run only, where their rights bind.
+        return NotFound()
     key = (run.id, proposal.idempotency_key)
     if key in known:
         action_id, request_digest = known[key]

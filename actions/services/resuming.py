@@ -165,6 +165,9 @@ def _decision(
         return Decision("denied", (RUN_ENDED,), release=number)
     if prepared.call.caller.identity.epoch != action.epoch:
         return Decision("denied", (STOPPED_SINCE,), release=number)
+    known = held.directory.identities
+    if any(known[party].epoch != epoch for party, epoch in run.chain_epochs.items()):
+        return Decision("denied", (STOPPED_SINCE,), release=number)
     if prepared.call.tool.digest != action.tool_digest:
         return Decision("denied", (TOOL_CHANGED,), release=number)
     state = _without(action, run_row(run)).state()

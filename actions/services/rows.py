@@ -70,6 +70,7 @@ RUNS = Insert(
         "opened_at": "timestamptz",
         "outcome": "text",
         "chain": "jsonb",
+        "chain_epochs": "jsonb",
     },
 )
 

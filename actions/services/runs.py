@@ -1,5 +1,5 @@
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -49,14 +49,19 @@ class Opening:
     labels: Iterable[str] = ()
     budget: Budget = field(default_factory=Budget)
     chain: tuple[str, ...] = ()
+    chain_epochs: Mapping[str, int] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid7)
 
 
 @command
 def open_run(caller: Caller, opening: Opening, *, actor: Actor) -> Run:
-    """Start a run. Raises InvalidToken if the caller may no longer act."""
+    """Start a run. Raises InvalidToken if the caller may no longer act.
+
+    With a token that was exchanged (RFC 8693) it is the run of everybody in its chain.
+    """
     hold_shared()
     identity = seen_from(caller, snapshot.fresh().directory).identity
+    opening = replace(opening, chain=caller.chain, chain_epochs=caller.epochs)
     row, event = run_rows(identity, opening, actor=actor, now=timezone.now())
     write(connection, [(rows.RUNS, [row]), (EVENTS, [event])])
     return Run(**row)
@@ -89,6 +94,7 @@ def run_rows(
         "opened_at": now,
         "outcome": "",
         "chain": list(opening.chain),
+        "chain_epochs": dict(opening.chain_epochs),
     }
     event = event_row(
         events.RUN_STARTED,

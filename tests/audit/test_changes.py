@@ -15,7 +15,16 @@ from django.utils import timezone
 
 from accounts.models import Environment, Groups, User
 from agents.keys import opened_signing_key
-from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode, Halt, SigningKey
+from agents.models import (
+    Agent,
+    AgentIdentity,
+    AgentKey,
+    DelegationRule,
+    EnrolmentCode,
+    FederatedCredential,
+    Halt,
+    SigningKey,
+)
 from agents.services.enrolment import issue_enrolment_code
 from approvals.models import Tier
 from audit.generation import current_mark
@@ -130,6 +139,23 @@ CASES: dict[type[models.Model], Case] = {
             agent=w.identity.agent, environment=w.staging, client_id="tilda.staging"
         ),
         sets(epoch=2),
+    ),
+    FederatedCredential: Case(
+        lambda w: FederatedCredential(
+            identity=w.identity, issuer="https://ci.example", subject="job", jwks=[{"kty": "EC"}]
+        ),
+        sets(withdrawn_at=timezone.now()),
+        decides=False,
+    ),
+    DelegationRule: Case(
+        lambda w: DelegationRule(
+            subject=w.identity.agent,
+            actor=Agent.objects.get(slug="otto"),
+            scope="tools",
+            reason="It helps.",
+            made_by="olga",
+        ),
+        sets(max_depth=2),
     ),
     SigningKey: Case(
         lambda w: SigningKey(

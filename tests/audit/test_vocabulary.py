@@ -14,8 +14,8 @@ from joserfc.jwk import ECKey
 from accounts.models import User
 from actions.models import Attempt
 from actions.services import resuming, runs, settling
-from agents.models import Halt
-from agents.services import enrolment, halts, issuing, lifecycle
+from agents.models import AgentKey, Halt, SigningKey
+from agents.services import enrolment, federation, halts, issuing, lifecycle, signing
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import cast_vote, settle_due
 from audit.models import Event
@@ -60,6 +60,42 @@ def an_agent_gets_a_key_and_a_token(governed: Governed, key: ECKey) -> None:
 
     enrolment.enrol(code=code, jwk=key.as_dict(private=False), proof=assertion())
     issuing.issue_token(issuing.Asked(assertion(), scope="tools"))
+
+
+def keys_and_issuers_change(governed: Governed, olga: User) -> None:
+    from tests.agents.runtimes import ec_key, enrolled  # noqa: PLC0415 - only here
+
+    identity = factories.identity("fred", owner=olga, environment=governed.identity.environment)
+    runtime = enrolled(identity)
+    runtime.replace_key(ec_key())
+    token = runtime.ask().json()["access_token"]
+    runtime.send("/oauth/revoke", {"token": token})
+    trusted = federation.trust_issuer(
+        identity.pk,
+        actor=SYSTEM,
+        issuer="https://ci.example",
+        subject="job",
+        jwks={"keys": [ec_key().as_dict(private=False)]},
+    )
+    federation.trust_issuer_no_more(trusted.pk, actor=SYSTEM, reason="The job is gone.")
+    federation.require_dpop(identity.pk, actor=SYSTEM, required=True)
+    rule = federation.allow_delegation(
+        identity.agent_id,
+        actor=SYSTEM,
+        acting_agent=governed.identity.agent,
+        scope="tools",
+        max_depth=1,
+        reason="It helps.",
+    )
+    federation.end_delegation(rule.pk, actor=SYSTEM, reason="It helped.")
+    AgentKey.objects.filter(status="retiring").update(retires_at=timezone.now())
+    runtime.ask()
+    following = signing.prepare("prod", actor=SYSTEM)
+    old = SigningKey.objects.get(status="active", environment="prod")
+    ready = timezone.now() - signing.READY_AFTER
+    SigningKey.objects.filter(pk=following.pk).update(created_at=ready)
+    signing.activate("prod", actor=SYSTEM, reason="It is time.")
+    signing.revoke(old.pk, actor=SYSTEM, reason="It is over.")
 
 
 def an_agent_is_stopped_in_every_way(governed: Governed) -> None:
@@ -249,6 +285,7 @@ def test_every_declared_event_is_written_by_some_command(
     supervisor.on_timeout, supervisor.escalate_to = Tier.OnTimeout.ESCALATE, tiers["dual"]
     supervisor.save()
     an_agent_gets_a_key_and_a_token(governed, key)
+    keys_and_issuers_change(governed, olga)
     tools_and_grants_change(governed)
     rules_are_published_and_rejected(olga, clara)
     people_are_asked(governed, rosa)

@@ -122,6 +122,9 @@ def started(caller: Caller, asked: Start, key: str, *, actor: Actor) -> Workflow
     identity = seen_from(caller, held.directory).identity
     if not held.roles(caller) & set(spec.roles):
         raise NotAllowedToStart
+    if caller.chain:
+        message = "A token to act for another agent starts no workflow."
+        raise NotAllowedToStart(message)
     inputs = checked_inputs(spec, asked.inputs)
     opening = Opening(
         asked.initiator_kind,
@@ -131,7 +134,7 @@ def started(caller: Caller, asked: Start, key: str, *, actor: Actor) -> Workflow
         asked.labels,
         _tighter(asked.budget, spec),
         asked.chain,
-        asked.id,
+        id=asked.id,
     )
     run, opened = run_rows(identity, opening, actor=actor, now=found.now)
     row = _row(found, caller, asked, spec, inputs=inputs, key=key)
