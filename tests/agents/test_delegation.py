@@ -1,6 +1,7 @@
 """Acting for another agent: within the rights of both, and no longer than either stands."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.conf import settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from accounts.models import Environment, User
 from actions.models import Run
+from actions.services import resuming
 from agents.services import federation, lifecycle
 from agents.tokens import covers, jwt_claims, meet
 from audit.models import Event
@@ -19,6 +21,7 @@ from tests import factories
 from tests.agents.runtimes import Runtime, enrolled
 from tests.conftest import Api
 from tests.factories import Governed
+from tests.workflows.test_running import vote
 
 pytestmark = pytest.mark.django_db
 PAY = {"tool": "toolbox.pay", "arguments": {"account": "a", "amount": 1}}
@@ -111,6 +114,26 @@ def test_it_dies_with_either(planner: Runtime, helper: Runtime, stopped: str) ->
     assert api.get("tools").status_code == 401
     lifecycle.resume_identity(identity.pk, actor=SYSTEM, reason="Fine.")
     assert api.get("tools").status_code == 401
+
+
+def test_what_was_asked_for_another_does_not_count_once_that_one_was_stopped(
+    planner: Runtime, helper: Runtime, governed: Governed, rosa: User
+) -> None:
+    """Also when it is active again by the time that people have said yes."""
+    allow(planner, helper)
+    api = Api(token_of(helper.exchange(token_of(planner.ask()))))
+    body = {**PAY, "run": opened(api), "arguments": {"account": "a", "amount": 500}}
+    asked = api.post("actions", body, key="k").json()
+    assert asked["status"] == "waiting"
+    lifecycle.suspend_identity(planner.identity.pk, actor=SYSTEM, reason="Odd.")
+    lifecycle.resume_identity(planner.identity.pk, actor=SYSTEM, reason="Fine.")
+    vote(rosa)
+    action = resuming.resume(UUID(asked["id"]))
+    assert action is not None
+    assert (action.status, governed.toolbox.calls) == ("denied", [])
+    again = action.decided_again
+    assert again is not None
+    assert again["reasons"][0]["rule"] == resuming.STOPPED_SINCE.rule
 
 
 def test_nothing_is_exchanged_without_a_rule_or_for_oneself_or_on_and_on(
