@@ -2,8 +2,9 @@
 
 from accounts.models import User
 from agents.errors import NotAnswerable
-from agents.models import Agent
+from agents.models import Agent, AgentIdentity
 from common.actors import Actor
+from common.errors import NotFound
 
 EVERY_AGENT = "agents.manage_every_agent"
 
@@ -11,6 +12,16 @@ EVERY_AGENT = "agents.manage_every_agent"
 def ensure_answers_for(agent: Agent, actor: Actor) -> None:
     """Raises NotAnswerable for a person who does not answer for the agent. The portal may."""
     _ensure_one_of({agent.owner_id, agent.sponsor_id}, actor)
+
+
+def locked_identity(identity_id: int, actor: Actor) -> AgentIdentity:
+    """The identity, locked, for somebody who answers for its agent. Raises NotFound, NotAnswerable."""
+    identities = AgentIdentity.objects.select_for_update(of=("self",)).select_related("agent")
+    identity = identities.filter(pk=identity_id).first()
+    if identity is None:
+        raise NotFound
+    ensure_answers_for(identity.agent, actor)
+    return identity
 
 
 def ensure_may_name(owner: User, actor: Actor) -> None:

@@ -12,7 +12,7 @@ from accounts.models import User
 from agents import events, keys
 from agents.errors import InvalidClient, InvalidEnrolment, KeyAlreadyUsed, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
-from agents.services.answering import ensure_answers_for
+from agents.services.answering import ensure_answers_for, locked_identity
 from agents.services.assertions import Proven, checked_assertion, proven, spend
 from audit.generation import deciding_command
 from audit.services import record
@@ -29,12 +29,7 @@ _CODE_BYTES = 20
 @command
 def issue_enrolment_code(identity_id: int, *, actor: Actor) -> str:
     """A code for one enrolment within an hour. It is returned here and kept nowhere."""
-    identities = AgentIdentity.objects.select_for_update(of=("self",)).select_related("agent")
-    try:
-        identity = identities.get(pk=identity_id)
-    except AgentIdentity.DoesNotExist as error:
-        raise NotFound from error
-    ensure_answers_for(identity.agent, actor)
+    identity = locked_identity(identity_id, actor)
     if not _may_enrol(identity):
         raise WrongLifeCycleStep
     code = secrets.token_urlsafe(_CODE_BYTES)

@@ -8,7 +8,7 @@ from django.utils import timezone
 from agents import events, keys
 from agents.errors import CredentialTaken, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity, DelegationRule, FederatedCredential
-from agents.services.answering import ensure_answers_for
+from agents.services.answering import ensure_answers_for, locked_identity
 from agents.tokens import granted_scope
 from audit.generation import deciding_command
 from audit.services import record
@@ -26,7 +26,7 @@ def trust_issuer(
     Raises NotFound, NotAnswerable, InvalidKey, InvalidInput; CredentialTaken if the pair was ever
     given to an identity: like a key, it is never shared and never moves.
     """
-    identity = _locked_identity(identity_id, actor)
+    identity = locked_identity(identity_id, actor)
     row = FederatedCredential(
         identity=identity,
         issuer=issuer.strip(),
@@ -62,7 +62,7 @@ def trust_issuer_no_more(credential_id: int, *, actor: Actor, reason: str) -> Fe
     found = FederatedCredential.objects.filter(pk=credential_id).first()
     if found is None:
         raise NotFound
-    identity = _locked_identity(found.identity_id, actor)
+    identity = locked_identity(found.identity_id, actor)
     row = FederatedCredential.objects.select_for_update().get(pk=credential_id)
     if row.withdrawn_at is not None:
         raise WrongLifeCycleStep
@@ -86,7 +86,7 @@ def require_dpop(identity_id: int, *, actor: Actor, required: bool) -> AgentIden
     """Whether the identity's tokens must be bound to a key (RFC 9449); those that are not are dead
     from the moment that they must be. Raises NotFound, NotAnswerable.
     """
-    identity = _locked_identity(identity_id, actor)
+    identity = locked_identity(identity_id, actor)
     if identity.dpop_required == required:
         return identity
     identity.dpop_required = required
@@ -170,12 +170,3 @@ def end_delegation(rule_id: int, *, actor: Actor, reason: str) -> DelegationRule
         reason=reason,
     )
     return rule
-
-
-def _locked_identity(identity_id: int, actor: Actor) -> AgentIdentity:
-    identities = AgentIdentity.objects.select_for_update(of=("self",)).select_related("agent")
-    identity = identities.filter(pk=identity_id).first()
-    if identity is None:
-        raise NotFound
-    ensure_answers_for(identity.agent, actor)
-    return identity

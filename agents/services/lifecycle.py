@@ -4,7 +4,7 @@ from accounts.models import Environment, User
 from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity
-from agents.services.answering import ensure_answers_for, ensure_may_name
+from agents.services.answering import ensure_answers_for, ensure_may_name, locked_identity
 from audit.generation import deciding_command
 from audit.services import record
 from common.actors import Actor
@@ -106,7 +106,7 @@ def retire(agent_id: int, *, actor: Actor, reason: str) -> Agent:
 def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIdentity:
     """Stop the agent in one environment."""
     reason = required_reason(reason)
-    identity = _locked_identity(identity_id, actor)
+    identity = locked_identity(identity_id, actor)
     if identity.status != AgentIdentity.Status.ACTIVE:
         raise WrongLifeCycleStep
     identity.status = AgentIdentity.Status.SUSPENDED
@@ -119,7 +119,7 @@ def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIde
 @deciding_command
 def resume_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIdentity:
     reason = required_reason(reason)
-    identity = _locked_identity(identity_id, actor)
+    identity = locked_identity(identity_id, actor)
     if identity.status != AgentIdentity.Status.SUSPENDED:
         raise WrongLifeCycleStep
     if identity.agent.status == Agent.Status.RETIRED:
@@ -143,13 +143,3 @@ def _locked(agent_id: int, actor: Actor) -> Agent:
         raise NotFound from error
     ensure_answers_for(agent, actor)
     return agent
-
-
-def _locked_identity(identity_id: int, actor: Actor) -> AgentIdentity:
-    identities = AgentIdentity.objects.select_for_update(of=("self",)).select_related("agent")
-    try:
-        identity = identities.get(pk=identity_id)
-    except AgentIdentity.DoesNotExist as error:
-        raise NotFound from error
-    ensure_answers_for(identity.agent, actor)
-    return identity

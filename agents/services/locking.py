@@ -1,7 +1,9 @@
 """Stopping an identity by itself, where something has happened that leaves no doubt."""
 
 from agents import events
-from agents.models import AgentIdentity, AgentKey
+from agents.errors import WrongLifeCycleStep
+from agents.models import AgentKey
+from agents.services.lifecycle import suspend_identity
 from audit.generation import deciding_command
 from audit.services import record
 from common.actors import Actor
@@ -12,12 +14,12 @@ def lock_for_superseded_key(key: AgentKey, *, actor: Actor) -> None:
     """A key was used after its time: somebody holds a copy. The identity is suspended, its tokens
     are dead, and it is recorded; people let it go on.
     """
-    identity = AgentIdentity.objects.select_for_update().get(pk=key.identity_id)
-    if identity.status != AgentIdentity.Status.ACTIVE:
+    try:
+        identity = suspend_identity(
+            key.identity_id, actor=actor, reason="A superseded key was used."
+        )
+    except WrongLifeCycleStep:
         return  # it was locked the first time, and once is enough for the log
-    identity.status = AgentIdentity.Status.SUSPENDED
-    identity.epoch += 1
-    identity.save(update_fields=["status", "epoch"])
     record(
         events.SUPERSEDED_KEY_USED,
         actor=actor,

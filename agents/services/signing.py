@@ -119,27 +119,37 @@ def _replace(environment: str, *, actor: Actor, reason: str) -> None:
 def rotate_due(*, now: datetime | None = None) -> int:
     """What is due of all environments: publish, take into use, let go; how many steps were taken.
 
-    Any number of these may run: each step is looked at again under lock.
+    Any number of these may run: each step is looked at again under lock, and what another has done
+    or what is not ready yet keeps none of the others back.
     """
     moment, steps = now or timezone.now(), 0
-    for key in SigningKey.objects.filter(status=SigningKey.Status.ACTIVE):
-        age = moment - (key.activated_at or key.created_at)
-        following = SigningKey.objects.filter(
-            environment=key.environment_id, status=SigningKey.Status.NEXT
-        ).first()
-        if following is None and age >= ROTATE_AFTER / 2:
-            prepare(key.environment_id, actor=SYSTEM)
-            steps += 1
-        elif following is not None and age >= ROTATE_AFTER:
-            activate(key.environment_id, actor=SYSTEM, reason="Its time has come.", now=moment)
-            steps += 1
-    over = SigningKey.objects.filter(
-        status=SigningKey.Status.RETIRING, retired_at__lte=moment - ACCEPTED_FOR
-    )
-    for key in over:
-        revoke(key.pk, actor=SYSTEM, reason="The last token that it signed is over.")
-        steps += 1
+    in_hand = (SigningKey.Status.ACTIVE, SigningKey.Status.RETIRING)
+    for key in SigningKey.objects.filter(status__in=in_hand):
+        try:
+            steps += _step(key, moment)
+        except (WrongLifeCycleStep, SigningKeyNotReady):
+            continue
     return steps
+
+
+def _step(key: SigningKey, moment: datetime) -> bool:
+    """What is due of one key, if anything is."""
+    if key.status == SigningKey.Status.RETIRING:
+        is_over = key.retired_at is not None and key.retired_at <= moment - ACCEPTED_FOR
+        if is_over:
+            revoke(key.pk, actor=SYSTEM, reason="The last token that it signed is over.")
+        return is_over
+    age = moment - (key.activated_at or key.created_at)
+    following = SigningKey.objects.filter(
+        environment=key.environment_id, status=SigningKey.Status.NEXT
+    )
+    if not following.exists():
+        if age >= ROTATE_AFTER / 2:
+            prepare(key.environment_id, actor=SYSTEM)
+        return age >= ROTATE_AFTER / 2
+    if age >= ROTATE_AFTER:
+        activate(key.environment_id, actor=SYSTEM, reason="Its time has come.", now=moment)
+    return age >= ROTATE_AFTER
 
 
 def _locked(environment: str) -> SigningKey:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from accounts.models import Environment
 from agents.errors import SigningKeyNotReady, WrongLifeCycleStep
 from agents.models import AgentIdentity, AgentKey, SigningKey
 from agents.services import enrolment, signing
@@ -184,6 +185,22 @@ def test_keys_follow_one_another_by_themselves(runtime: Runtime) -> None:
     assert signing.rotate_due(now=month + signing.ACCEPTED_FOR) == 1
     first.refresh_from_db()
     assert (first.status, first.kid in kids(runtime)) == ("revoked", False)
+
+
+def test_a_key_that_is_not_ready_keeps_no_other_environment_back(
+    runtime: Runtime, prod: Environment
+) -> None:
+    staging = Environment.objects.create(slug="staging", title="Staging")
+    signing.ensure_signing_key(staging, actor=SYSTEM)
+    signing.prepare("prod", actor=SYSTEM)  # just now: too late to be used at once
+    SigningKey.objects.filter(status="active").update(
+        activated_at=timezone.now() - signing.ROTATE_AFTER
+    )
+    assert signing.rotate_due() == 1
+    assert set(SigningKey.objects.filter(status="next").values_list("environment", flat=True)) == {
+        "prod",
+        "staging",
+    }
 
 
 @pytest.mark.parametrize("has_next", [False, True])

@@ -6,6 +6,7 @@ from actions.models import Run
 from actions.services.runs import reopen_run
 from agents.directory import directory
 from common.actors import Actor
+from workflows import events
 from workflows.models import WorkflowRun
 from workflows.services.turns import Turn
 from workflows.states import BROKEN, StepState
@@ -56,6 +57,7 @@ def go_back(turn: Turn, reason: str) -> None:
     if turn.case.status == "compensation_failed":
         # It had turned round before: nothing is left to be cancelled.
         turn.case.status, turn.case.reason = "compensating", reason
+        turn.note(events.RUN_COMPENSATING, reason=reason)
         return
     turn.end("compensating", reason, ending="compensated")
 
