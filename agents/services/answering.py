@@ -15,7 +15,7 @@ def ensure_answers_for(agent: Agent, actor: Actor) -> None:
 
 
 def locked_identity(identity_id: int, actor: Actor) -> AgentIdentity:
-    """The identity, locked, for somebody who answers for its agent. Raises NotFound, NotAnswerable."""
+    """The identity, locked, for whoever answers for its agent. Raises NotFound, NotAnswerable."""
     identities = AgentIdentity.objects.select_for_update(of=("self",)).select_related("agent")
     identity = identities.filter(pk=identity_id).first()
     if identity is None:

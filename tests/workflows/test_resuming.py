@@ -10,6 +10,7 @@ from actions.models import Action, Run
 from actions.services import settling
 from actions.services.settling import Answer
 from approvals.models import ApprovalRequest, Tier, Vote
+from audit.models import Event
 from common.actors import SYSTEM, Actor
 from tests.factories import Governed
 from tests.workflows import desk
@@ -290,6 +291,8 @@ def test_what_may_have_taken_effect_is_not_done_anew_but_asked_about(
     run = resumed(run)
     assert desk.steps(run) == {"pay": "unknown"}
     assert len(governed.toolbox.effects) == before
+    told = Event.objects.of_run(run.pk).filter(type="tool.call.unresolved").latest("id")
+    assert (told.actor_label, told.details["error"]) == ("rose", "in_doubt")
     run = resolved(run, Answer.TOOK_EFFECT, rosa, result={"done": "pay"})
     assert (run.status, len(governed.toolbox.effects)) == ("succeeded", before)
     assert desk.step(run, "pay").in_doubt is False

@@ -10,7 +10,7 @@ from django.db import connection
 
 from actions import events as action_events
 from actions.models import Action, Run
-from actions.services.deciding import Batch
+from actions.services.deciding import Batch, action_subject
 from actions.services.runs import run_subject, withdraw_questions
 from audit.services import Subject, event_row
 from audit.vocabulary import EventType
@@ -193,6 +193,26 @@ class Turn:
             status=status, changed_at=self.case.now
         )
         state.action_status = status
+        if status == Action.Status.UNKNOWN:
+            self._note_unresolved(state)
+
+    def _note_unresolved(self, state: StepState) -> None:
+        """That a call counts as unknown again is recorded like the first time."""
+        action = Action.objects.only("tool", "attempts_count").get(pk=str(state.action_id))
+        self.batch.events.append(
+            event_row(
+                action_events.CALL_UNRESOLVED,
+                actor=self.actor,
+                subject=action_subject(action),
+                run_id=self.case.id,
+                at=self.case.now,
+                details={
+                    "tool": action.tool,
+                    "attempt": action.attempts_count,
+                    "error": "in_doubt",
+                },
+            )
+        )
 
     def _over(self, status: str) -> None:
         case = self.case
