@@ -49,6 +49,9 @@ SIGNING_KEY_PREPARED = declare("signing_key.prepared", "The next signing key was
 SIGNING_KEY_ACTIVATED = declare(
     "signing_key.activated", "A signing key was taken into use", "kid", "retired", "reason"
 )
+SIGNING_KEY_RESEALED = declare(
+    "signing_key.resealed", "A signing key was sealed with the ring's present key", "key"
+)
 SIGNING_KEY_REVOKED = declare("signing_key.revoked", "A signing key was revoked", "kid", "reason")
 CREDENTIAL_ISSUED = declare(
     "credential.issued",

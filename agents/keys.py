@@ -84,6 +84,12 @@ def new_signing_key(environment: str) -> tuple[str, dict[str, Any], bytes]:
     return kid, public, seal(private, bound_to=f"signing-key:{environment}:{kid}")
 
 
+def resealed(environment: str, kid: str, sealed: bytes) -> bytes:
+    """The same private part, sealed with the ring's present key. Raises CannotUnseal."""
+    bound_to = f"signing-key:{environment}:{kid}"
+    return seal(unseal(sealed, bound_to=bound_to), bound_to=bound_to)
+
+
 def opened_signing_key(environment: str, kid: str, sealed: bytes) -> ECKey:
     """Raises CannotUnseal if the sealing key is not the one it was sealed with."""
     private = unseal(sealed, bound_to=f"signing-key:{environment}:{kid}")

@@ -24,7 +24,10 @@ _SECTIONS = (
     ),
     ("Agents", ("agents.Agent", "agents.AgentIdentity", "agents.AgentKey", "agents.Halt")),
     ("Policies", ("policies.Policy", "policies.PolicyRelease", "policies.Role")),
-    ("Systems and tools", ("tools.System", "tools.Tool", "tools.Endpoint", "tools.Breaker")),
+    (
+        "Systems and tools",
+        ("tools.System", "tools.Tool", "tools.Endpoint", "tools.Secret", "tools.Breaker"),
+    ),
     ("Audit", ("audit.Event", "auditlog.LogEntry")),
     ("People", ("accounts.User", "auth.Group", "accounts.Environment")),
 )

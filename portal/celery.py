@@ -2,6 +2,7 @@ import logging
 import os
 
 from celery import Celery
+from celery.signals import worker_init
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
@@ -12,6 +13,13 @@ log = logging.getLogger(__name__)
 app = Celery("chancery")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _ensure_keys(**kwargs: object) -> None:
+    from portal.startup import ensure_keys  # noqa: PLC0415 - models are loaded by now
+
+    ensure_keys()
 
 
 def send(task_name: str, arguments: list[str]) -> None:

@@ -4,8 +4,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connection
 
-from common.sealing import decoded_key
+from common.sealing import ring_of
+from portal.startup import problems
 
 MIN_SECRET_LENGTH = 40
 
@@ -22,11 +24,11 @@ def secrets_are_set(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     try:
-        decoded_key(settings.SEALING_KEY)
+        ring_of(settings.SEALING_KEY)
     except ValueError as error:
         found.append(
             Error(
-                f"CHANCERY_SEALING_KEY must be base64 of 32 bytes: {error}.",
+                f"CHANCERY_SEALING_KEY must be base64 of 32 bytes, several by comma: {error}.",
                 hint="python -m common.local_env makes one.",
                 id="chancery.E002",
             )
@@ -55,3 +57,12 @@ def production_is_complete(app_configs: Any, **kwargs: Any) -> list[CheckMessage
     if settings.DEMO:
         found.append(Error("CHANCERY_DEMO is on.", id="chancery.E006"))
     return found
+
+
+@register(Tags.database)
+def sealed_values_open(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Asked for with `check --database default`, and before migrations; nothing without tables."""
+    tables = connection.introspection.table_names() if kwargs.get("databases") else []
+    if "tools_secretversion" not in tables:
+        return []
+    return [Error(text, id="chancery.E007") for text in problems()]

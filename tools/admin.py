@@ -8,7 +8,7 @@ from django.utils.safestring import SafeString
 from common.admin.pages import GovernedAdmin, Page
 from common.templatetags.blocks import badge
 from tools import forms
-from tools.models import Breaker, Endpoint, System, Tool
+from tools.models import Breaker, Endpoint, Secret, SecretLease, System, Tool
 
 
 @admin.register(System)
@@ -32,6 +32,62 @@ class EndpointAdmin(GovernedAdmin):
     list_filter = ("environment",)
     list_select_related = ("system", "environment")
     detail_fields = ("system", "environment", "base_url", "allow_private", "max_response_bytes")
+    detail_template = "tools/endpoint.html"
+    pages = (
+        Page(
+            "add_secret",
+            "Give it a secret",
+            forms.AddSecretForm,
+            "tools.add_secret",
+            explains="What the system wants to see before it answers. It is sent to the address "
+            "that the endpoint has now and to no other: at another address it must be given again.",
+            submit="Keep the secret",
+            available=lambda endpoint: bool(endpoint.base_url),
+        ),
+    )
+
+    def detail(self, request: HttpRequest, obj: Endpoint) -> dict[str, Any]:
+        return {"secrets": obj.secrets.in_force()}
+
+
+@admin.register(Secret)
+class SecretAdmin(GovernedAdmin):
+    list_display = ("name", "endpoint", "placement", "origin", "state", "created_at")
+    list_filter = ("placement", "endpoint__environment")
+    list_select_related = ("endpoint__system", "endpoint__environment")
+    search_fields = ("name", "origin")
+    detail_fields = ("name", "endpoint", "placement", "parameter", "prefix", "username", "origin")
+    detail_template = "tools/secret.html"
+    pages = (
+        Page(
+            "rotate",
+            "Give it a new value",
+            forms.RotateSecretForm,
+            "tools.change_secret",
+            explains="Calls use the new value from now on; the former one is destroyed.",
+            available=lambda secret: secret.withdrawn_at is None,
+        ),
+        Page(
+            "withdraw",
+            "Withdraw",
+            forms.WithdrawSecretForm,
+            "tools.change_secret",
+            explains="Its value is destroyed. Calls to the endpoint go without it from now on.",
+            danger=True,
+            available=lambda secret: secret.withdrawn_at is None,
+        ),
+    )
+
+    @admin.display(description="status")
+    def state(self, secret: Secret) -> SafeString:
+        return badge("withdrawn" if secret.withdrawn_at else "active")
+
+    def detail(self, request: HttpRequest, obj: Secret) -> dict[str, Any]:
+        leases = SecretLease.objects.filter(version__secret=obj).select_related("version")
+        return {
+            "versions": obj.versions.defer("wrapped_key", "ciphertext")[:20],
+            "leases": leases.defer("version__wrapped_key", "version__ciphertext")[:20],
+        }
 
 
 @admin.register(Breaker)

@@ -13,3 +13,5 @@ class ToolsConfig(AppConfig):
         govern(models.System, decides=True)
         govern(models.Endpoint, decides=True)
         govern(models.Tool, decides=True)
+        govern(models.Secret, decides=True)
+        govern(models.SecretVersion, ignored=("wrapped_key", "ciphertext"))

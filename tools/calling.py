@@ -1,9 +1,12 @@
 """Calling a tool, and finding out the facts that a decision about it needs."""
 
+import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from common.actors import SYSTEM
 from common.canonical import normalised
 from common.cel import ExpressionFailed
 from common.errors import InvalidInput
@@ -12,15 +15,20 @@ from tools.connectors.base import (
     Call,
     Connector,
     ConnectorError,
+    EndpointSpec,
     NotPermitted,
     ToolResult,
     Unanswered,
 )
 from tools.connectors.http import HttpConnector
 from tools.connectors.in_process import InProcessConnector
+from tools.credentials import scrubbed
 from tools.definitions import Fact, Source, ToolSpec
-from tools.errors import FactsUnavailable
+from tools.errors import FactsUnavailable, SecretUnusable
 from tools.models import System
+from tools.services import leasing
+
+log = logging.getLogger(__name__)
 
 FACTS_TIMEOUT_SECONDS = 5.0
 
@@ -44,12 +52,25 @@ def call_tool(
     if endpoint is None:
         message = f"{spec.system} has no endpoint in {environment}."
         raise NotPermitted(message)
+    call = _with_credentials(endpoint, spec, call)
     result = _connectors[spec.kind].call(endpoint, spec, arguments, call=call)
     try:
-        return ToolResult(normalised(result.value))
+        return ToolResult(normalised(scrubbed(result.value, call.credentials)))
     except InvalidInput as error:
         message = "The system's answer cannot be recorded."
         raise Unanswered(message) from error
+
+
+def _with_credentials(endpoint: EndpointSpec, spec: ToolSpec, call: Call) -> Call:
+    """Raises NotPermitted: a call is not made without the secret that its endpoint needs."""
+    if not endpoint.secrets:
+        return call
+    try:
+        credentials = leasing.open_secrets(endpoint, spec.full_name, call, actor=SYSTEM)
+    except SecretUnusable as error:
+        log.exception("the secret for %s cannot be used", spec.full_name)
+        raise NotPermitted(str(error)) from error
+    return replace(call, credentials=credentials)
 
 
 def gather_facts(

@@ -1,14 +1,15 @@
 """All tools and endpoints, compiled, as one frozen value per generation."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from audit.snapshots import PerGeneration
-from tools.connectors.base import EndpointSpec
+from tools.connectors.base import EndpointSpec, SecretSpec
 from tools.definitions import ToolSpec, compile_spec
-from tools.models import Endpoint, Tool
+from tools.models import Endpoint, Secret, Tool
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,23 @@ def _spec(tool: Tool) -> ToolSpec:
     return held[1]
 
 
+def _secret(row: Secret) -> SecretSpec:
+    return SecretSpec(
+        pk=row.pk,
+        name=row.name,
+        placement=row.placement,
+        parameter=row.parameter,
+        prefix=row.prefix,
+        username=row.username,
+        origin=row.origin,
+    )
+
+
 def _build() -> Catalog:
     specs = [_spec(tool) for tool in Tool.objects.select_related("system")]
+    secrets: dict[int, list[SecretSpec]] = defaultdict(list)
+    for row in Secret.objects.in_force().order_by("pk"):
+        secrets[row.endpoint_id].append(_secret(row))
     endpoints = [
         EndpointSpec(
             system=row.system.slug,
@@ -75,6 +91,7 @@ def _build() -> Catalog:
             base_url=row.base_url,
             allow_private=row.allow_private,
             max_response_bytes=row.max_response_bytes,
+            secrets=tuple(secrets[row.pk]),
         )
         for row in Endpoint.objects.select_related("system")
     ]

@@ -26,6 +26,18 @@ class ToolStateUnchanged(GovernanceError):
     sentence = "The tool is in that state already."
 
 
+class SecretNotInForce(GovernanceError):
+    code = "secret_not_in_force"
+    sentence = "This secret was withdrawn."
+
+
+class SecretUnusable(GovernanceError):
+    """A call that needs the secret is not made without it."""
+
+    code = "secret_unusable"
+    sentence = "The endpoint's secret cannot be used, so nothing was sent."
+
+
 class FactsUnavailable(GovernanceError):
     """What a decision needs to know could not be found out, so nothing can be allowed."""
 

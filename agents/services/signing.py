@@ -15,7 +15,9 @@ from agents.models import SigningKey
 from audit.generation import deciding_command
 from audit.services import record
 from common.actors import SYSTEM, Actor
+from common.commands import command
 from common.errors import NotFound, required_reason
+from common.sealing import sealed_by, sealing_key_id
 
 # How long verifiers may hold what they fetched, as `jwks.json` says.
 PUBLISHED_FOR = timedelta(seconds=300)
@@ -78,6 +80,30 @@ def activate(
 
 
 @deciding_command
+def reseal_all(*, actor: Actor) -> int:
+    """Seal every private signing key with the ring's present key; how many were done.
+
+    Raises CannotUnseal if one was sealed with a key that the ring does not hold.
+    """
+    outdated = [row.pk for row in SigningKey.objects.all() if _is_outdated(row)]
+    return sum(_resealed(pk, actor=actor) for pk in outdated)
+
+
+def _is_outdated(row: SigningKey) -> bool:
+    return sealed_by(bytes(row.sealed_private)) != sealing_key_id()
+
+
+@command
+def _resealed(key_id: int, *, actor: Actor) -> int:
+    row = SigningKey.objects.select_for_update().get(pk=key_id)
+    if not _is_outdated(row):
+        return 0
+    row.sealed_private = keys.resealed(row.environment_id, row.kid, bytes(row.sealed_private))
+    row.save(update_fields=["sealed_private"])
+    record(events.SIGNING_KEY_RESEALED, actor=actor, subject=row, key=sealing_key_id())
+    return 1
+
+
 def revoke(key_id: int, *, actor: Actor, reason: str) -> SigningKey:
     """Trust a signing key no more: every token that it signed is dead at once.
 

@@ -18,6 +18,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.text import capfirst
+from django.views.decorators.debug import sensitive_post_parameters
 
 from common.actors import Actor
 from common.admin.keyset import KeysetChangeList
@@ -199,6 +200,7 @@ class GovernedAdmin(ModelAdmin):
         return own + inherited
 
     def _view_of(self, page: Page) -> Callable[..., HttpResponse]:
+        @sensitive_post_parameters()  # no report of an error quotes what was typed
         def view(request: HttpRequest, object_id: str | None = None) -> HttpResponse:
             if not request.user.has_perm(page.permission):
                 raise PermissionDenied

@@ -39,7 +39,7 @@ from policies.models import (
     ToolGroupPermission,
 )
 from tests import factories
-from tools.models import Endpoint, System, Tool
+from tools.models import Endpoint, Secret, SecretVersion, System, Tool
 from workflows.models import Rollout, Schedule, Workflow, WorkflowVersion
 
 pytestmark = pytest.mark.django_db
@@ -98,6 +98,10 @@ def version(workflow: Workflow, number: int) -> WorkflowVersion:
         drafted_by="olga",
         drafted_by_id="1",
     )
+
+
+def endpoint(w: World) -> Endpoint:
+    return Endpoint.objects.create(system=w.system, environment=w.staging, base_url="https://a")
 
 
 def permission(model: str, name: str) -> Permission:
@@ -184,6 +188,26 @@ CASES: dict[type[models.Model], Case] = {
     Tool: Case(
         lambda w: Tool(system=w.system, name="set", title="Set", access="write", input_schema={}),
         sets(status="withdrawn"),
+    ),
+    Secret: Case(
+        lambda w: Secret(
+            endpoint=endpoint(w), name="key", placement="header", parameter="X", origin="https://a"
+        ),
+        sets(withdrawn_at=timezone.now()),
+    ),
+    SecretVersion: Case(
+        lambda w: SecretVersion(
+            secret=Secret.objects.create(
+                endpoint=endpoint(w), name="key", placement="basic", origin="https://a"
+            ),
+            number=1,
+            key_id="k",
+            wrapped_key="w",
+            ciphertext="c",
+            created_by="olga",
+        ),
+        sets(number=2),
+        decides=False,
     ),
     Role: Case(
         lambda w: Role(slug="r", title="R", group=Group.objects.create(name="Role: r")),

@@ -1,12 +1,15 @@
 """Each app declares what it records; one long day at the portal writes all of it."""
 
+import base64
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.management import call_command
 from django.utils import timezone
 from joserfc import jwt
 from joserfc.jwk import ECKey
@@ -27,13 +30,17 @@ from policies.services import grants, releases
 from tests import factories
 from tests.factories import Governed
 from tests.toolbox import TOOLS
+from tests.tools.servers import serving
+from tests.tools.vaults import shop
 from tests.workflows import desk
 from tests.workflows.test_failing import MAIL, PAY
 from tests.workflows.test_running import SIGNAL, later, signal
 from tests.workflows.test_undoing import BACK, CHILD, HAND, TWO
-from tools.connectors.base import NotSent, Refused, Unanswered
+from tools.calling import call_tool
+from tools.catalog import catalog
+from tools.connectors.base import Call, NotSent, Refused, Unanswered
 from tools.models import Breaker, Tool
-from tools.services import breakers
+from tools.services import breakers, keeping
 from tools.services.defining import define_tool, reinstate_tool, withdraw_tool
 from workflows.models import Rollout
 from workflows.services import orders, publishing, rollouts, scheduling
@@ -117,6 +124,19 @@ def tools_and_grants_change(governed: Governed) -> None:
     grants.revoke(governed.role, governed.system, Tool.Access.READ, actor=SYSTEM)
     grants.remove_member(governed.role, governed.identity, actor=SYSTEM)
     grants.add_member(governed.role, governed.identity, actor=SYSTEM)
+
+
+def a_system_wants_to_see_a_secret(governed: Governed, monkeypatch: Any) -> None:
+    with serving() as server:
+        secret = shop(server, governed.identity.environment).secret()
+        held = catalog.fresh()
+        asked = Call(str(uuid7()), None, 10)
+        call_tool(held, held.tools["shop.order"], {}, environment="prod", call=asked)
+    keeping.rotate_secret(secret.pk, actor=SYSTEM, value="another value", reason="It is time.")
+    new = base64.b64encode(bytes(32)).decode()
+    monkeypatch.setattr(settings, "SEALING_KEY", f"{new},{settings.SEALING_KEY}")
+    call_command("rewrap_keys", stdout=StringIO())
+    keeping.withdraw_secret(secret.pk, actor=SYSTEM, reason="It is over.")
 
 
 def rules_are_published_and_rejected(olga: User, clara: User) -> None:
@@ -279,7 +299,13 @@ def a_schedule_fires_and_is_paused(governed: Governed) -> None:
 
 
 def test_every_declared_event_is_written_by_some_command(
-    governed: Governed, tiers: dict[str, Tier], olga: User, clara: User, rosa: User, key: ECKey
+    governed: Governed,
+    tiers: dict[str, Tier],
+    olga: User,
+    clara: User,
+    rosa: User,
+    key: ECKey,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     supervisor = tiers["supervisor"]
     supervisor.on_timeout, supervisor.escalate_to = Tier.OnTimeout.ESCALATE, tiers["dual"]
@@ -287,6 +313,7 @@ def test_every_declared_event_is_written_by_some_command(
     an_agent_gets_a_key_and_a_token(governed, key)
     keys_and_issuers_change(governed, olga)
     tools_and_grants_change(governed)
+    a_system_wants_to_see_a_secret(governed, monkeypatch)
     rules_are_published_and_rejected(olga, clara)
     people_are_asked(governed, rosa)
     calls_go_wrong(governed)

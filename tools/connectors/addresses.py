@@ -42,6 +42,13 @@ def permitted_address(endpoint: EndpointSpec) -> tuple[str, str, int]:
     return str(addresses[0]), host, port
 
 
+def origin_of(base_url: str) -> str:
+    """Scheme, host and port in one spelling (RFC 6454 section 6.2). Raises NotPermitted."""
+    scheme, host, port = _origin(base_url)
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown.lower()}:{port}"
+
+
 def _origin(base_url: str) -> tuple[str, str, int]:
     message = "The endpoint's address is not an http or https origin."
     try:

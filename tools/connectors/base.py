@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tools.credentials import Credential
 from tools.definitions import ToolSpec
 
 
@@ -16,6 +17,20 @@ class EndpointSpec:
     base_url: str
     allow_private: bool
     max_response_bytes: int
+    secrets: tuple["SecretSpec", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSpec:
+    """A secret that calls to an endpoint need, and the only origin that it may be sent to."""
+
+    pk: int
+    name: str
+    placement: str
+    parameter: str
+    prefix: str
+    username: str
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +40,7 @@ class Call:
     run_id: str
     idempotency_key: str | None
     timeout_seconds: float
+    credentials: tuple[Credential, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import certifi
 import httpcore
+from django.views.decorators.debug import sensitive_variables
 
 from common.canonical import canonical_json
 from tools.connectors.addresses import permitted_address
@@ -24,6 +25,7 @@ from tools.connectors.base import (
     Unavailable,
 )
 from tools.connectors.deadlines import BoundedBackend, Deadline
+from tools.credentials import Credential
 from tools.definitions import ToolSpec
 
 # RFC 8470 and RFC 6585: the request was not carried out. 408 and 503 do not promise that.
@@ -35,11 +37,13 @@ _ELSEWHERE = frozenset({301, 307, 308})
 class HttpConnector:
     """Calls the endpoint's origin and no other: redirects are an error, proxies are ignored."""
 
+    @sensitive_variables()
     def call(
         self, endpoint: EndpointSpec, tool: ToolSpec, arguments: Mapping[str, Any], *, call: Call
     ) -> ToolResult:
         deadline = Deadline(call.timeout_seconds)
         url, headers, extensions = self._target(endpoint, tool, call)
+        url = _identified(url, headers, call.credentials)
         body = canonical_json(dict(arguments)).encode()
         with (
             _as_connector_errors(),
@@ -71,6 +75,19 @@ class HttpConnector:
             headers["Idempotency-Key"] = call.idempotency_key
         extensions = {"sni_hostname": host} if parts.scheme == "https" else {}
         return f"{parts.scheme}://{literal}:{port}{path}", headers, extensions
+
+
+@sensitive_variables()
+def _identified(
+    url: str, headers: dict[bytes | str, bytes | str], credentials: Sequence[Credential]
+) -> str:
+    """Put each credential in its place; the address with those that go there."""
+    for credential in credentials:
+        header = credential.header()
+        if header is not None:
+            headers[header[0]] = header[1]
+    query = "&".join(part for part in (one.query() for one in credentials) if part)
+    return f"{url}?{query}" if query else url
 
 
 @cache

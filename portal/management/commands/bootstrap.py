@@ -52,6 +52,7 @@ DOERS = {
         ("workflows", _WORKFLOWS),
     ),
     Groups.SECURITY: (
+        ("tools", ("add_secret", "change_secret")),
         (
             "agents",
             (

@@ -1,0 +1,40 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from agents.services import signing
+from common.actors import SYSTEM
+from common.sealing import CannotUnseal, sealing_key_id
+from tools.services import keeping
+
+
+class Command(BaseCommand):
+    help = (
+        "Wrap every data key, and seal every signing key, with the first key of "
+        "CHANCERY_SEALING_KEY. The portal runs on meanwhile; safe to stop and to repeat. When it "
+        "is done, keys after the first can be taken out of the variable."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        columns = (
+            TextColumn("Data keys"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        done = 0
+        try:
+            with Progress(*columns, console=Console()) as shown:
+                task = shown.add_task("data keys", total=keeping.to_rewrap())
+                for number in keeping.rewrap_all(actor=SYSTEM):
+                    done += number
+                    shown.advance(task, number)
+            signing_keys = signing.reseal_all(actor=SYSTEM)
+        except CannotUnseal as error:
+            message = f"{error}. Put its key back into CHANCERY_SEALING_KEY, after the new one."
+            raise CommandError(message) from error
+        self.stdout.write(
+            f"{done:,} data keys and {signing_keys} signing keys are under key {sealing_key_id()}."
+        )

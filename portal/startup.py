@@ -1,0 +1,41 @@
+"""What is looked at once before a process serves: whether it holds the keys it needs.
+
+A process with a wrong or missing sealing key would refuse one call after the other, and could
+not sign a token. It does not start instead.
+"""
+
+from django.core.exceptions import ImproperlyConfigured
+
+from agents.keys import opened_signing_key
+from agents.models import SigningKey
+from common.sealing import CannotUnseal
+from tools import envelope
+from tools.models import SecretVersion
+from tools.services.keeping import place_of
+
+
+def problems() -> list[str]:
+    """Sealed values that the ring does not open: all signing keys, and one data key per key id."""
+    found = []
+    try:
+        for row in SigningKey.objects.exclude(status=SigningKey.Status.REVOKED):
+            opened_signing_key(row.environment_id, row.kid, bytes(row.sealed_private))
+        for version in _one_of_each():
+            envelope.rewrapped(version.wrapped_key, place_of(version))
+    except CannotUnseal as error:
+        found.append(f"CHANCERY_SEALING_KEY does not open what is in the database: {error}.")
+    return found
+
+
+def ensure_keys() -> None:
+    """Raises ImproperlyConfigured."""
+    found = problems()
+    if found:
+        raise ImproperlyConfigured(found[0])
+
+
+def _one_of_each() -> list[SecretVersion]:
+    kept = SecretVersion.objects.exclude(status=SecretVersion.Status.DESTROYED)
+    ids = kept.order_by().values_list("key_id", flat=True).distinct()
+    some = kept.select_related("secret__endpoint").order_by("pk")
+    return [found for key_id in ids if (found := some.filter(key_id=key_id).first())]
