@@ -20,6 +20,7 @@ DECISION_MADE = declare(
     "approval",
     "chain",
     "step",
+    "elevation",
 )
 CALL_REQUESTED = declare(
     "tool.call.requested", "A tool was called", "tool", "attempt", "args_digest"

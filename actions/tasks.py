@@ -2,7 +2,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from actions.services import resuming, settling
+from actions.services import elevating, resuming, settling
 
 
 # Acknowledged early: the message is a hint, the database holds the work, the sweeper finds it.
@@ -19,3 +19,8 @@ def settle_abandoned() -> int:
 @shared_task(name="actions.hint_overdue")
 def hint_overdue() -> int:
     return settling.hint_overdue()
+
+
+@shared_task(name="actions.end_elevations")
+def end_elevations() -> int:
+    return elevating.end_due()

@@ -5,16 +5,11 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from common.admin.pages import GovernedAdmin, Page
+from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
 from common.templatetags.blocks import badge
 from policies import forms
-from policies.models import (
-    Policy,
-    PolicyRelease,
-    Role,
-    SystemGroupPermission,
-    ToolGroupPermission,
-)
+from policies.models import Elevation, Policy, PolicyRelease, Role
+from policies.services import grants
 from policies.slices import parsed_rules
 
 
@@ -148,18 +143,67 @@ class RoleAdmin(GovernedAdmin):
     detail_fields = ("slug", "title")
     detail_template = "policies/role.html"
 
+    pages = (
+        Page(
+            "mark",
+            "Set what counts only by elevation",
+            forms.MarkGrantForm,
+            "policies.change_role",
+            explains="For rights that are needed rarely: the role keeps the grant, and people are "
+            "asked each time before it counts.",
+            submit="Save",
+        ),
+    )
+
     def detail(self, request: HttpRequest, obj: Role) -> dict[str, Any]:
-        grants = []
-        for model in (SystemGroupPermission, ToolGroupPermission):
-            rows = model.objects.filter(group=obj.group).select_related("permission")
-            related = "content_object__system" if model is ToolGroupPermission else None
-            rows = rows.select_related("permission", related or "content_object")
-            grants += [
-                {
-                    "On": str(row.content_object),
-                    "Access": row.permission.codename.removeprefix("call_"),
-                    "Kind": row.content_object._meta.verbose_name,
-                }
-                for row in rows
-            ]
-        return {"grants": grants, "members": obj.memberships.select_related("identity")}
+        rows = [
+            {
+                "On": str(row.content_object),
+                "Access": str(grants.access_of(row)),
+                "Kind": str(row.content_object._meta.verbose_name),
+                "Counts": "only by elevation" if row.by_elevation else "always",
+            }
+            for row in grants.of_role(obj)
+        ]
+        return {"grants": rows, "members": obj.memberships.select_related("identity")}
+
+
+@admin.register(Elevation)
+class ElevationAdmin(EndlessAdmin):
+    list_display = ("asked_at", "identity", "what", "state", "minutes", "ends_at")
+    list_display_links = ("asked_at", "identity")
+    list_filter = ("status", "identity__environment")
+    list_select_related = ("identity",)
+    search_fields = ("=identity__client_id",)
+    detail_fields = (
+        "identity",
+        "state",
+        "tools",
+        "reason",
+        "minutes",
+        "asked_at",
+        "starts_at",
+        "ends_at",
+        "ended_at",
+        "ended_because",
+    )
+    detail_template = "policies/elevation.html"
+    pages = (
+        Page(
+            "end",
+            "End it now",
+            forms.EndElevationForm,
+            "policies.change_elevation",
+            explains="Nothing is allowed by it from the moment that this is recorded.",
+            danger=True,
+            available=lambda elevation: elevation.status == Elevation.Status.ACTIVE,
+        ),
+    )
+
+    @admin.display(description="tools")
+    def what(self, elevation: Elevation) -> str:
+        return ", ".join(elevation.tools)
+
+    @admin.display(description="status")
+    def state(self, elevation: Elevation) -> SafeString:
+        return badge(elevation.status, elevation.get_status_display())

@@ -12,14 +12,16 @@ class PoliciesConfig(AppConfig):
         from approvals.outcomes import on_resolved
         from audit.changes import govern
         from policies import models
-        from policies.services import releases
+        from policies.services import elevations, releases
         from tools.models import System, Tool
 
         # The kill switch is an agent matter; systems and tools are known one floor up.
         know_targets(Halt.Kind.SYSTEM, lambda slug: System.objects.filter(slug=slug).exists())
         know_targets(Halt.Kind.TOOL, Tool.is_known)
         on_resolved(releases.PUBLISH, releases.finish_publication)
+        on_resolved(elevations.ELEVATE, elevations.finish)
         govern(models.Role, decides=True)
+        govern(models.Elevation, decides=True)
         govern(models.RoleMembership, decides=True)
         govern(models.SystemGroupPermission, decides=True)
         govern(models.ToolGroupPermission, decides=True)

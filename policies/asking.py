@@ -5,11 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
 
 from agents.tokens import Caller
 from policies.evaluation import Decision, Reason, Request, decide, strictest
 from policies.schema import NotRepresentable, decimal_value, long_value
-from policies.snapshot import Snapshot
+from policies.snapshot import ELEVATED, Snapshot
 from tools.definitions import ToolSpec
 
 
@@ -26,6 +29,7 @@ class RunState:
     budget_actions: int | None
     budget_amount: Decimal | None
     chain: tuple[str, ...] = ()
+    id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +59,16 @@ def decided(
     strictest of their decisions holds.
     """
     parties = (call, *(_as_party(snapshot, call, client_id) for client_id in run.chain))
-    decisions = [
-        decide(
-            request_for(snapshot, party, run, now=now, approved_rank=approved_rank),
-            snapshot.policies,
-            snapshot.ranks,
-        )
-        for party in parties
+    requests = [
+        request_for(snapshot, party, run, now=now, approved_rank=approved_rank) for party in parties
     ]
+    decisions = [_of(request, snapshot) for request in requests]
     return strictest(decisions, snapshot.ranks)
+
+
+def _of(request: Request, snapshot: Snapshot) -> Decision:
+    decision = decide(request, snapshot.policies, snapshot.ranks)
+    return replace(decision, elevation=request.elevation) if request.elevation else decision
 
 
 def _as_party(snapshot: Snapshot, call: AskedCall, client_id: str) -> AskedCall:
@@ -82,8 +87,12 @@ def request_for(
     """The frozen request. A value that Cedar cannot hold becomes a reason to stop."""
     identity, tool = call.caller.identity, call.tool
     roles = snapshot.roles(call.caller)
+    granted = snapshot.is_granted(roles, tool)
+    elevation = (
+        None if granted else snapshot.elevation(identity.pk, run.id, tool.full_name, now=now)
+    )
     halt = _halt(snapshot, call)
-    stops = (halt,) if halt else _stops(snapshot, call, run, roles)
+    stops = (halt,) if halt else _stops(snapshot, call, run, granted or elevation is not None)
     context: Mapping[str, Any] = {}
     if not stops:
         try:
@@ -93,7 +102,7 @@ def request_for(
     return Request(
         agent=identity.agent_slug,
         risk=identity.risk,
-        roles=roles,
+        roles=roles | {ELEVATED} if elevation else roles,
         action=tool.full_name,
         system=tool.system,
         access=tool.access,
@@ -102,6 +111,7 @@ def request_for(
         approved_rank=approved_rank,
         stops=stops,
         halting=halt is not None,
+        elevation=str(elevation.id) if elevation else "",
     )
 
 
@@ -133,7 +143,9 @@ OVER_AMOUNT = Reason(
 )
 
 
-def may_ask(snapshot: Snapshot, caller: Caller, tool: ToolSpec) -> bool:
+def may_ask(
+    snapshot: Snapshot, caller: Caller, tool: ToolSpec, *, run_id: UUID | None = None
+) -> bool:
     """Whether finding out facts is worth it: nothing known already stops the call."""
     covered = snapshot.directory.halt_covering(
         agent=caller.identity.agent_slug,
@@ -146,7 +158,11 @@ def may_ask(snapshot: Snapshot, caller: Caller, tool: ToolSpec) -> bool:
         and not tool.withdrawn
         and caller.identity.usable
         and caller.scope_covers(tool.full_name)
-        and snapshot.is_granted(snapshot.roles(caller), tool)
+        and (
+            snapshot.is_granted(snapshot.roles(caller), tool)
+            or snapshot.elevation(caller.identity.pk, run_id, tool.full_name, now=timezone.now())
+            is not None
+        )
     )
 
 
@@ -166,7 +182,10 @@ def _halt(snapshot: Snapshot, call: AskedCall) -> Reason | None:
 
 
 def _stops(
-    snapshot: Snapshot, call: AskedCall, run: RunState, roles: frozenset[str]
+    snapshot: Snapshot,
+    call: AskedCall,
+    run: RunState,
+    granted: bool,  # noqa: FBT001 - found out by the caller
 ) -> tuple[Reason, ...]:
     tool = call.tool
     release = snapshot.policies
@@ -175,7 +194,7 @@ def _stops(
         (not call.caller.identity.usable, INACTIVE),
         (tool.withdrawn, WITHDRAWN),
         (not call.caller.scope_covers(tool.full_name), OUT_OF_SCOPE),
-        (not snapshot.is_granted(roles, tool), NOT_GRANTED),
+        (not granted, NOT_GRANTED),
         (release is not None and release.tools.get(tool.full_name) != tool.digest, CHANGED),
         (run.budget_actions is not None and run.actions >= run.budget_actions, OVER_ACTIONS),
         (over_amount, OVER_AMOUNT),

@@ -28,6 +28,26 @@ class AlreadyAsked(GovernanceError):
     sentence = "People are being asked about this already."
 
 
+class TooManyQuestions(GovernanceError):
+    code = "too_many_questions"
+    sentence = "People have several requests of this agent before them: wait for their answers."
+
+
+class ElevationOver(GovernanceError):
+    code = "elevation_over"
+    sentence = "This elevation is over, or was never given."
+
+
+class ReservedRole(InvalidInput):
+    code = "reserved_role"
+    sentence = "Policies know by this name whoever acts by an elevation."
+
+
+class NotGranted(GovernanceError):
+    code = "not_granted"
+    sentence = "There is no such grant."
+
+
 class NothingToRelease(GovernanceError):
     code = "nothing_to_release"
     sentence = "There is no policy to release."

@@ -34,6 +34,7 @@ class Decision:
     reasons: tuple[Reason, ...]
     tier: str | None = None
     release: int = 0
+    elevation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Request:
     approved_rank: int = 0
     stops: tuple[Reason, ...] = ()
     halting: bool = False
+    elevation: str = ""
 
 
 NO_PERMIT = Reason("chancery:no-permit", "No permit", "No policy gives the authority to do this.")
@@ -96,7 +98,8 @@ def strictest(decisions: Sequence[Decision], ranks: Mapping[str, int]) -> Decisi
     as_bad = [one for one in decisions if _SEVERITY[one.outcome] == worst]
     chosen = max(as_bad, key=lambda one: ranks.get(one.tier or "", 0))
     reasons = dict.fromkeys(reason for one in as_bad for reason in one.reasons)
-    return Decision(chosen.outcome, tuple(reasons), chosen.tier, chosen.release)
+    used = next((one.elevation for one in decisions if one.elevation), "")
+    return Decision(chosen.outcome, tuple(reasons), chosen.tier, chosen.release, used)
 
 
 def _weighed(

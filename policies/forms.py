@@ -5,7 +5,7 @@ from django import forms
 from common.actors import Actor
 from common.admin.pages import CommandForm, ReasonForm, Shown
 from policies.errors import InvalidPolicy
-from policies.services import releases
+from policies.services import elevations, grants, releases
 
 
 class _TextForm(CommandForm):
@@ -78,6 +78,50 @@ class DraftReleaseForm(CommandForm):
 
     def perform(self, *, actor: Actor) -> Shown | None:
         releases.draft_release(actor=actor, note=self.cleaned_data["note"])
+        return None
+
+
+class EndElevationForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        elevations.end(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class MarkGrantForm(ReasonForm):
+    """A role's grants, each by itself or only by elevation."""
+
+    grant = forms.ChoiceField(label="Grant")
+    by_elevation = forms.BooleanField(
+        required=False,
+        label="Only by elevation",
+        help_text="It then gives no authority by itself: people approve each use of it, for a "
+        "run and a while.",
+    )
+    field_order = ("grant", "by_elevation", "reason")
+
+    def __init__(self, *args: Any, target: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, target=target, **kwargs)
+        field: Any = self.fields["grant"]
+        field.choices = [
+            (f"{row._meta.model_name}:{row.pk}", f"{grants.access_of(row)} {row.content_object}")
+            for row in (grants.of_role(target) if target is not None else ())
+        ]
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        named = self.cleaned_data["grant"]
+        row = next(
+            one
+            for one in grants.of_role(self.target)
+            if f"{one._meta.model_name}:{one.pk}" == named
+        )
+        grants.mark(
+            self.target,
+            row.content_object,
+            grants.access_of(row),
+            actor=actor,
+            by_elevation=self.cleaned_data["by_elevation"],
+            reason=self.cleaned_data["reason"],
+        )
         return None
 
 

@@ -6,6 +6,7 @@ from django.db.models import Q
 from guardian.models import GroupObjectPermissionBase
 
 from agents.models import AgentIdentity
+from common.ids import uuid7
 from tools.models import System, Tool
 
 
@@ -41,16 +42,87 @@ class RoleMembership(models.Model):
         return f"{self.identity} as {self.role}"
 
 
+_BY_ELEVATION = "It gives no authority by itself: only while an elevation is in force."
+
+
 class SystemGroupPermission(GroupObjectPermissionBase):
     """A role's grant on a whole system (guardian, by direct foreign key)."""
 
     content_object = models.ForeignKey(System, on_delete=models.CASCADE)
+    by_elevation = models.BooleanField("only by elevation", default=False, help_text=_BY_ELEVATION)
 
 
 class ToolGroupPermission(GroupObjectPermissionBase):
     """A role's grant on one tool (guardian, by direct foreign key)."""
 
     content_object = models.ForeignKey(Tool, on_delete=models.CASCADE)
+    by_elevation = models.BooleanField("only by elevation", default=False, help_text=_BY_ELEVATION)
+
+
+class ElevationQuerySet(models.QuerySet["Elevation"]):
+    def asked(self) -> "ElevationQuerySet":
+        return self.filter(status=Elevation.Status.ASKED)
+
+    def active(self) -> "ElevationQuerySet":
+        """Given, and not ended; whether its time is over is looked at when it is used."""
+        return self.filter(status=Elevation.Status.ACTIVE)
+
+
+class Elevation(models.Model):
+    """Tools that an identity does not hold, given for one run and a while by people's approval."""
+
+    class Status(models.TextChoices):
+        ASKED = "asked", "waiting for people"
+        ACTIVE = "active", "in force"
+        ENDED = "ended", "ended"
+        REFUSED = "refused", "not approved"
+
+    MAX_MINUTES = 480
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="elevations")
+    run_id = models.UUIDField(help_text="The only run in which it counts.")
+    tools = models.JSONField(help_text="Full names.")
+    reason = models.TextField()
+    minutes = models.PositiveSmallIntegerField(help_text="How long, from when it is approved.")
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.ASKED)
+    approval_id = models.UUIDField(null=True)
+    asked_at = models.DateTimeField(auto_now_add=True)
+    starts_at = models.DateTimeField(null=True)
+    ends_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    ended_because = models.CharField(max_length=200, blank=True)
+
+    objects = ElevationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ("view", "change")
+        indexes = [
+            models.Index(
+                fields=["status"],
+                name="elevation_not_over",
+                condition=Q(status__in=["asked", "active"]),
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=~Q(reason=""), name="elevation_has_a_reason"),
+            models.CheckConstraint(
+                condition=Q(minutes__gte=1, minutes__lte=480), name="elevation_is_short"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="active")
+                | Q(starts_at__isnull=False, ends_at__gt=models.F("starts_at"), ended_at=None),
+                name="elevation_in_force_has_an_end",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=["ended", "refused"]) | Q(ended_at__isnull=False),
+                name="elevation_ended_at_a_time",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"elevation of {self.identity}"
 
 
 class Policy(models.Model):

@@ -3,13 +3,16 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
+from uuid import UUID
 
 from agents.directory import Directory, directory
 from agents.tokens import Caller
 from approvals.services import TierTerms, terms_by_slug
 from audit.snapshots import PerGeneration
 from policies.models import (
+    Elevation,
     PolicyRelease,
     RoleMembership,
     SystemGroupPermission,
@@ -22,6 +25,17 @@ from tools.definitions import ToolSpec
 
 # (role, "system" | "tool", primary key, access)
 Grant = tuple[str, str, int, str]
+# The role that policies see, beside an agent's own, on a call that an elevation allows.
+ELEVATED = "elevated"
+
+
+@dataclass(frozen=True, slots=True)
+class Elevated:
+    """An elevation in force."""
+
+    id: UUID
+    tools: frozenset[str]
+    ends_at: datetime
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,8 @@ class Snapshot:
     tiers: Mapping[str, TierTerms]
     ranks: Mapping[str, int]
     policies: SlicedPolicies | None
+    # (identity, run): what was given for it
+    elevations: Mapping[tuple[int, UUID], tuple[Elevated, ...]] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
 
     def roles(self, caller: Caller) -> frozenset[str]:
@@ -46,6 +62,15 @@ class Snapshot:
             for role in roles
         )
 
+    def elevation(
+        self, identity: int, run_id: UUID | None, tool: str, *, now: datetime
+    ) -> Elevated | None:
+        """What lets the identity call the tool in this run at this moment, beyond its grants."""
+        if run_id is None:
+            return None
+        given = self.elevations.get((identity, run_id), ())
+        return next((one for one in given if tool in one.tools and now < one.ends_at), None)
+
     def shape(self, tool: ToolSpec) -> Shape:
         found = self.shapes.get(tool.full_name)
         if found is None:
@@ -56,11 +81,22 @@ class Snapshot:
 def _grants() -> frozenset[Grant]:
     found: set[Grant] = set()
     for kind, model in (("system", SystemGroupPermission), ("tool", ToolGroupPermission)):
-        rows = model.objects.filter(group__role__isnull=False).values_list(
+        standing = model.objects.filter(group__role__isnull=False, by_elevation=False)
+        rows = standing.values_list(
             "group__role__slug", "content_object_id", "permission__codename"
         )
         found.update((role, kind, pk, name.removeprefix("call_")) for role, pk, name in rows)
     return frozenset(found)
+
+
+def _elevations() -> dict[tuple[int, UUID], tuple[Elevated, ...]]:
+    found: dict[tuple[int, UUID], tuple[Elevated, ...]] = {}
+    for row in Elevation.objects.active():
+        if row.ends_at is not None:
+            given = Elevated(row.pk, frozenset(row.tools), row.ends_at)
+            key = (row.identity_id, row.run_id)
+            found[key] = (*found.get(key, ()), given)
+    return found
 
 
 @lru_cache(maxsize=2)
@@ -88,6 +124,7 @@ def _build() -> Snapshot:
         tiers=tiers,
         ranks={slug: terms.rank for slug, terms in tiers.items()},
         policies=_live_policies(),
+        elevations=_elevations(),
     )
 
 

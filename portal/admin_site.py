@@ -22,7 +22,16 @@ _SECTIONS = (
             "workflows.ScheduleFire",
         ),
     ),
-    ("Agents", ("agents.Agent", "agents.AgentIdentity", "agents.AgentKey", "agents.Halt")),
+    (
+        "Agents",
+        (
+            "agents.Agent",
+            "agents.AgentIdentity",
+            "agents.AgentKey",
+            "policies.Elevation",
+            "agents.Halt",
+        ),
+    ),
     ("Policies", ("policies.Policy", "policies.PolicyRelease", "policies.Role")),
     (
         "Systems and tools",

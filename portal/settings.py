@@ -157,6 +157,7 @@ CELERY_BEAT_SCHEDULE = {
     "fire schedules": {"task": "workflows.fire_schedules", "schedule": 5.0},
     "guard rollouts": {"task": "workflows.guard_rollouts", "schedule": 5.0},
     "forget expired assertions": {"task": "agents.prune_assertions", "schedule": 300.0},
+    "end elevations": {"task": "actions.end_elevations", "schedule": 10.0},
     "forget old leases": {"task": "tools.prune_leases", "schedule": 3600.0},
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},
 }

@@ -3,6 +3,7 @@ from typing import Any
 from rest_framework import serializers
 
 from actions.models import Action, Run
+from policies.models import Elevation
 
 
 class BudgetSerializer(serializers.Serializer[Any]):
@@ -99,6 +100,25 @@ class ToolOutlookSerializer(serializers.Serializer[Any]):
     rules = ReasonSerializer(many=True)
 
 
+class AskElevationSerializer(serializers.Serializer[Any]):
+    run = serializers.UUIDField()
+    tools = serializers.ListField(
+        child=serializers.CharField(max_length=200), min_length=1, max_length=20
+    )
+    minutes = serializers.IntegerField(min_value=1, max_value=Elevation.MAX_MINUTES)
+    reason = serializers.CharField(max_length=1_000)
+
+
+class ElevationSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    run = serializers.UUIDField()
+    tools = serializers.ListField(child=serializers.CharField())
+    status = serializers.ChoiceField(choices=Elevation.Status.choices)
+    approval = serializers.UUIDField()
+    minutes = serializers.IntegerField()
+    ends_at = serializers.DateTimeField(allow_null=True)
+
+
 class ProblemSerializer(serializers.Serializer[Any]):
     """RFC 9457."""
 
@@ -149,4 +169,16 @@ def run_body(run: Run) -> dict[str, Any]:
         "opened_at": run.opened_at.isoformat(),
         "closed_at": run.closed_at.isoformat() if run.closed_at else None,
         "outcome": run.outcome,
+    }
+
+
+def elevation_body(elevation: Elevation) -> dict[str, Any]:
+    return {
+        "id": str(elevation.pk),
+        "run": str(elevation.run_id),
+        "tools": elevation.tools,
+        "status": str(elevation.status),
+        "approval": str(elevation.approval_id),
+        "minutes": elevation.minutes,
+        "ends_at": elevation.ends_at.isoformat() if elevation.ends_at else None,
     }

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from actions.api import serializers
 from actions.errors import IdempotencyKeyRequired
 from actions.models import Action, Run
-from actions.services import calling, runs
+from actions.services import calling, elevating, runs
 from actions.services.proposals import Proposal
 from agents.api.authentication import AgentAuthentication, IsAgent
 from agents.tokens import Caller
@@ -23,7 +23,9 @@ from common.actors import Actor
 from common.errors import InvalidInput, NotFound
 from policies.asking import may_ask
 from policies.evaluation import Request as PolicyRequest
+from policies.models import Elevation
 from policies.outlook import outlook
+from policies.services import elevations
 from policies.snapshot import Snapshot, snapshot
 from tools.definitions import ToolSpec
 
@@ -235,6 +237,68 @@ def _asked(body: Any) -> dict[str, Any]:
 def _wait_seconds(text: str | None) -> int:
     is_number = bool(text) and re.fullmatch("[0-9]{1,3}", text or "") is not None
     return min(int(text or 0), MAX_WAIT_SECONDS) if is_number else 0
+
+
+class ElevationsView(AgentView):
+    @extend_schema(
+        summary="Ask for tools that this agent does not hold",
+        description="For one run and a while. People answer; meanwhile nothing more is allowed.",
+        operation_id="ask_elevation",
+        request=serializers.AskElevationSerializer,
+        responses={201: serializers.ElevationSerializer, **PROBLEMS},
+    )
+    def post(self, request: Request) -> Response:
+        form = serializers.AskElevationSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        given = form.validated_data
+        elevation = elevating.ask_elevation(
+            self.caller,
+            given["run"],
+            actor=self.actor,
+            tools=given["tools"],
+            minutes=given["minutes"],
+            reason=given["reason"],
+        )
+        return Response(serializers.elevation_body(elevation), status=201)
+
+
+class ElevationView(AgentView):
+    @extend_schema(
+        summary="An elevation of this agent",
+        description="With `wait`, answers when people have decided or the time is up.",
+        operation_id="get_elevation",
+        parameters=[OpenApiParameter("wait", int, description="Seconds, at most 30.")],
+        responses={200: serializers.ElevationSerializer, **PROBLEMS},
+    )
+    def get(self, request: Request, elevation_id: UUID) -> Response:
+        elevation = waited_for(
+            request,
+            lambda: self.own_elevation(elevation_id),
+            lambda found: found.status != Elevation.Status.ASKED,
+        )
+        return Response(serializers.elevation_body(elevation))
+
+    def own_elevation(self, elevation_id: UUID) -> Elevation:
+        own = Elevation.objects.filter(pk=elevation_id, identity_id=self.caller.identity.pk)
+        elevation = own.first()
+        if elevation is None:
+            raise NotFound
+        return elevation
+
+
+class EndElevationView(ElevationView):
+    http_method_names = ("post", "options")
+
+    @extend_schema(
+        summary="Give an elevation back before its time",
+        operation_id="end_elevation",
+        request=None,
+        responses={200: serializers.ElevationSerializer, **PROBLEMS},
+    )
+    def post(self, request: Request, elevation_id: UUID) -> Response:
+        own = self.own_elevation(elevation_id)
+        ended = elevations.end(own.pk, actor=self.actor, reason="Given back.")
+        return Response(serializers.elevation_body(ended))
 
 
 class ToolsView(AgentView):

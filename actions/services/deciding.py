@@ -371,6 +371,7 @@ def decision_event(
             "facts_digest": digest(action.facts),
             "claims_digest": digest(action.claims),
             **({"chain": list(chain)} if chain else {}),
+            **({"elevation": decision.elevation} if decision.elevation else {}),
         },
     )
 

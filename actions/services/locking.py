@@ -47,6 +47,7 @@ class RunRow:
             budget_actions=self.budget_actions,
             budget_amount=self.budget_amount,
             chain=self.chain,
+            id=self.id,
         )
 
     def count(self, decision: Decision, amount: Decimal) -> None:

@@ -93,7 +93,7 @@ def found_out(
     facts: Mapping[str, Any] = {}
     amount = Decimal(0)
     problem: Reason | None = None
-    if may_ask(snapshot, caller, spec):
+    if may_ask(snapshot, caller, spec, run_id=run_id):
         try:
             facts = gather_facts(
                 snapshot.catalog,

@@ -23,6 +23,7 @@ from common.commands import command
 from common.errors import NotFound, required_reason
 from common.ids import uuid7
 from common.sql import Row, write
+from policies.services.elevations import ELEVATE
 from policies.snapshot import snapshot
 
 
@@ -161,7 +162,10 @@ def reopen_run(run_id: UUID, *, actor: Actor, reason: str) -> Run:
 
 def withdraw_questions(run_id: UUID, *, actor: Actor, reason: str) -> None:
     """Take back what people are still asked in a run that has ended. The run is locked."""
-    waiting = ApprovalRequest.objects.select_for_update().pending().filter(run_id=run_id)
+    # A question about an elevation is taken back by a sweeper: answering it waits for decisions
+    # to end, and this is called in one.
+    waiting = ApprovalRequest.objects.select_for_update().pending().exclude(kind=ELEVATE)
+    waiting = waiting.filter(run_id=run_id)
     for request in waiting.order_by("pk"):
         withdraw(request.pk, actor=actor, reason=reason)
         Action.objects.filter(approval_id=request.pk, status=Action.Status.WAITING).update(

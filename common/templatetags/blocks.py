@@ -14,7 +14,17 @@ register = template.Library()
 _TONES = {
     "good": (
         "●",
-        {"allowed", "succeeded", "approved", "active", "live", "approve", "completed", "published"},
+        {
+            "allowed",
+            "succeeded",
+            "approved",
+            "active",
+            "live",
+            "approve",
+            "completed",
+            "published",
+            "current",
+        },
     ),
     "bad": (
         "■",
@@ -29,6 +39,7 @@ _TONES = {
             "in force",
             "compensation_failed",
             "rolled_back",
+            "refused",
         },
     ),
     "wait": (
@@ -45,6 +56,7 @@ _TONES = {
             "draft",
             "started",
             "open",
+            "asked",
         },
     ),
     "doubt": (
@@ -59,6 +71,8 @@ _TONES = {
             "compensated",
             "quarantined",
             "retiring",
+            "ended",
+            "destroyed",
         },
     ),
 }

@@ -7,14 +7,19 @@ from agents.models import AgentIdentity
 from audit.generation import deciding_command
 from audit.services import record
 from common.actors import Actor
+from common.errors import required_reason
 from policies import events
-from policies.models import Role, RoleMembership
+from policies.errors import NotGranted, ReservedRole
+from policies.models import Role, RoleMembership, SystemGroupPermission, ToolGroupPermission
+from policies.snapshot import ELEVATED
 from tools.models import System, Tool
 
 
 @deciding_command
 def create_role(slug: str, *, actor: Actor, title: str) -> Role:
-    """A role by its slug, made or found."""
+    """A role by its slug, made or found. Raises ReservedRole."""
+    if slug == ELEVATED:
+        raise ReservedRole
     found = Role.objects.filter(slug=slug).first()
     if found is not None:
         return found
@@ -67,6 +72,44 @@ def grant(role: Role, on: System | Tool, access: Tool.Access, *, actor: Actor) -
 
 
 @deciding_command
+def mark(
+    role: Role,
+    on: System | Tool,
+    access: Tool.Access,
+    *,
+    actor: Actor,
+    by_elevation: bool,
+    reason: str,
+) -> None:
+    """Whether a grant counts by itself, or only while people have approved an elevation.
+
+    Raises NotGranted.
+    """
+    reason = required_reason(reason)
+    model = SystemGroupPermission if isinstance(on, System) else ToolGroupPermission
+    rows = model.objects.select_for_update(of=("self",)).filter(
+        group=role.group, content_object=on, permission__codename=f"call_{access}"
+    )
+    row = rows.first()
+    if row is None:
+        raise NotGranted
+    if row.by_elevation == by_elevation:
+        return
+    row.by_elevation = by_elevation
+    row.save(update_fields=["by_elevation"])
+    record(
+        events.ACCESS_MARKED,
+        actor=actor,
+        subject=role,
+        role=role.slug,
+        on=str(on),
+        access=str(access),
+        by_elevation=by_elevation,
+        reason=reason,
+    )
+
+
+@deciding_command
 def revoke(role: Role, on: System | Tool, access: Tool.Access, *, actor: Actor) -> None:
     """Withdraw a grant; undecided and approved calls are denied from the commit on."""
     if f"call_{access}" not in get_group_perms(role.group, on):
@@ -80,3 +123,17 @@ def revoke(role: Role, on: System | Tool, access: Tool.Access, *, actor: Actor) 
         on=str(on),
         access=str(access),
     )
+
+
+def of_role(role: Role) -> list[SystemGroupPermission | ToolGroupPermission]:
+    """All that a role has been granted, systems first."""
+    systems = SystemGroupPermission.objects.filter(group=role.group)
+    tools = ToolGroupPermission.objects.filter(group=role.group)
+    return [
+        *systems.select_related("permission", "content_object"),
+        *tools.select_related("permission", "content_object__system"),
+    ]
+
+
+def access_of(row: SystemGroupPermission | ToolGroupPermission) -> Tool.Access:
+    return Tool.Access(row.permission.codename.removeprefix("call_"))

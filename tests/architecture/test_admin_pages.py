@@ -35,6 +35,7 @@ ENDLESS = {
     "AgentKey",
     "WorkflowRun",
     "ScheduleFire",
+    "Elevation",
 }
 GROWING = [model for model in MODELS if model.__name__ in ENDLESS]
 

@@ -30,7 +30,9 @@ from approvals.models import Tier
 from audit.generation import current_mark
 from audit.models import Event, Generation
 from common.actors import SYSTEM, Actor, acting
+from common.ids import uuid7
 from policies.models import (
+    Elevation,
     Policy,
     PolicyRelease,
     Role,
@@ -228,6 +230,12 @@ CASES: dict[type[models.Model], Case] = {
             group=w.group, permission=permission("tool", "call_read"), content_object=w.tool
         ),
         lambda row: setattr(row, "permission", permission("tool", "call_write")),
+    ),
+    Elevation: Case(
+        lambda w: Elevation(
+            identity=w.identity, run_id=uuid7(), tools=["crm.get"], reason="Why.", minutes=5
+        ),
+        sets(minutes=6),
     ),
     Policy: Case(lambda w: Policy(slug="p", text="t"), sets(enabled=False), decides=False),
     PolicyRelease: Case(release, sets(status="rejected")),

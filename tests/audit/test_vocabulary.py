@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey
 
 from accounts.models import User
 from actions.models import Attempt
-from actions.services import resuming, runs, settling
+from actions.services import elevating, resuming, runs, settling
 from agents.models import AgentKey, Halt, SigningKey
 from agents.services import enrolment, federation, halts, issuing, lifecycle, signing
 from approvals.models import ApprovalRequest, Tier, Vote
@@ -26,7 +26,7 @@ from audit.vocabulary import declared
 from common.actors import SYSTEM, Actor
 from common.ids import uuid7
 from policies.models import Policy
-from policies.services import grants, releases
+from policies.services import elevations, grants, releases
 from tests import factories
 from tests.factories import Governed
 from tests.toolbox import TOOLS
@@ -137,6 +137,34 @@ def a_system_wants_to_see_a_secret(governed: Governed, monkeypatch: Any) -> None
     monkeypatch.setattr(settings, "SEALING_KEY", f"{new},{settings.SEALING_KEY}")
     call_command("rewrap_keys", stdout=StringIO())
     keeping.withdraw_secret(secret.pk, actor=SYSTEM, reason="It is over.")
+
+
+def an_agent_is_elevated(governed: Governed, rosa: User, ruben: User) -> None:
+    for by_elevation in (True, False):
+        grants.mark(
+            governed.role,
+            governed.system,
+            Tool.Access.WRITE,
+            actor=SYSTEM,
+            by_elevation=by_elevation,
+            reason="To see.",
+        )
+    for answer in (Vote.Answer.APPROVE, Vote.Answer.REJECT):
+        elevation = elevating.ask_elevation(
+            governed.caller,
+            governed.run().pk,
+            actor=governed.actor,
+            tools=["toolbox.pay"],
+            minutes=5,
+            reason="It must be paid.",
+        )
+        assert elevation.approval_id is not None
+        for person in (rosa, ruben)[: 1 if answer == Vote.Answer.REJECT else 2]:
+            cast_vote(
+                elevation.approval_id, actor=Actor.from_user(person), answer=answer, reason="So."
+            )
+        if answer == Vote.Answer.APPROVE:
+            elevations.end(elevation.pk, actor=SYSTEM, reason="Enough.")
 
 
 def rules_are_published_and_rejected(olga: User, clara: User) -> None:
@@ -304,6 +332,7 @@ def test_every_declared_event_is_written_by_some_command(
     olga: User,
     clara: User,
     rosa: User,
+    ruben: User,
     key: ECKey,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -314,6 +343,7 @@ def test_every_declared_event_is_written_by_some_command(
     keys_and_issuers_change(governed, olga)
     tools_and_grants_change(governed)
     a_system_wants_to_see_a_secret(governed, monkeypatch)
+    an_agent_is_elevated(governed, rosa, ruben)
     rules_are_published_and_rejected(olga, clara)
     people_are_asked(governed, rosa)
     calls_go_wrong(governed)

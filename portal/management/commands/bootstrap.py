@@ -45,7 +45,16 @@ _WORKFLOWS = (
 # What a group may do beyond looking; the admin's action pages ask for these.
 DOERS = {
     Groups.COMPLIANCE: (
-        ("policies", ("add_policy", "change_policy", "add_policyrelease")),
+        (
+            "policies",
+            (
+                "add_policy",
+                "change_policy",
+                "add_policyrelease",
+                "change_role",
+                "change_elevation",
+            ),
+        ),
         ("tools", ("change_tool",)),
         ("agents", ("change_agent", "manage_every_agent")),
         ("actions", ("resolve_action",)),
@@ -53,6 +62,7 @@ DOERS = {
     ),
     Groups.SECURITY: (
         ("tools", ("add_secret", "change_secret")),
+        ("policies", ("change_elevation",)),
         (
             "agents",
             (
