@@ -20,7 +20,16 @@ class AgentAdmin(GovernedAdmin):
     list_filter = ("status", "risk")
     list_select_related = ("owner", "sponsor")
     search_fields = ("slug", "title")
-    detail_fields = ("title", "purpose", "state", "risk", "owner", "sponsor", "created_at")
+    detail_fields = (
+        "title",
+        "purpose",
+        "state",
+        "risk",
+        "owner",
+        "sponsor",
+        "certified_until",
+        "created_at",
+    )
     detail_template = "agents/agent.html"
     pages = (
         Page(
@@ -37,7 +46,8 @@ class AgentAdmin(GovernedAdmin):
             "Activate",
             forms.ActivateForm,
             "agents.change_agent",
-            explains="Its identities may act, within their roles' grants and the live policy.",
+            explains="Its identities may act, within their roles' grants and the live policy. For "
+            "those in production other people are asked first.",
             available=_is("draft", "suspended"),
         ),
         Page(
@@ -46,6 +56,23 @@ class AgentAdmin(GovernedAdmin):
             forms.AddIdentityForm,
             "agents.change_agentidentity",
             explains="The agent in one environment, with keys of its own.",
+            available=_is("draft", "active", "suspended"),
+        ),
+        Page(
+            "certify",
+            "Confirm it",
+            forms.CertifyForm,
+            "agents.change_agent",
+            explains="The agent is still needed, and what it may do is right. Without this it is "
+            "suspended when its time is over.",
+            available=_is("active"),
+        ),
+        Page(
+            "change_sponsor",
+            "Change the sponsor",
+            forms.ChangeSponsorForm,
+            "agents.change_agent",
+            explains="Another person answers for the agent from now on.",
             available=_is("draft", "active", "suspended"),
         ),
         Page(
@@ -106,7 +133,7 @@ class AgentIdentityAdmin(GovernedAdmin):
             "agents.add_enrolmentcode",
             explains="A code for one key, valid for an hour. It is shown once and kept nowhere.",
             submit="Issue the code",
-            available=_is("active"),
+            available=_is("active", "pending"),
         ),
         Page(
             "suspend",
@@ -122,7 +149,8 @@ class AgentIdentityAdmin(GovernedAdmin):
             "Resume",
             forms.ResumeIdentityForm,
             "agents.change_agentidentity",
-            explains="Lets the agent act here again. Tokens from before stay dead.",
+            explains="Lets the agent act here again; in production other people are asked first. "
+            "Tokens from before stay dead.",
             available=_is("suspended"),
         ),
     )

@@ -8,9 +8,13 @@ class AgentsConfig(AppConfig):
 
     def ready(self) -> None:
         from agents import models
+        from agents.services import activating, sponsors
+        from approvals.outcomes import on_resolved
         from audit.changes import govern
 
-        govern(models.Agent, decides=True)
+        on_resolved(activating.ACTIVATE, activating.finish)
+        on_resolved(sponsors.SUCCEED, sponsors.finish_succession)
+        govern(models.Agent, decides=True, ignored=("reminded_at",))
         govern(models.AgentIdentity, decides=True)
         govern(models.SigningKey, decides=True, ignored=("sealed_private",))
         govern(models.Halt, decides=True)

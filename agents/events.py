@@ -63,5 +63,15 @@ CREDENTIAL_ISSUED = declare(
     "bound",
 )
 SIGNING_KEY_CREATED = declare("signing_key.created", "A signing key was made", "environment")
+IDENTITY_HELD_BACK = declare(
+    "identity.held_back", "People are asked whether an identity may act", "approval", "reason"
+)
+IDENTITY_ACTIVATED = declare("identity.activated", "People let an identity act")
+SUCCESSOR_ASKED = declare("agent.successor_asked", "A sponsor is looked for", "approval")
+SPONSOR_CHANGED = declare(
+    "agent.sponsor_changed", "Another person answers for an agent", "sponsor", "former", "reason"
+)
+AGENT_CERTIFIED = declare("agent.certified", "An agent was confirmed", "until", "reason")
+AGENT_REMINDED = declare("agent.reminded", "People were told that an agent is due", "until")
 HALT_PLACED = declare("halt.placed", "A halt was placed", "kind", "target", "reason")
 HALT_LIFTED = declare("halt.lifted", "A halt was lifted", "kind", "target", "reason")

@@ -3,7 +3,7 @@ from django.contrib.auth import get_user_model
 
 from accounts.models import Environment, User
 from agents.models import Agent, Halt
-from agents.services import enrolment, halts, lifecycle
+from agents.services import certifying, enrolment, halts, lifecycle, sponsors
 from common.actors import Actor
 from common.admin.pages import CommandForm, ReasonForm, Shown
 
@@ -48,6 +48,26 @@ class SuspendForm(ReasonForm):
 class RetireForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
         lifecycle.retire(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class CertifyForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        certifying.certify(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class ChangeSponsorForm(ReasonForm):
+    sponsor = _people()
+    field_order = ("sponsor", "reason")
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        sponsors.change_sponsor(
+            self.target.pk,
+            actor=actor,
+            sponsor=self.cleaned_data["sponsor"],
+            reason=self.cleaned_data["reason"],
+        )
         return None
 
 

@@ -34,6 +34,10 @@ class Agent(models.Model):
     risk = models.CharField(max_length=16, choices=Risk.choices, default=Risk.MEDIUM)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.DRAFT)
     created_at = models.DateTimeField(auto_now_add=True)
+    certified_until = models.DateTimeField(
+        null=True, help_text="Unless who answers for it confirms it again, it is suspended then."
+    )
+    reminded_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["slug"]
@@ -42,6 +46,10 @@ class Agent(models.Model):
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(purpose=""), name="agent_has_a_purpose"),
+            models.CheckConstraint(
+                condition=~Q(status="active") | Q(certified_until__isnull=False),
+                name="agent_active_is_certified",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -52,6 +60,7 @@ class AgentIdentity(models.Model):
     """An agent in exactly one environment. Nothing is shared between two identities."""
 
     class Status(models.TextChoices):
+        PENDING = "pending", "waiting for approval"
         ACTIVE = "active", "active"
         SUSPENDED = "suspended", "suspended"
 

@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from agents.services import assertions, enrolment, issuing, signing
+from agents.services import assertions, certifying, enrolment, issuing, signing, sponsors
 
 
 @shared_task(name="agents.prune_assertions")
@@ -12,3 +12,9 @@ def prune_assertions() -> int:
 def rotate_keys() -> int:
     """The portal's signing keys, and what is over of the agents' own."""
     return signing.rotate_due() + enrolment.supersede_due()
+
+
+@shared_task(name="agents.look_after_people")
+def look_after_people() -> int:
+    """Sponsors who have left, and agents that nobody has confirmed."""
+    return sponsors.suspend_unsponsored() + certifying.look_after()

@@ -30,6 +30,7 @@ HTTPS = ISSUER.startswith("https://")
 AGENT_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_AGENT_REQUESTS_PER_MINUTE", "6000"))
 TOKEN_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_TOKEN_REQUESTS_PER_MINUTE", "600"))
 TOKENS_PER_MINUTE = int(os.environ.get("CHANCERY_TOKENS_PER_MINUTE", "120"))
+RECERTIFY_DAYS = int(os.environ.get("CHANCERY_RECERTIFY_DAYS", "90"))
 # Without a sign of life for so long, whoever carries out a step counts as gone.
 WORKFLOW_LEASE_SECONDS = float(os.environ.get("CHANCERY_WORKFLOW_LEASE_SECONDS", "30"))
 # A hint that nobody has followed for so long is sent again.
@@ -159,6 +160,7 @@ CELERY_BEAT_SCHEDULE = {
     "forget expired assertions": {"task": "agents.prune_assertions", "schedule": 300.0},
     "end elevations": {"task": "actions.end_elevations", "schedule": 10.0},
     "forget old leases": {"task": "tools.prune_leases", "schedule": 3600.0},
+    "look after sponsors": {"task": "agents.look_after_people", "schedule": 60.0},
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},
 }
 
@@ -199,6 +201,16 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     },
 }
+
+# -- Mail -------------------------------------------------------------------------------------
+EMAIL_HOST = os.environ.get("CHANCERY_SMTP_HOST", "")
+EMAIL_PORT = int(os.environ.get("CHANCERY_SMTP_PORT", "587"))
+EMAIL_HOST_USER = os.environ.get("CHANCERY_SMTP_USER", "")
+EMAIL_HOST_PASSWORD = os.environ.get("CHANCERY_SMTP_PASSWORD", "")
+EMAIL_USE_TLS = bool(EMAIL_HOST)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = os.environ.get("CHANCERY_MAIL_FROM", "chancery@localhost")
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
 
 # -- Change log --------------------------------------------------------------------------------
 AUDITLOG_STORE_JSON_CHANGES = True

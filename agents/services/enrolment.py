@@ -178,8 +178,8 @@ def as_actor(identity: AgentIdentity) -> Actor:
 
 
 def _may_enrol(identity: AgentIdentity) -> bool:
-    """A draft may get its key before it is activated; what is stopped gets none."""
-    return identity.status == AgentIdentity.Status.ACTIVE and identity.agent.status in {
+    """What is not yet active may get its key before it is; what is stopped gets none."""
+    return identity.status != AgentIdentity.Status.SUSPENDED and identity.agent.status in {
         Agent.Status.DRAFT,
         Agent.Status.ACTIVE,
     }

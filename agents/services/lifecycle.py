@@ -1,9 +1,15 @@
 """An agent's life: registered, given identities, activated, suspended, retired."""
 
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
 from accounts.models import Environment, User
 from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity
+from agents.services.activating import ask_people, needs_people
 from agents.services.answering import ensure_answers_for, ensure_may_name, locked_identity
 from audit.generation import deciding_command
 from audit.services import record
@@ -31,7 +37,7 @@ def register_agent(
         message = f"There is an agent {slug} already."
         raise InvalidInput(message)
     agent = Agent(slug=slug, title=title, purpose=purpose, owner=owner, sponsor=sponsor, risk=risk)
-    ensure_clean(agent, exclude=("owner", "sponsor"))
+    ensure_clean(agent, exclude=("owner", "sponsor", "certified_until", "reminded_at"))
     agent.save()
     record(
         events.AGENT_REGISTERED,
@@ -45,23 +51,35 @@ def register_agent(
 
 @deciding_command
 def create_identity(agent_id: int, *, actor: Actor, environment: Environment) -> AgentIdentity:
-    """The agent in one environment. Raises InvalidInput if it has an identity there."""
+    """The agent in one environment. In production it waits for people's approval, which is asked
+    for once the agent is active. Raises InvalidInput if it has an identity there.
+    """
     agent = _locked(agent_id, actor)
     if agent.status == Agent.Status.RETIRED:
         raise WrongLifeCycleStep
     if agent.identities.filter(environment=environment).exists():
         message = f"{agent} has an identity in {environment} already."
         raise InvalidInput(message)
+    waits = needs_people(environment, actor)
+    states = AgentIdentity.Status
     identity = AgentIdentity.objects.create(
-        agent=agent, environment=environment, client_id=f"{agent.slug}.{environment.slug}"
+        agent=agent,
+        environment=environment,
+        client_id=f"{agent.slug}.{environment.slug}",
+        status=states.PENDING if waits else states.ACTIVE,
     )
     record(events.IDENTITY_CREATED, actor=actor, subject=identity, environment=environment.slug)
+    if waits and agent.status == Agent.Status.ACTIVE:
+        ask_people(identity, actor=actor, reason="A new identity.")
     return identity
 
 
 @deciding_command
 def activate(agent_id: int, *, actor: Actor, reason: str) -> Agent:
-    """Draft or suspended to active. Raises NoActiveSponsor, WrongLifeCycleStep."""
+    """Draft or suspended to active; its identities in production wait for people's approval.
+
+    Raises NoActiveSponsor, WrongLifeCycleStep.
+    """
     reason = required_reason(reason)
     agent = _locked(agent_id, actor)
     if agent.status not in {Agent.Status.DRAFT, Agent.Status.SUSPENDED}:
@@ -69,8 +87,14 @@ def activate(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     if not agent.sponsor.is_active:
         raise NoActiveSponsor
     agent.status = Agent.Status.ACTIVE
-    agent.save(update_fields=["status"])
+    agent.certified_until, agent.reminded_at = next_certification(), None
+    agent.save(update_fields=["status", "certified_until", "reminded_at"])
     record(events.AGENT_ACTIVATED, actor=actor, subject=agent, reason=reason)
+    for identity in agent.identities.select_for_update(of=("self",)).select_related("environment"):
+        if identity.status != AgentIdentity.Status.SUSPENDED and needs_people(
+            identity.environment, actor
+        ):
+            ask_people(identity, actor=actor, reason=reason)
     return agent
 
 
@@ -83,7 +107,7 @@ def suspend(agent_id: int, *, actor: Actor, reason: str) -> Agent:
         raise WrongLifeCycleStep
     agent.status = Agent.Status.SUSPENDED
     agent.save(update_fields=["status"])
-    _raise_epochs(agent)
+    raise_epochs(agent)
     record(events.AGENT_SUSPENDED, actor=actor, subject=agent, reason=reason)
     return agent
 
@@ -97,7 +121,7 @@ def retire(agent_id: int, *, actor: Actor, reason: str) -> Agent:
         raise WrongLifeCycleStep
     agent.status = Agent.Status.RETIRED
     agent.save(update_fields=["status"])
-    _raise_epochs(agent)
+    raise_epochs(agent)
     record(events.AGENT_RETIRED, actor=actor, subject=agent, reason=reason)
     return agent
 
@@ -107,7 +131,7 @@ def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIde
     """Stop the agent in one environment."""
     reason = required_reason(reason)
     identity = locked_identity(identity_id, actor)
-    if identity.status != AgentIdentity.Status.ACTIVE:
+    if identity.status == AgentIdentity.Status.SUSPENDED:
         raise WrongLifeCycleStep
     identity.status = AgentIdentity.Status.SUSPENDED
     identity.epoch += 1
@@ -118,19 +142,29 @@ def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIde
 
 @deciding_command
 def resume_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIdentity:
+    """Let the agent act in the environment again; in production when people have approved it."""
     reason = required_reason(reason)
     identity = locked_identity(identity_id, actor)
     if identity.status != AgentIdentity.Status.SUSPENDED:
         raise WrongLifeCycleStep
     if identity.agent.status == Agent.Status.RETIRED:
         raise WrongLifeCycleStep
+    if needs_people(identity.environment, actor):
+        ask_people(identity, actor=actor, reason=reason)
+        return identity
     identity.status = AgentIdentity.Status.ACTIVE
     identity.save(update_fields=["status"])
     record(events.IDENTITY_RESUMED, actor=actor, subject=identity, reason=reason)
     return identity
 
 
-def _raise_epochs(agent: Agent) -> None:
+def next_certification() -> datetime:
+    """Until when an agent that is confirmed now may act."""
+    return timezone.now() + timedelta(days=settings.RECERTIFY_DAYS)
+
+
+def raise_epochs(agent: Agent) -> None:
+    """Every token of every identity is dead. Within the caller's transaction."""
     for identity in agent.identities.select_for_update():
         identity.epoch += 1
         identity.save(update_fields=["epoch"])

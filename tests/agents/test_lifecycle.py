@@ -14,6 +14,7 @@ from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
 from agents.services import lifecycle
 from agents.services.enrolment import issue_enrolment_code, revoke_key
 from agents.services.signing import ensure_signing_key
+from approvals.models import Tier
 from audit.generation import current_mark
 from audit.models import Event
 from common.actors import SYSTEM, Actor
@@ -111,7 +112,7 @@ def test_an_agent_gets_one_identity_per_environment(
     agent: Agent, prod: Environment, staging: Environment, by_olga: Actor
 ) -> None:
     identity = lifecycle.create_identity(agent.pk, actor=by_olga, environment=prod)
-    assert (identity.client_id, identity.status, identity.epoch) == ("tilda.prod", "active", 1)
+    assert (identity.client_id, identity.status, identity.epoch) == ("tilda.prod", "pending", 1)
     assert_recorded("identity.created", identity, by=by_olga, environment="prod")
     before = state()
     with pytest.raises(InvalidInput, match="prod"):
@@ -236,6 +237,7 @@ def test_an_identity_is_suspended_by_itself(
 
 
 def test_an_identity_is_resumed_in_its_new_epoch(identity: AgentIdentity, by_olga: Actor) -> None:
+    Environment.objects.update(is_production=False)
     go(lifecycle.suspend_identity, identity)
     mark = current_mark()
     resumed = go(lifecycle.resume_identity, identity, actor=by_olga, reason="Explained.")
@@ -288,7 +290,7 @@ DEEDS: dict[str, Deed] = {
 
 
 @pytest.fixture
-def tilda(identity: AgentIdentity, staging: Environment) -> AgentIdentity:
+def tilda(identity: AgentIdentity, staging: Environment, tiers: dict[str, Tier]) -> AgentIdentity:
     """Tilda in production, with a key."""
     enrolled(identity)
     return identity

@@ -18,9 +18,18 @@ from accounts.models import User
 from actions.models import Attempt
 from actions.services import elevating, resuming, runs, settling
 from agents.models import AgentKey, Halt, SigningKey
-from agents.services import enrolment, federation, halts, issuing, lifecycle, signing
+from agents.services import (
+    certifying,
+    enrolment,
+    federation,
+    halts,
+    issuing,
+    lifecycle,
+    signing,
+    sponsors,
+)
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.services import cast_vote, settle_due
+from approvals.services import cast_vote, settle_due, withdraw
 from audit.models import Event
 from audit.vocabulary import declared
 from common.actors import SYSTEM, Actor
@@ -103,6 +112,26 @@ def keys_and_issuers_change(governed: Governed, olga: User) -> None:
     SigningKey.objects.filter(pk=following.pk).update(created_at=ready)
     signing.activate("prod", actor=SYSTEM, reason="It is time.")
     signing.revoke(old.pk, actor=SYSTEM, reason="It is over.")
+
+
+def people_answer_for_an_agent(governed: Governed, olga: User, rosa: User) -> None:
+    identity = factories.identity("ada", owner=olga, environment=governed.identity.environment)
+    by_olga = Actor.from_user(olga)
+    lifecycle.suspend_identity(identity.pk, actor=by_olga, reason="A pause.")
+    lifecycle.resume_identity(identity.pk, actor=by_olga, reason="It goes on.")
+    asked = ApprovalRequest.objects.pending().get()
+    yes = Vote.Answer.APPROVE
+    cast_vote(asked.pk, actor=Actor.from_user(rosa), answer=yes, reason="Yes.")
+    agent = certifying.certify(identity.agent_id, actor=by_olga, reason="It is needed.")
+    assert agent.certified_until is not None
+    certifying.look_after(now=agent.certified_until - timedelta(days=1))
+    User.objects.filter(pk=olga.pk).update(is_active=False)
+    sponsors.suspend_unsponsored()
+    asked = ApprovalRequest.objects.pending().filter(subject_label="ada").get()
+    cast_vote(asked.pk, actor=Actor.from_user(rosa), answer=yes, reason="I do.")
+    User.objects.filter(pk=olga.pk).update(is_active=True)
+    for one in ApprovalRequest.objects.pending():
+        withdraw(one.pk, actor=SYSTEM, reason="Olga is back.")
 
 
 def an_agent_is_stopped_in_every_way(governed: Governed) -> None:
@@ -356,6 +385,9 @@ def test_every_declared_event_is_written_by_some_command(
     an_endpoint_breaks_down_and_comes_back(governed)
     an_answer_comes_late_and_a_person_says_what_was_done(governed)
     a_system_is_asked_what_it_did(governed)
+    people_answer_for_an_agent(governed, olga, rosa)
+    if governed.identity.agent.status == "active":
+        lifecycle.activate(governed.identity.agent_id, actor=SYSTEM, reason="Olga is back.")
     an_agent_is_stopped_in_every_way(governed)
     written = set(Event.objects.values_list("type", flat=True))
     assert written == set(declared())

@@ -1,0 +1,93 @@
+"""In production an identity becomes active by people's approval, never by one person's word."""
+
+from django.db.models import QuerySet
+
+from accounts.models import Environment
+from agents import events
+from agents.models import Agent, AgentIdentity
+from approvals.models import ApprovalRequest
+from approvals.services import Question, open_request, spend, tier_terms
+from audit.generation import deciding_command
+from audit.services import Subject, record
+from common.actors import Actor
+
+ACTIVATE = "agents.activate"
+
+
+def needs_people(environment: Environment, actor: Actor) -> bool:
+    """Whether people approve that an identity becomes active there. The portal's own commands,
+    run by whoever operates it, set up without being asked.
+    """
+    return environment.is_production and actor.kind != "system"
+
+
+def ask_people(identity: AgentIdentity, *, actor: Actor, reason: str) -> None:
+    """Hold the identity back and ask; one manager, or two for an agent of high risk.
+
+    Within the caller's transaction, the identity locked. Raises UnknownTier.
+    """
+    agent = identity.agent
+    identity.status = AgentIdentity.Status.PENDING
+    identity.save(update_fields=["status"])
+    if _open_questions(identity).exists():
+        return
+    question = Question(
+        kind=ACTIVATE,
+        title=f"Let {agent.title} act in {identity.environment_id}",
+        subject=Subject.of(identity),
+        tier=tier_terms("dual" if agent.risk == Agent.Risk.HIGH else "manager"),
+        snapshot=_picture(identity, reason),
+        answerable_users=sorted({agent.owner_id, agent.sponsor_id}),
+    )
+    open_request(question, actor=actor)
+    record(
+        events.IDENTITY_HELD_BACK,
+        actor=actor,
+        subject=identity,
+        approval=str(question.id),
+        reason=reason,
+    )
+
+
+def finish(request: ApprovalRequest, actor: Actor) -> None:
+    """What follows when people have decided."""
+    is_approved = request.status == ApprovalRequest.Status.APPROVED
+    if is_approved:
+        spend(request.pk, actor=actor, action=f"activate {request.subject_label}")
+    _settle(int(request.subject_id), actor=actor, approved=is_approved)
+
+
+@deciding_command
+def _settle(identity_id: int, *, actor: Actor, approved: bool) -> None:
+    """What was stopped or retired since it was asked for stays so."""
+    rows = AgentIdentity.objects.select_for_update(of=("self",))
+    identity = rows.select_related("agent__sponsor").get(pk=identity_id)
+    if identity.status != AgentIdentity.Status.PENDING:
+        return
+    agent = identity.agent
+    may_act = approved and agent.status == Agent.Status.ACTIVE and agent.sponsor.is_active
+    states = AgentIdentity.Status
+    identity.status = states.ACTIVE if may_act else states.SUSPENDED
+    identity.save(update_fields=["status"])
+    if may_act:
+        record(events.IDENTITY_ACTIVATED, actor=actor, subject=identity)
+    else:
+        reason = "It was stopped since." if approved else "People did not approve it."
+        record(events.IDENTITY_SUSPENDED, actor=actor, subject=identity, reason=reason)
+
+
+def _open_questions(identity: AgentIdentity) -> QuerySet[ApprovalRequest]:
+    return ApprovalRequest.objects.pending().about("agents.agentidentity", identity.pk)
+
+
+def _picture(identity: AgentIdentity, reason: str) -> dict[str, str]:
+    agent = identity.agent
+    return {
+        "agent": agent.slug,
+        "environment": identity.environment_id,
+        "purpose": agent.purpose,
+        "risk": agent.risk,
+        "owner": agent.owner.get_username(),
+        "sponsor": agent.sponsor.get_username(),
+        "reason": reason,
+    }
