@@ -31,3 +31,10 @@ class OutcomeKnown(GovernanceError):
 class RunNotEnded(GovernanceError):
     code = "run_not_ended"
     sentence = "The run is open already."
+
+
+class HaltWatcherStale(GovernanceError):
+    """What is sent could not be cut off, so nothing is sent."""
+
+    code = "halt_watcher_stale"
+    sentence = "The watcher of halts is behind, so nothing is carried out. Try again."

@@ -8,10 +8,11 @@ class AgentsConfig(AppConfig):
 
     def ready(self) -> None:
         from agents import models
-        from agents.services import activating, sponsors
+        from agents.services import activating, halts, sponsors
         from approvals.outcomes import on_resolved
         from audit.changes import govern
 
+        on_resolved(halts.LIFT, halts.finish_lifting)
         on_resolved(activating.ACTIVATE, activating.finish)
         on_resolved(sponsors.SUCCEED, sponsors.finish_succession)
         govern(models.Agent, decides=True, ignored=("reminded_at",))

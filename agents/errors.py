@@ -100,3 +100,13 @@ class UnknownHaltTarget(InvalidInput):
 class HaltNotInForce(GovernanceError):
     code = "halt_not_in_force"
     sentence = "This halt is not in force."
+
+
+class SecondPersonNeeded(GovernanceError):
+    code = "second_person_needed"
+    sentence = "The halt of everything is lifted by two people: ask, and somebody else agrees."
+
+
+class AlreadyAskedToLift(GovernanceError):
+    code = "already_asked_to_lift"
+    sentence = "Somebody has asked for this halt to be lifted: a second person decides."

@@ -74,4 +74,7 @@ SPONSOR_CHANGED = declare(
 AGENT_CERTIFIED = declare("agent.certified", "An agent was confirmed", "until", "reason")
 AGENT_REMINDED = declare("agent.reminded", "People were told that an agent is due", "until")
 HALT_PLACED = declare("halt.placed", "A halt was placed", "kind", "target", "reason")
+HALT_LIFT_ASKED = declare(
+    "halt.lift_asked", "A second person is asked to lift a halt", "approval", "reason"
+)
 HALT_LIFTED = declare("halt.lifted", "A halt was lifted", "kind", "target", "reason")

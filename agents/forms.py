@@ -5,7 +5,7 @@ from accounts.models import Environment, User
 from agents.models import Agent, Halt
 from agents.services import certifying, enrolment, halts, lifecycle, sponsors
 from common.actors import Actor
-from common.admin.pages import CommandForm, ReasonForm, Shown
+from common.admin.pages import CommandForm, Made, ReasonForm, Shown
 
 
 def _people() -> "forms.ModelChoiceField[User]":
@@ -112,6 +112,24 @@ class ResumeIdentityForm(ReasonForm):
         return None
 
 
+class StopForm(ReasonForm):
+    """A reason, and the button of what to stop."""
+
+    stop = forms.CharField(widget=forms.HiddenInput, error_messages={"required": "Say what."})
+
+    def clean_stop(self) -> tuple[Halt.Kind, str]:
+        kind, _, target = self.cleaned_data["stop"].partition(":")
+        if kind not in Halt.Kind.values:
+            message = "There is nothing of that kind to stop."
+            raise forms.ValidationError(message)
+        return Halt.Kind(kind), target
+
+    def perform(self, *, actor: Actor) -> Made:
+        kind, target = self.cleaned_data["stop"]
+        reason = self.cleaned_data["reason"]
+        return Made(halts.place_halt(kind, actor=actor, target=target, reason=reason))
+
+
 class PlaceHaltForm(ReasonForm):
     kind = forms.ChoiceField(choices=Halt.Kind.choices, label="What to stop")
     target_name = forms.CharField(
@@ -151,6 +169,9 @@ class HaltAgentForm(ReasonForm):
 
 
 class LiftHaltForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> Shown | Made | None:
+        if self.target.kind == Halt.Kind.GLOBAL:
+            reason = self.cleaned_data["reason"]
+            return Made(halts.ask_to_lift(self.target.pk, actor=actor, reason=reason))
         halts.lift_halt(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None

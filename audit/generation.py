@@ -17,6 +17,8 @@ from common.commands import command
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Where PostgreSQL tells listeners, at commit, that the generation has moved.
+CHANNEL = "chancery_generation"
 # Any fixed 63-bit number will do; this one names the lock in pg_locks.
 LOCK = 0x6368616E63657279
 
@@ -81,3 +83,5 @@ def advance() -> None:
             "mark = excluded.mark",
             [secrets.randbits(62) + 1],
         )
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])

@@ -31,6 +31,8 @@ AGENT_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_AGENT_REQUESTS_PER_MINU
 TOKEN_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_TOKEN_REQUESTS_PER_MINUTE", "600"))
 TOKENS_PER_MINUTE = int(os.environ.get("CHANCERY_TOKENS_PER_MINUTE", "120"))
 RECERTIFY_DAYS = int(os.environ.get("CHANCERY_RECERTIFY_DAYS", "90"))
+# Calls in flight are cut when they are stopped; off only in tests that share one connection.
+WATCH_HALTS = True
 # Without a sign of life for so long, whoever carries out a step counts as gone.
 WORKFLOW_LEASE_SECONDS = float(os.environ.get("CHANCERY_WORKFLOW_LEASE_SECONDS", "30"))
 # A hint that nobody has followed for so long is sent again.

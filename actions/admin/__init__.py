@@ -1,3 +1,3 @@
-from actions.admin import actions, runs
+from actions.admin import actions, halts, runs
 
-__all__ = ["actions", "runs"]
+__all__ = ["actions", "halts", "runs"]

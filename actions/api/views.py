@@ -1,18 +1,15 @@
 import re
-import time
-from collections.abc import Callable
-from threading import BoundedSemaphore
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import jsonschema_rs
-from django.db import connection
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from actions.api import serializers
+from actions.api.waiting import waited_for
 from actions.errors import IdempotencyKeyRequired
 from actions.models import Action, Run
 from actions.services import calling, elevating, runs
@@ -29,11 +26,6 @@ from policies.services import elevations
 from policies.snapshot import Snapshot, snapshot
 from tools.definitions import ToolSpec
 
-MAX_WAIT_SECONDS = 30
-POLL_SECONDS = 0.25
-# Half of a web process's threads (Procfile): the other half always serves.
-MAX_WAITING = 6
-_waiting = BoundedSemaphore(MAX_WAITING)
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")
 PROBLEMS = dict.fromkeys((400, 401, 404, 409, 429, 503), serializers.ProblemSerializer)
 
@@ -157,7 +149,7 @@ class ActionView(AgentView):
     )
     def get(self, request: Request, action_id: UUID) -> Response:
         action = waited_for(
-            request, lambda: self._own_action(action_id), lambda found: found.is_settled
+            self, lambda: self._own_action(action_id), lambda found: found.is_settled
         )
         return Response(serializers.action_body(action))
 
@@ -167,35 +159,6 @@ class ActionView(AgentView):
         if action is None:
             raise NotFound
         return action
-
-
-T = TypeVar("T")
-
-
-def waited_for(request: Request, read: Callable[[], T], is_over: Callable[[T], bool]) -> T:
-    """What `read` gives: at once, or with `?wait=` when it is over or the time is up.
-
-    A waiting caller holds a thread. When many wait, the next is answered at once instead.
-    """
-    seconds = _wait_seconds(request.query_params.get("wait"))
-    if not seconds or not _waiting.acquire(blocking=False):
-        return read()
-    try:
-        return _polled(read, is_over, time.monotonic() + seconds)
-    finally:
-        _waiting.release()
-
-
-def _polled(read: Callable[[], T], is_over: Callable[[T], bool], deadline: float) -> T:
-    while True:
-        found = read()
-        left = deadline - time.monotonic()
-        if is_over(found) or left <= 0:
-            return found
-        # It holds no database connection while it waits.
-        if not connection.in_atomic_block:
-            connection.close()
-        time.sleep(min(POLL_SECONDS, left))
 
 
 def idempotency_key(request: Request) -> str:
@@ -234,11 +197,6 @@ def _asked(body: Any) -> dict[str, Any]:
     return asked
 
 
-def _wait_seconds(text: str | None) -> int:
-    is_number = bool(text) and re.fullmatch("[0-9]{1,3}", text or "") is not None
-    return min(int(text or 0), MAX_WAIT_SECONDS) if is_number else 0
-
-
 class ElevationsView(AgentView):
     @extend_schema(
         summary="Ask for tools that this agent does not hold",
@@ -272,7 +230,7 @@ class ElevationView(AgentView):
     )
     def get(self, request: Request, elevation_id: UUID) -> Response:
         elevation = waited_for(
-            request,
+            self,
             lambda: self.own_elevation(elevation_id),
             lambda found: found.status != Elevation.Status.ASKED,
         )

@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from threading import BoundedSemaphore
 
+from actions.flights import watcher
 from actions.services.deciding import Committed, propose
 from actions.services.execution import perform
 from actions.services.proposals import Proposal
@@ -17,8 +18,9 @@ _executing = BoundedSemaphore(MAX_EXECUTING)
 def call(proposal: Proposal) -> Committed:
     """The committed decision, its action carried out if that was allowed and asked for now.
 
-    Raises the refusals of `actions.services.deciding`.
+    Raises the refusals of `actions.services.deciding`, and HaltWatcherStale.
     """
+    watcher.ensure()
     if proposal.asynchronous:
         return _timed(proposal)
     if not _executing.acquire(blocking=False):

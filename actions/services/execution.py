@@ -12,6 +12,8 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
+from actions.errors import HaltWatcherStale
+from actions.flights import watcher
 from actions.models import Action, Attempt, Run
 from actions.services import results, rows
 from actions.services.attempts import Started, attempt_rows
@@ -26,6 +28,7 @@ from tools.calling import call_tool
 from tools.connectors.base import (
     Call,
     ConnectorError,
+    CutOff,
     NotSent,
     ToolResult,
     Unanswered,
@@ -74,14 +77,23 @@ def called(
 
     Its attempt is committed, and no transaction is open.
     """
-    call = Call(
-        run_id=str(action.run_id),
-        idempotency_key=str(action.pk),
-        timeout_seconds=min(timeout_seconds or spec.timeout_seconds, spec.timeout_seconds),
-    )
-    return call_tool(
-        held.catalog, spec, action.arguments, environment=action.environment, call=call
-    )
+    try:
+        watcher.ensure()
+    except HaltWatcherStale as error:
+        raise NotSent(str(error)) from error
+    with watcher.flying(action, spec) as flight:
+        if flight.is_cut:
+            message = "It was stopped before it was sent."
+            raise NotSent(message)
+        call = Call(
+            run_id=str(action.run_id),
+            idempotency_key=str(action.pk),
+            timeout_seconds=min(timeout_seconds or spec.timeout_seconds, spec.timeout_seconds),
+            flight=flight,
+        )
+        return call_tool(
+            held.catalog, spec, action.arguments, environment=action.environment, call=call
+        )
 
 
 def may_be_repeated(spec: ToolSpec) -> bool:
@@ -97,6 +109,8 @@ def was_not_carried_out(error: ConnectorError) -> bool:
 def _is_retryable(error: ConnectorError, spec: ToolSpec) -> bool:
     if was_not_carried_out(error):
         return True
+    if isinstance(error, CutOff):
+        return False
     return isinstance(error, Unanswered) and may_be_repeated(spec)
 
 
@@ -105,7 +119,9 @@ def _after_error(
 ) -> Started | None:
     """Close the attempt and, if the call may be tried again, open the next one."""
     retryable = _is_retryable(error, spec) and started.number < MAX_ATTEMPTS
-    unknown = isinstance(error, Unanswered) and not retryable
+    # What only reads has done nothing, cut off or not.
+    harmless = isinstance(error, CutOff) and spec.access == "read"
+    unknown = isinstance(error, Unanswered) and not retryable and not harmless
     with transaction.atomic():
         hold_shared()
         run = Run.objects.select_for_update().only("status").get(pk=action.run_id)

@@ -8,12 +8,22 @@ from django.utils import timezone
 
 from accounts.models import Environment
 from agents import events
-from agents.errors import AlreadyHalted, HaltNotInForce, UnknownHaltTarget
+from agents.errors import (
+    AlreadyAskedToLift,
+    AlreadyHalted,
+    HaltNotInForce,
+    SecondPersonNeeded,
+    UnknownHaltTarget,
+)
 from agents.models import Agent, Halt
+from approvals.models import ApprovalRequest, Tier
+from approvals.services import Question, open_request, spend, tier_terms
 from audit.generation import deciding_command
 from audit.services import Subject, record
 from common.actors import Actor
 from common.errors import NotFound, required_reason
+
+LIFT = "agents.lift"
 
 _exists: dict[str, Callable[[str], bool]] = {
     Halt.Kind.GLOBAL: lambda target: not target,
@@ -66,14 +76,77 @@ def place_halt(kind: Halt.Kind, *, actor: Actor, reason: str, target: str = "") 
 
 @deciding_command
 def lift_halt(halt_id: UUID, *, actor: Actor, reason: str) -> Halt:
-    """Raises HaltNotInForce."""
+    """Raises NotFound, HaltNotInForce; SecondPersonNeeded for a person and the halt of everything,
+    which `ask_to_lift` is for.
+    """
     reason = required_reason(reason)
+    halt = _locked(halt_id)
+    if halt.kind == Halt.Kind.GLOBAL and actor.kind != "system":
+        raise SecondPersonNeeded
+    return _lifted(halt, actor=actor, reason=reason)
+
+
+@deciding_command
+def ask_to_lift(halt_id: UUID, *, actor: Actor, reason: str) -> ApprovalRequest:
+    """Ask a second person to lift the halt of everything. Raises NotFound, HaltNotInForce,
+    AlreadyAskedToLift, UnknownTier.
+    """
+    reason = required_reason(reason)
+    halt = _locked(halt_id)
+    if ApprovalRequest.objects.pending().about("agents.halt", halt.pk).exists():
+        raise AlreadyAskedToLift
+    security = Tier.objects.filter(slug="security").exists()
+    question = Question(
+        kind=LIFT,
+        title=f"Lift the halt of {halt.get_kind_display()}",
+        subject=_target(halt),
+        tier=tier_terms("security" if security else "manager"),
+        snapshot={
+            "halt": str(halt),
+            "placed_by": halt.placed_by,
+            "placed_at": halt.placed_at.isoformat(),
+            "placed_because": halt.reason,
+            "to_be_lifted_because": reason,
+        },
+    )
+    request = open_request(question, actor=actor)
+    record(
+        events.HALT_LIFT_ASKED,
+        actor=actor,
+        subject=_target(halt),
+        approval=str(request.pk),
+        reason=reason,
+    )
+    return request
+
+
+def finish_lifting(request: ApprovalRequest, actor: Actor) -> None:
+    """What follows when the second person has decided."""
+    if request.status == ApprovalRequest.Status.APPROVED:
+        spend(request.pk, actor=actor, action=f"lift {request.subject_label}")
+        _lift_approved(UUID(request.subject_id), asked_by=request.requester_label, actor=actor)
+
+
+@deciding_command
+def _lift_approved(halt_id: UUID, *, asked_by: str, actor: Actor) -> None:
+    try:
+        halt = _locked(halt_id)
+    except HaltNotInForce:
+        return  # the portal's own command has lifted it since
+    _lifted(halt, actor=actor, reason=f"Two people want it: {asked_by} and {actor.label}.")
+
+
+def _locked(halt_id: UUID) -> Halt:
     try:
         halt = Halt.objects.select_for_update().get(pk=halt_id)
     except Halt.DoesNotExist as error:
         raise NotFound from error
     if halt.lifted_at is not None:
         raise HaltNotInForce
+    return halt
+
+
+def _lifted(halt: Halt, *, actor: Actor, reason: str) -> Halt:
     halt.lifted_at = timezone.now()
     halt.lifted_by = actor.label
     halt.save(update_fields=["lifted_at", "lifted_by"])

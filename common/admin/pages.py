@@ -80,6 +80,7 @@ class Page:
     submit: str = ""
     danger: bool = False
     on_list: bool = False
+    template: str = "common/command.html"
     available: Callable[[Any], bool] = _always
 
 
@@ -226,7 +227,12 @@ class GovernedAdmin(ModelAdmin):
                 return HttpResponseRedirect(shown.url if shown else self.after(page, target))
         back = self.list_url if target is None else self.object_url(target)
         context = {"title": page.title, "page": page, "form": form, "object": target, "back": back}
-        return self.shown(request, "common/command.html", context)
+        more = self.page_context(request, page, target)
+        return self.shown(request, page.template, {**context, **more})
+
+    def page_context(self, request: HttpRequest, page: Page, target: Any) -> dict[str, Any]:
+        """What a page's own template needs beyond the form."""
+        return {}
 
     def after(self, page: Page, target: Any) -> str:
         return self.list_url if target is None else self.object_url(target)

@@ -37,6 +37,7 @@ _TONES = {
             "reject",
             "retired",
             "in force",
+            "cut off",
             "compensation_failed",
             "rolled_back",
             "refused",

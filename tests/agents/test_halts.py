@@ -9,10 +9,19 @@ from django.utils import timezone
 
 from accounts.models import Environment, User
 from agents.directory import directory
-from agents.errors import AlreadyHalted, HaltNotInForce, UnknownHaltTarget
+from agents.errors import (
+    AlreadyAskedToLift,
+    AlreadyHalted,
+    HaltNotInForce,
+    SecondPersonNeeded,
+    UnknownHaltTarget,
+)
 from agents.models import Halt
 from agents.services import lifecycle
-from agents.services.halts import lift_halt, place_halt
+from agents.services.halts import ask_to_lift, lift_halt, place_halt
+from approvals.errors import OwnRequest
+from approvals.models import ApprovalRequest, Tier, Vote
+from approvals.services import cast_vote
 from audit.generation import current_mark
 from audit.models import Event
 from common.actors import SYSTEM, Actor
@@ -71,6 +80,10 @@ def test_a_halt_is_placed_and_lifted_on_record(kind: Halt.Kind, target: str, olg
     halt = placed(kind, target, " Too many refunds. ", actor)
     marks.add(current_mark())
     assert covering() == (kind, target, "Too many refunds.")
+    if kind == Halt.Kind.GLOBAL:
+        with pytest.raises(SecondPersonNeeded):
+            lift_halt(halt.pk, actor=actor, reason="It was the month's end.")
+        return
     lifted = lift_halt(halt.pk, actor=actor, reason="It was the month's end.")
     marks.add(current_mark())
     assert covering() is None
@@ -244,4 +257,40 @@ def test_of_six_liftings_at_once_one_counts() -> None:
     outcomes = all_at_once([partial(lift_halt, halt.pk, actor=SYSTEM, reason="Over.")] * 6)
     assert sum(isinstance(outcome, Halt) for outcome in outcomes) == 1
     assert sum(isinstance(outcome, HaltNotInForce) for outcome in outcomes) == 5
+    assert Event.objects.filter(type="halt.lifted").count() == 1
+
+
+def test_the_halt_of_everything_is_lifted_by_two_people(
+    tiers: dict[str, Tier], rosa: User, ruben: User
+) -> None:
+    by_rosa, by_ruben = Actor.from_user(rosa), Actor.from_user(ruben)
+    halt = placed(Halt.Kind.GLOBAL, "", actor=by_ruben)
+    request = ask_to_lift(halt.pk, actor=by_rosa, reason="It is over.")
+    assert request.snapshot["placed_because"] == "Stop."
+    with pytest.raises(AlreadyAskedToLift):
+        ask_to_lift(halt.pk, actor=by_rosa, reason="It is over.")
+    with pytest.raises(OwnRequest):
+        cast_vote(request.pk, actor=by_rosa, answer=Vote.Answer.APPROVE, reason="Yes.")
+    assert covering() is not None
+    cast_vote(request.pk, actor=by_ruben, answer=Vote.Answer.APPROVE, reason="Yes.")
+    assert covering() is None
+    halt.refresh_from_db()
+    assert halt.lifted_by == "ruben"
+    lifted = Event.objects.get(type="halt.lifted")
+    assert lifted.details["reason"] == "Two people want it: rosa and ruben."
+    with pytest.raises(HaltNotInForce):
+        ask_to_lift(halt.pk, actor=by_rosa, reason="It is over.")
+
+
+def test_a_no_leaves_everything_halted(tiers: dict[str, Tier], rosa: User, ruben: User) -> None:
+    halt = placed(Halt.Kind.GLOBAL, "")
+    request = ask_to_lift(halt.pk, actor=Actor.from_user(rosa), reason="It is over.")
+    cast_vote(
+        request.pk, actor=Actor.from_user(ruben), answer=Vote.Answer.REJECT, reason="Not yet."
+    )
+    assert covering() is not None
+    ask_to_lift(halt.pk, actor=Actor.from_user(rosa), reason="Now it is.")
+    lift_halt(halt.pk, actor=SYSTEM, reason="By whoever operates the portal.")
+    late = ApprovalRequest.objects.pending().get()
+    cast_vote(late.pk, actor=Actor.from_user(ruben), answer=Vote.Answer.APPROVE, reason="Yes.")
     assert Event.objects.filter(type="halt.lifted").count() == 1

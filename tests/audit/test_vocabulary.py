@@ -141,6 +141,9 @@ def an_agent_is_stopped_in_every_way(governed: Governed) -> None:
     enrolment.revoke_key(identity.keys.get().pk, actor=SYSTEM, reason="It leaked.")
     lifecycle.suspend_identity(identity.pk, actor=SYSTEM, reason="A pause.")
     lifecycle.resume_identity(identity.pk, actor=SYSTEM, reason="It goes on.")
+    everything = halts.place_halt(Halt.Kind.GLOBAL, actor=SYSTEM, reason="Look into it.")
+    halts.ask_to_lift(everything.pk, actor=Actor("human", "1", "olga"), reason="All is well.")
+    halts.lift_halt(everything.pk, actor=SYSTEM, reason="All is well.")
     lifecycle.suspend(identity.agent_id, actor=SYSTEM, reason="A pause.")
     lifecycle.retire(identity.agent_id, actor=SYSTEM, reason="No longer needed.")
 

@@ -1,9 +1,10 @@
 """What every connector promises, whatever it talks to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tools.connectors.flight import Flight
 from tools.credentials import Credential
 from tools.definitions import ToolSpec
 
@@ -41,6 +42,7 @@ class Call:
     idempotency_key: str | None
     timeout_seconds: float
     credentials: tuple[Credential, ...] = ()
+    flight: Flight = field(default_factory=Flight, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,12 @@ class Unanswered(ConnectorError):
     """It was sent and no answer came: whether it took effect is unknown."""
 
     code = "unanswered"
+
+
+class CutOff(Unanswered):
+    """It was sent, and cut off because somebody stopped it: whether it took effect is unknown."""
+
+    code = "cut_off"
 
 
 class Unavailable(ConnectorError):

@@ -11,13 +11,20 @@ from typing import Any
 
 import httpcore
 
+from tools.connectors.flight import Flight
+
 
 class Deadline:
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, flight: Flight | None = None) -> None:
         self._until = time.monotonic() + seconds
+        self.flight = flight or Flight()
 
     def left(self) -> float:
-        """Seconds left. Raises httpcore.ReadTimeout when there are none."""
+        """Seconds left. Raises httpcore.ReadTimeout when there are none, and ReadError if the call
+        was cut.
+        """
+        if self.flight.is_cut:
+            raise httpcore.ReadError
         remaining = self._until - time.monotonic()
         if remaining <= 0:
             raise httpcore.ReadTimeout
@@ -45,6 +52,7 @@ class _BoundedStream(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         secured = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left())
+        self._deadline.flight.on(secured.get_extra_info("socket"))
         return _BoundedStream(secured, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
@@ -66,7 +74,8 @@ class BoundedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         try:
             left = self._deadline.left()
-        except httpcore.ReadTimeout as error:
+        except (httpcore.ReadTimeout, httpcore.ReadError) as error:
             raise httpcore.ConnectTimeout from error
         stream = self._backend.connect_tcp(host, port, left, local_address, socket_options)
+        self._deadline.flight.on(stream.get_extra_info("socket"))
         return _BoundedStream(stream, self._deadline)

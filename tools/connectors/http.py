@@ -16,6 +16,7 @@ from common.canonical import canonical_json
 from tools.connectors.addresses import permitted_address
 from tools.connectors.base import (
     Call,
+    CutOff,
     EndpointSpec,
     NotPermitted,
     NotSent,
@@ -25,6 +26,7 @@ from tools.connectors.base import (
     Unavailable,
 )
 from tools.connectors.deadlines import BoundedBackend, Deadline
+from tools.connectors.flight import Flight
 from tools.credentials import Credential
 from tools.definitions import ToolSpec
 
@@ -41,12 +43,12 @@ class HttpConnector:
     def call(
         self, endpoint: EndpointSpec, tool: ToolSpec, arguments: Mapping[str, Any], *, call: Call
     ) -> ToolResult:
-        deadline = Deadline(call.timeout_seconds)
+        deadline = Deadline(call.timeout_seconds, call.flight)
         url, headers, extensions = self._target(endpoint, tool, call)
         url = _identified(url, headers, call.credentials)
         body = canonical_json(dict(arguments)).encode()
         with (
-            _as_connector_errors(),
+            _as_connector_errors(call.flight),
             httpcore.ConnectionPool(
                 ssl_context=_trust(), network_backend=BoundedBackend(deadline)
             ) as pool,
@@ -97,16 +99,19 @@ def _trust() -> ssl.SSLContext:
 
 
 @contextmanager
-def _as_connector_errors() -> Iterator[None]:
+def _as_connector_errors(flight: Flight) -> Iterator[None]:
     try:
         yield
     except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
-        message = "The system could not be reached."
+        message = "It was stopped first." if flight.is_cut else "The system could not be reached."
         raise NotSent(message) from error
     except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol, UnicodeError) as error:
         message = "The address or a header cannot be sent."
         raise NotPermitted(message) from error
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+        if flight.is_cut:
+            message = "The call was cut off, because it was stopped."
+            raise CutOff(message) from error
         message = "The system did not answer in time."
         raise Unanswered(message) from error
 

@@ -6,7 +6,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from actions.api.serializers import run_body
-from actions.api.views import PROBLEMS, AgentView, idempotency_key, waited_for
+from actions.api.views import PROBLEMS, AgentView, idempotency_key
+from actions.api.waiting import waited_for
 from actions.models import Run
 from actions.services.runs import Budget
 from policies.snapshot import snapshot
@@ -100,7 +101,7 @@ class RunView(WorkflowView):
         responses={200: serializers.RunWithStepsSerializer, **PROBLEMS},
     )
     def get(self, request: Request, run_id: UUID) -> Response:
-        waited_for(request, lambda: self.own_workflow_run(run_id), _rests)
+        waited_for(self, lambda: self.own_workflow_run(run_id), _rests)
         return Response(self.body_of(run_id))
 
 

@@ -24,6 +24,7 @@ TIERS = (
     ("manager", "Manager", 20, 1, (Groups.MANAGERS,), 24, None),
     ("supervisor", "Supervisor", 10, 1, (Groups.SUPERVISORS,), 4, "manager"),
     ("policy", "Policy release", 40, 1, (Groups.COMPLIANCE,), 72, None),
+    ("security", "Security", 50, 1, (Groups.SECURITY, Groups.COMPLIANCE), 24, None),
 )
 _EVERYTHING = ("agents", "tools", "policies", "approvals", "actions", "workflows", "audit")
 VIEWERS = {

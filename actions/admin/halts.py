@@ -1,0 +1,80 @@
+"""The halt page. Halts are an agent matter; what they reach is known on this floor."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from actions import stopping
+from agents import forms
+from agents.models import Halt
+from approvals.models import ApprovalRequest
+from common.admin.pages import GovernedAdmin, Page
+from common.templatetags.blocks import badge
+
+
+@admin.register(Halt)
+class HaltAdmin(GovernedAdmin):
+    list_display = ("__str__", "state", "reason", "placed_by", "placed_at", "lifted_at")
+    list_filter = ("kind",)
+    detail_fields = (
+        "kind",
+        "target",
+        "state",
+        "reason",
+        "placed_by",
+        "placed_at",
+        "lifted_by",
+        "lifted_at",
+    )
+    detail_template = "actions/halt.html"
+    pages = (
+        Page(
+            "stop",
+            "Stop something now",
+            forms.StopForm,
+            "agents.add_halt",
+            explains="From the moment this is recorded, nothing it covers is decided as allowed, "
+            "and calls on their way are cut off.",
+            danger=True,
+            on_list=True,
+            done="The halt is in force.",
+            template="actions/stop.html",
+        ),
+        Page(
+            "place",
+            "Name what to stop",
+            forms.PlaceHaltForm,
+            "agents.add_halt",
+            explains="For a tool, or for what is not busy now.",
+            danger=True,
+            on_list=True,
+            done="The halt is in force.",
+        ),
+        Page(
+            "lift",
+            "Lift",
+            forms.LiftHaltForm,
+            "agents.change_halt",
+            explains="The halt of everything is lifted by two people: a second one is asked.",
+            done="The halt is lifted.",
+            available=lambda halt: halt.lifted_at is None,
+        ),
+    )
+
+    @admin.display(description="status")
+    def state(self, halt: Halt) -> SafeString:
+        return badge("lifted" if halt.lifted_at else "in force")
+
+    def page_context(self, request: HttpRequest, page: Page, target: Any) -> dict[str, Any]:
+        return {"stoppable": stopping.stoppable()} if page.name == "stop" else {}
+
+    def detail(self, request: HttpRequest, obj: Halt) -> dict[str, Any]:
+        met = stopping.in_flight_at(obj)
+        return {
+            "met": met,
+            "outcomes": sorted(stopping.outcomes(met).items()),
+            "took": stopping.took(obj, met),
+            "asked": ApprovalRequest.objects.pending().about("agents.halt", obj.pk).first(),
+        }
