@@ -223,3 +223,51 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number}"
+
+
+class UsageHour(models.Model):
+    """What an identity did in one hour, counted from its actions."""
+
+    identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="usage")
+    hour = models.DateTimeField()
+    allowed = models.PositiveIntegerField(default=0)
+    needs_approval = models.PositiveIntegerField(default=0)
+    denied = models.PositiveIntegerField(default=0)
+    halted = models.PositiveIntegerField(default=0)
+    tools = models.PositiveIntegerField(default=0, help_text="How many different ones.")
+    is_judged = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["-hour"]
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["identity", "hour"], name="usage_once_per_hour"),
+        ]
+        indexes = [
+            models.Index(fields=["hour"], name="usage_not_judged", condition=Q(is_judged=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.identity} {self.hour:%Y-%m-%d %H}h"
+
+    @property
+    def calls(self) -> int:
+        return self.allowed + self.needs_approval + self.denied + self.halted
+
+
+class ToolUse(models.Model):
+    """That an identity was allowed to use a tool, and since when."""
+
+    identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="tool_uses")
+    tool = models.CharField(max_length=200)
+    first_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["first_at"]
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["identity", "tool"], name="tool_use_first_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.identity}: {self.tool}"

@@ -2,7 +2,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from actions.services import elevating, resuming, settling
+from actions.services import elevating, resuming, settling, watching
 
 
 # Acknowledged early: the message is a hint, the database holds the work, the sweeper finds it.
@@ -24,3 +24,13 @@ def hint_overdue() -> int:
 @shared_task(name="actions.end_elevations")
 def end_elevations() -> int:
     return elevating.end_due()
+
+
+@shared_task(name="actions.watch_usage")
+def watch_usage() -> int:
+    return watching.watch()
+
+
+@shared_task(name="actions.prune_usage")
+def prune_usage() -> int:
+    return watching.prune()

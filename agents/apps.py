@@ -19,6 +19,7 @@ class AgentsConfig(AppConfig):
         govern(models.AgentIdentity, decides=True)
         govern(models.SigningKey, decides=True, ignored=("sealed_private",))
         govern(models.Halt, decides=True)
+        govern(models.Finding)
         govern(models.AgentKey, ignored=("last_used_at",))
         govern(models.FederatedCredential)
         govern(models.DelegationRule, decides=True)

@@ -31,6 +31,7 @@ class KnownIdentity:
     risk: str
     answerable_users: tuple[int, ...]
     usable: bool
+    token_seconds: int = AgentIdentity.TOKEN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ def _known(row: AgentIdentity) -> KnownIdentity:
         risk=agent.risk,
         answerable_users=tuple(sorted({agent.owner_id, agent.sponsor_id})),
         usable=usable,
+        token_seconds=row.token_seconds,
     )
 
 

@@ -110,3 +110,8 @@ class SecondPersonNeeded(GovernanceError):
 class AlreadyAskedToLift(GovernanceError):
     code = "already_asked_to_lift"
     sentence = "Somebody has asked for this halt to be lifted: a second person decides."
+
+
+class FindingResolved(GovernanceError):
+    code = "finding_resolved"
+    sentence = "Somebody has said already what this was."

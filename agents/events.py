@@ -61,6 +61,7 @@ CREDENTIAL_ISSUED = declare(
     "expires_at",
     "chain",
     "bound",
+    "epoch",
 )
 SIGNING_KEY_CREATED = declare("signing_key.created", "A signing key was made", "environment")
 IDENTITY_HELD_BACK = declare(
@@ -73,6 +74,14 @@ SPONSOR_CHANGED = declare(
 )
 AGENT_CERTIFIED = declare("agent.certified", "An agent was confirmed", "until", "reason")
 AGENT_REMINDED = declare("agent.reminded", "People were told that an agent is due", "until")
+FINDING_MADE = declare("finding.made", "Unusual use was noticed", "finding", "rule", "response")
+FINDING_ESCALATED = declare(
+    "finding.escalated", "Unusual use was not explained in time", "finding", "response"
+)
+FINDING_RESOLVED = declare("finding.resolved", "Unusual use was explained", "finding", "reason")
+USE_DECLARED = declare(
+    "identity.use_declared", "How an identity is used was declared", "replicas", "hours", "reason"
+)
 HALT_PLACED = declare("halt.placed", "A halt was placed", "kind", "target", "reason")
 HALT_LIFT_ASKED = declare(
     "halt.lift_asked", "A second person is asked to lift a halt", "approval", "reason"

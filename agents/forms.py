@@ -1,9 +1,20 @@
+from typing import Any
+
 from django import forms
 from django.contrib.auth import get_user_model
 
 from accounts.models import Environment, User
 from agents.models import Agent, Halt
-from agents.services import certifying, enrolment, halts, lifecycle, sponsors
+from agents.services import (
+    certifying,
+    enrolment,
+    federation,
+    findings,
+    halts,
+    lifecycle,
+    signing,
+    sponsors,
+)
 from common.actors import Actor
 from common.admin.pages import CommandForm, Made, ReasonForm, Shown
 
@@ -78,6 +89,36 @@ class AddIdentityForm(CommandForm):
         lifecycle.create_identity(
             self.target.pk, actor=actor, environment=self.cleaned_data["environment"]
         )
+        return None
+
+
+class DeclareUseForm(ReasonForm):
+    replicas = forms.IntegerField(
+        min_value=1, max_value=10_000, label="Runtimes at a time", help_text="Each with own tokens."
+    )
+    hours = forms.CharField(
+        required=False, max_length=40, help_text="In UTC: mon-fri 8-18. Empty: at any time."
+    )
+    field_order = ("replicas", "hours", "reason")
+
+    def __init__(self, *args: Any, target: Any = None, **kwargs: Any) -> None:
+        known = {"replicas": target.replicas, "hours": target.hours} if target is not None else {}
+        super().__init__(*args, target=target, initial=known, **kwargs)
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        lifecycle.declare_use(
+            self.target.pk,
+            actor=actor,
+            replicas=self.cleaned_data["replicas"],
+            hours=self.cleaned_data["hours"],
+            reason=self.cleaned_data["reason"],
+        )
+        return None
+
+
+class ResolveFindingForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        findings.resolve(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
@@ -174,4 +215,95 @@ class LiftHaltForm(ReasonForm):
             reason = self.cleaned_data["reason"]
             return Made(halts.ask_to_lift(self.target.pk, actor=actor, reason=reason))
         halts.lift_halt(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class TrustIssuerForm(CommandForm):
+    issuer = forms.URLField(max_length=300, assume_scheme="https", help_text="Its https address.")
+    subject = forms.CharField(max_length=300, help_text="What it calls this identity.")
+    jwks = forms.JSONField(
+        label="Its public keys", help_text="A JWK Set (RFC 7517). It is pinned: nothing is fetched."
+    )
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        federation.trust_issuer(
+            self.target.pk,
+            actor=actor,
+            issuer=self.cleaned_data["issuer"],
+            subject=self.cleaned_data["subject"],
+            jwks=self.cleaned_data["jwks"],
+        )
+        return None
+
+
+class WithdrawIssuerForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        federation.trust_issuer_no_more(
+            self.target.pk, actor=actor, reason=self.cleaned_data["reason"]
+        )
+        return None
+
+
+class RequireDpopForm(CommandForm):
+    required = forms.BooleanField(
+        required=False, label="Required", help_text="Tokens that are not bound are dead at once."
+    )
+
+    def __init__(self, *args: Any, target: Any = None, **kwargs: Any) -> None:
+        known = {"required": target.dpop_required} if target is not None else {}
+        super().__init__(*args, target=target, initial=known, **kwargs)
+
+    def perform(self, *, actor: Actor) -> Shown | None:
+        federation.require_dpop(self.target.pk, actor=actor, required=self.cleaned_data["required"])
+        return None
+
+
+class AllowDelegationForm(ReasonForm):
+    subject = forms.ModelChoiceField(Agent.objects.all(), label="For which agent")
+    acting = forms.ModelChoiceField(Agent.objects.all(), label="Who acts")
+    scope = forms.CharField(
+        initial="tools", max_length=2_000, help_text="tools, system:crm or tool:crm.read"
+    )
+    max_depth = forms.IntegerField(
+        min_value=1, max_value=3, initial=1, label="Hands", help_text="From whoever began."
+    )
+    field_order = ("subject", "acting", "scope", "max_depth", "reason")
+
+    def perform(self, *, actor: Actor) -> Shown | Made | None:
+        return Made(
+            federation.allow_delegation(
+                self.cleaned_data["subject"].pk,
+                actor=actor,
+                acting_agent=self.cleaned_data["acting"],
+                scope=self.cleaned_data["scope"],
+                max_depth=self.cleaned_data["max_depth"],
+                reason=self.cleaned_data["reason"],
+            )
+        )
+
+
+class EndDelegationForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        federation.end_delegation(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
+class PrepareSigningKeyForm(CommandForm):
+    environment = forms.ModelChoiceField(Environment.objects.all())
+
+    def perform(self, *, actor: Actor) -> Shown | Made | None:
+        return Made(signing.prepare(self.cleaned_data["environment"].pk, actor=actor))
+
+
+class ActivateSigningKeyForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        signing.activate(
+            self.target.environment_id, actor=actor, reason=self.cleaned_data["reason"]
+        )
+        return None
+
+
+class RevokeSigningKeyForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        signing.revoke(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None

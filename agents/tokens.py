@@ -117,7 +117,7 @@ def mint(what: Minting, *, kid: str, key: ECKey) -> tuple[str, dict[str, Any]]:
         "scope": what.scope,
         "env": identity.environment,
         "iat": now,
-        "exp": now + LIFETIME_SECONDS,
+        "exp": now + identity.token_seconds,
         "jti": str(uuid7()),
         "eps": {identity.client_id: identity.epoch},
     }

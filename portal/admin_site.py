@@ -27,20 +27,28 @@ _SECTIONS = (
         (
             "agents.Agent",
             "agents.AgentIdentity",
-            "agents.AgentKey",
+            "agents.Finding",
             "policies.Elevation",
+            "agents.DelegationRule",
             "agents.Halt",
         ),
+    ),
+    (
+        "Keys",
+        ("agents.AgentKey", "agents.FederatedCredential", "agents.SigningKey", "tools.Secret"),
     ),
     ("Policies", ("policies.Policy", "policies.PolicyRelease", "policies.Role")),
     (
         "Systems and tools",
-        ("tools.System", "tools.Tool", "tools.Endpoint", "tools.Secret", "tools.Breaker"),
+        ("tools.System", "tools.Tool", "tools.Endpoint", "tools.Breaker"),
     ),
     ("Audit", ("audit.Event", "auditlog.LogEntry")),
     ("People", ("accounts.User", "auth.Group", "accounts.Environment")),
 )
 _NAMES = {
+    "agents.Finding": "Unusual use",
+    "agents.DelegationRule": "Acting for others",
+    "agents.FederatedCredential": "Other issuers",
     "auditlog.LogEntry": "Changes",
     "approvals.ApprovalRequest": "Inbox",
     "workflows.WorkflowVersion": "Versions",

@@ -161,6 +161,8 @@ CELERY_BEAT_SCHEDULE = {
     "guard rollouts": {"task": "workflows.guard_rollouts", "schedule": 5.0},
     "forget expired assertions": {"task": "agents.prune_assertions", "schedule": 300.0},
     "end elevations": {"task": "actions.end_elevations", "schedule": 10.0},
+    "watch usage": {"task": "actions.watch_usage", "schedule": 30.0},
+    "forget old usage": {"task": "actions.prune_usage", "schedule": 86_400.0},
     "forget old leases": {"task": "tools.prune_leases", "schedule": 3600.0},
     "look after sponsors": {"task": "agents.look_after_people", "schedule": 60.0},
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},
@@ -189,7 +191,8 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-if _flag("CHANCERY_BEHIND_PROXY"):
+BEHIND_PROXY = _flag("CHANCERY_BEHIND_PROXY")
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

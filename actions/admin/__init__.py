@@ -1,3 +1,3 @@
-from actions.admin import actions, halts, runs
+from actions.admin import actions, halts, runs, sections
 
-__all__ = ["actions", "halts", "runs"]
+__all__ = ["actions", "halts", "runs", "sections"]

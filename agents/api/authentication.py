@@ -8,9 +8,13 @@ from rest_framework.request import Request
 
 from agents.directory import directory
 from agents.errors import InvalidDpopProof, InvalidToken
+from agents.models import Finding
+from agents.networks import network_of, other_network
+from agents.services.findings import Anomaly, report
 from agents.services.issuing import shown_key
 from agents.tokens import Caller, verify
 from common.rates import ensure_within
+from common.requests import client_address
 
 
 class AgentPrincipal:
@@ -39,6 +43,7 @@ class AgentAuthentication(BaseAuthentication):
         view, token = request.parser_context.get("view"), token.strip()
         caller = _verified(token, later=getattr(view, "checks_caller_again", False))
         _ensure_held(caller, request, token, scheme=scheme.lower())
+        _look_at_network(caller, request)
         ensure_within(
             f"agent:{caller.identity.client_id}", per_minute=settings.AGENT_REQUESTS_PER_MINUTE
         )
@@ -64,6 +69,15 @@ def _ensure_held(caller: Caller, request: Request, token: str, *, scheme: str) -
         raise InvalidToken from error
     if shown != caller.key:
         raise InvalidToken
+
+
+def _look_at_network(caller: Caller, request: Request) -> None:
+    """A token that comes from a second network is reported; what follows is the ladder's matter."""
+    address = client_address(request)
+    first = other_network(caller, address)
+    if first:
+        evidence = {"token": caller.jti, "networks": [first, network_of(address)]}
+        report(Anomaly(caller.identity.pk, Finding.Rule.TWO_NETWORKS, caller.jti, evidence))
 
 
 def _verified(token: str, *, later: bool) -> Caller:

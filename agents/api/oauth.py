@@ -29,6 +29,7 @@ from agents.tokens import SCOPE_ALL, audience
 from common.errors import GovernanceError, InvalidInput
 from common.json_requests import declared_length, json_object
 from common.rates import TooManyRequests, ensure_within
+from common.requests import client_address
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a grant's name
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type's name
@@ -125,7 +126,7 @@ def _form(request: HttpRequest) -> QueryDict:
     """The request's form, counted against its sender's limit. Raises TooManyRequests,
     InvalidTokenRequest.
     """
-    ensure_within(f"token:{_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE)
+    _count(request, "token")
     if declared_length(request) > MAX_BODY_BYTES:
         raise InvalidTokenRequest
     form = request.POST
@@ -133,6 +134,13 @@ def _form(request: HttpRequest) -> QueryDict:
         message = "A parameter is given twice."
         raise InvalidTokenRequest(message)
     return form
+
+
+def _count(request: HttpRequest, what: str) -> None:
+    """Raises TooManyRequests beyond the limit of one address."""
+    ensure_within(
+        f"{what}:{client_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE
+    )
 
 
 @csrf_exempt
@@ -164,7 +172,9 @@ def introspect(request: HttpRequest) -> JsonResponse:
 def enrol(request: HttpRequest) -> JsonResponse:
     """`{code, jwk, proof}`: a one-time code, a public key, and a JWT signed by that key."""
     try:
-        ensure_within(f"enrol:{_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE)
+        ensure_within(
+            f"enrol:{client_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE
+        )
         body = json_object(request, max_bytes=MAX_BODY_BYTES)
         key = enrolment.enrol(
             code=str(body.get("code", "")), jwk=body.get("jwk"), proof=str(body.get("proof", ""))
@@ -181,7 +191,9 @@ def replace(request: HttpRequest) -> JsonResponse:
     the old key that names the new one (`new_key`, its thumbprint).
     """
     try:
-        ensure_within(f"token:{_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE)
+        ensure_within(
+            f"token:{client_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE
+        )
         body = json_object(request, max_bytes=MAX_BODY_BYTES)
         key = enrolment.replace_key(
             assertion=str(body.get("client_assertion", "")),
@@ -266,7 +278,3 @@ def resource_metadata(request: HttpRequest, environment: str) -> JsonResponse:
             "dpop_signing_alg_values_supported": ALGORITHMS,
         }
     )
-
-
-def _address(request: HttpRequest) -> str:
-    return str(request.META.get("REMOTE_ADDR", ""))

@@ -29,6 +29,11 @@ def ensure_may_name(owner: User, actor: Actor) -> None:
     _ensure_one_of({owner.pk}, actor)
 
 
+def ensure_manages_every_agent(actor: Actor) -> None:
+    """Raises NotAnswerable for a person without the right to manage every agent."""
+    _ensure_one_of(set(), actor)
+
+
 def _ensure_one_of(people: set[int], actor: Actor) -> None:
     if actor.kind == "system":
         return

@@ -3,8 +3,6 @@
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.core.mail import send_mail
-from django.db import transaction
 from django.utils import timezone
 
 from agents import events
@@ -12,6 +10,7 @@ from agents.errors import WrongLifeCycleStep
 from agents.models import Agent
 from agents.services import lifecycle
 from agents.services.answering import ensure_answers_for
+from agents.services.telling import tell
 from audit.generation import deciding_command
 from audit.services import record
 from common.actors import SYSTEM, Actor
@@ -82,8 +81,14 @@ def _remind(agent_id: int, now: datetime, *, actor: Actor) -> bool:
     Agent.objects.filter(pk=agent_id).update(reminded_at=now)
     until = agent.certified_until or now
     record(events.AGENT_REMINDED, actor=actor, subject=agent, until=until.isoformat())
-    people = {agent.owner.email, agent.sponsor.email} - {""}
-    transaction.on_commit(lambda: _mail(agent, until, sorted(people)))
+    day = f"{until:%-d %B %Y}"
+    tell(
+        agent,
+        f"Confirm the agent {agent.slug} by {day}",
+        f"You answer for the agent {agent.title}. If it is still needed and its rights are right, "
+        f"confirm it by {day} {until:%H:%M} UTC; after that it is suspended.\n\n"
+        f"{settings.ISSUER}/admin/agents/agent/{agent.pk}/change/\n",
+    )
     return True
 
 
@@ -95,18 +100,4 @@ def _is_due(agent: Agent, now: datetime) -> bool:
     return any(
         moment <= now and (agent.reminded_at is None or agent.reminded_at < moment)
         for moment in passed
-    )
-
-
-def _mail(agent: Agent, until: datetime, people: list[str]) -> None:
-    if not people:
-        return
-    send_mail(
-        f"Confirm the agent {agent.slug} by {until:%-d %B %Y}",
-        f"You answer for the agent {agent.title}. If it is still needed and its rights are right, "
-        f"confirm it by {until:%-d %B %Y %H:%M} UTC; after that it is suspended.\n\n"
-        f"{settings.ISSUER}/admin/agents/agent/{agent.pk}/change/\n",
-        None,
-        people,
-        fail_silently=True,
     )

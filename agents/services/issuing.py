@@ -169,6 +169,7 @@ def _record_issued(used: Proven, claims: dict[str, Any]) -> None:
         expires_at=datetime.fromtimestamp(claims["exp"], UTC).isoformat(),
         chain=claims.get("chain", []),
         bound=bool(claims.get("cnf")),
+        epoch=claims["eps"][used.identity.client_id],
     )
 
 

@@ -8,6 +8,7 @@ from django.utils import timezone
 from accounts.models import Environment, User
 from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
+from agents.hours import Hours
 from agents.models import Agent, AgentIdentity
 from agents.services.activating import ask_people, needs_people
 from agents.services.answering import ensure_answers_for, ensure_may_name, locked_identity
@@ -177,3 +178,31 @@ def _locked(agent_id: int, actor: Actor) -> Agent:
         raise NotFound from error
     ensure_answers_for(agent, actor)
     return agent
+
+
+@deciding_command
+def declare_use(
+    identity_id: int, *, actor: Actor, replicas: int, hours: str, reason: str
+) -> AgentIdentity:
+    """How the identity is used, so that what is unusual is noticed. Raises NotFound,
+    NotAnswerable, InvalidInput for hours that are not like `mon-fri 8-18`.
+    """
+    reason = required_reason(reason)
+    identity = locked_identity(identity_id, actor)
+    hours = hours.strip().lower()
+    if hours:
+        Hours.parsed(hours)
+    if not 1 <= replicas <= 10_000:
+        message = "Between 1 and 10,000 runtimes."
+        raise InvalidInput(message)
+    identity.replicas, identity.hours = replicas, hours
+    identity.save(update_fields=["replicas", "hours"])
+    record(
+        events.USE_DECLARED,
+        actor=actor,
+        subject=identity,
+        replicas=replicas,
+        hours=hours,
+        reason=reason,
+    )
+    return identity

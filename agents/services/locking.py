@@ -2,7 +2,8 @@
 
 from agents import events
 from agents.errors import WrongLifeCycleStep
-from agents.models import AgentKey
+from agents.models import AgentKey, Finding
+from agents.services.findings import Anomaly, report
 from agents.services.lifecycle import suspend_identity
 from audit.generation import deciding_command
 from audit.services import record
@@ -26,3 +27,5 @@ def lock_for_superseded_key(key: AgentKey, *, actor: Actor) -> None:
         subject=identity,
         thumbprint=key.thumbprint,
     )
+    seen = {"key": key.thumbprint, "accepted until": str(key.retires_at)}
+    report(Anomaly(key.identity_id, Finding.Rule.SUPERSEDED_KEY, key.thumbprint, seen))

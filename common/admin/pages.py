@@ -22,6 +22,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from common.actors import Actor
 from common.admin.keyset import KeysetChangeList
+from common.admin.sections import rendered
 from common.errors import GovernanceError
 
 
@@ -159,6 +160,7 @@ class GovernedAdmin(ModelAdmin):
             "object": obj,
             "rows": self.rows(obj),
             "links": self.links(request, obj),
+            "sections": rendered(request, self.opts.label_lower, obj),
             **self.detail(request, obj),
         }
         return self.shown(request, self.detail_template, context)

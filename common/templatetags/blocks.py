@@ -24,6 +24,7 @@ _TONES = {
             "completed",
             "published",
             "current",
+            "resolved",
         },
     ),
     "bad": (
@@ -41,6 +42,7 @@ _TONES = {
             "compensation_failed",
             "rolled_back",
             "refused",
+            "suspend",
         },
     ),
     "wait": (
@@ -58,6 +60,8 @@ _TONES = {
             "started",
             "open",
             "asked",
+            "ask",
+            "next",
         },
     ),
     "doubt": (
@@ -73,6 +77,7 @@ _TONES = {
             "quarantined",
             "retiring",
             "ended",
+            "shorten",
             "destroyed",
         },
     ),
@@ -172,6 +177,13 @@ def left(moment: Any) -> str:
         return "over"
     hours, rest = divmod(seconds, 3_600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min"
+
+
+@register.filter
+def timeleft(moment: Any) -> str:
+    """How long until a moment, in minutes and seconds."""
+    seconds = max(0, int((moment - timezone.now()).total_seconds()))
+    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
 
 
 @register.filter

@@ -287,4 +287,4 @@ def test_pages(identity: AgentIdentity, olga: User, rosa: User, tiers: dict[str,
     office.post(f"/admin/agents/agentidentity/{identity.pk}/resume/", {"reason": "Go on."})
     shown = office.get(f"/admin/approvals/approvalrequest/{question().pk}/change/").content
     assert b"Be tested." in shown
-    assert b"pending" in office.get(f"{page}/change/").content
+    assert b"waiting for approval" in office.get(f"{page}/change/").content

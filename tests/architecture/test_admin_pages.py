@@ -36,6 +36,7 @@ ENDLESS = {
     "WorkflowRun",
     "ScheduleFire",
     "Elevation",
+    "Finding",
 }
 GROWING = [model for model in MODELS if model.__name__ in ENDLESS]
 

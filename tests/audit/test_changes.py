@@ -22,6 +22,7 @@ from agents.models import (
     DelegationRule,
     EnrolmentCode,
     FederatedCredential,
+    Finding,
     Halt,
     SigningKey,
 )
@@ -170,6 +171,17 @@ CASES: dict[type[models.Model], Case] = {
         sets(status="retiring"),
     ),
     Halt: Case(lambda w: Halt(kind="global", reason="Stop."), sets(lifted_by="olga")),
+    Finding: Case(
+        lambda w: Finding(
+            identity=w.identity,
+            rule="probing",
+            response="note",
+            evidence={},
+            responded_at=timezone.now(),
+        ),
+        sets(response="ask"),
+        decides=False,
+    ),
     AgentKey: Case(
         lambda w: AgentKey(
             identity=w.identity, thumbprint="t", algorithm="ES256", public_jwk={"x": "y"}

@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey
 from accounts.models import User
 from actions.models import Attempt
 from actions.services import elevating, resuming, runs, settling
-from agents.models import AgentKey, Halt, SigningKey
+from agents.models import AgentKey, Finding, Halt, SigningKey
 from agents.services import (
     certifying,
     enrolment,
@@ -28,6 +28,7 @@ from agents.services import (
     signing,
     sponsors,
 )
+from agents.services.findings import Anomaly, escalate_unanswered, report, resolve
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import cast_vote, settle_due, withdraw
 from audit.models import Event
@@ -112,6 +113,15 @@ def keys_and_issuers_change(governed: Governed, olga: User) -> None:
     SigningKey.objects.filter(pk=following.pk).update(created_at=ready)
     signing.activate("prod", actor=SYSTEM, reason="It is time.")
     signing.revoke(old.pk, actor=SYSTEM, reason="It is over.")
+
+
+def something_is_unusual(governed: Governed) -> None:
+    identity = governed.identity
+    lifecycle.declare_use(identity.pk, actor=SYSTEM, replicas=2, hours="", reason="So it is.")
+    seen = report(Anomaly(identity.pk, Finding.Rule.MINT_RATE, "", {}))
+    assert seen is not None
+    escalate_unanswered(now=timezone.now() + timedelta(days=1))
+    resolve(seen.pk, actor=SYSTEM, reason="A batch.")
 
 
 def people_answer_for_an_agent(governed: Governed, olga: User, rosa: User) -> None:
@@ -388,6 +398,7 @@ def test_every_declared_event_is_written_by_some_command(
     an_endpoint_breaks_down_and_comes_back(governed)
     an_answer_comes_late_and_a_person_says_what_was_done(governed)
     a_system_is_asked_what_it_did(governed)
+    something_is_unusual(governed)
     people_answer_for_an_agent(governed, olga, rosa)
     if governed.identity.agent.status == "active":
         lifecycle.activate(governed.identity.agent_id, actor=SYSTEM, reason="Olga is back.")

@@ -57,7 +57,7 @@ DOERS = {
             ),
         ),
         ("tools", ("change_tool",)),
-        ("agents", ("change_agent", "manage_every_agent")),
+        ("agents", ("change_agent", "manage_every_agent", "change_finding")),
         ("actions", ("resolve_action",)),
         ("workflows", _WORKFLOWS),
     ),
@@ -69,6 +69,9 @@ DOERS = {
             (
                 "add_halt",
                 "change_halt",
+                "change_finding",
+                "change_signingkey",
+                "change_delegationrule",
                 "change_agent",
                 "change_agentidentity",
                 "manage_every_agent",
@@ -78,7 +81,18 @@ DOERS = {
         ("workflows", ("operate_workflowrun", "change_workflow")),
     ),
     Groups.AGENT_OWNERS: (
-        ("agents", ("add_agent", "change_agent", "change_agentidentity", "add_enrolmentcode")),
+        (
+            "agents",
+            (
+                "add_agent",
+                "change_agent",
+                "change_agentidentity",
+                "add_enrolmentcode",
+                "add_delegationrule",
+                "change_delegationrule",
+                "change_finding",
+            ),
+        ),
         ("workflows", ("add_workflowversion", "start_workflowrun")),
     ),
 }

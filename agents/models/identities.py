@@ -64,6 +64,8 @@ class AgentIdentity(models.Model):
         ACTIVE = "active", "active"
         SUSPENDED = "suspended", "suspended"
 
+    TOKEN_SECONDS = 300
+
     agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="identities")
     environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="+")
     client_id = models.CharField(max_length=100, unique=True, editable=False)
@@ -75,6 +77,15 @@ class AgentIdentity(models.Model):
         default=False,
         help_text="Its tokens are bound to a key, which proves itself with every request.",
     )
+    token_seconds = models.PositiveSmallIntegerField(
+        default=300, help_text="How long its tokens live; shorter while something is looked into."
+    )
+    replicas = models.PositiveSmallIntegerField(
+        default=1, help_text="How many runtimes use it at a time, each with tokens of its own."
+    )
+    hours = models.CharField(
+        max_length=40, blank=True, help_text="When it is used, in UTC: mon-fri 8-18. Empty: always."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -85,6 +96,11 @@ class AgentIdentity(models.Model):
                 fields=["agent", "environment"], name="identity_once_per_environment"
             ),
             models.CheckConstraint(condition=Q(epoch__gt=0), name="identity_epoch_is_positive"),
+            models.CheckConstraint(
+                condition=Q(token_seconds__gte=60, token_seconds__lte=300),
+                name="identity_tokens_are_short",
+            ),
+            models.CheckConstraint(condition=Q(replicas__gt=0), name="identity_has_a_runtime"),
         ]
 
     def __str__(self) -> str:

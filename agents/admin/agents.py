@@ -5,8 +5,9 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from agents import forms
-from agents.models import Agent, AgentIdentity, AgentKey, Halt
-from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
+from agents.models import Agent, AgentIdentity, Finding, Halt
+from agents.sightings import live_tokens
+from common.admin.pages import GovernedAdmin, Page
 from common.templatetags.blocks import badge
 
 
@@ -110,9 +111,15 @@ class AgentAdmin(GovernedAdmin):
         return badge(agent.status, agent.get_status_display())
 
     def detail(self, request: HttpRequest, obj: Agent) -> dict[str, Any]:
-        identities = obj.identities.select_related("environment").prefetch_related("keys")
+        identities = list(obj.identities.select_related("environment").prefetch_related("keys"))
+        tokens = live_tokens(identities)
         return {
-            "identities": identities,
+            "identities": [(one, tokens[one.pk]) for one in identities],
+            "findings": Finding.objects.filter(identity__in=identities).select_related("identity")[
+                :10
+            ],
+            "acts_for": obj.acts_for.in_force().select_related("subject"),
+            "delegates_to": obj.delegates_to.in_force().select_related("actor"),
             "halts": Halt.objects.in_force().filter(kind=Halt.Kind.AGENT, target=obj.slug),
         }
 
@@ -123,7 +130,18 @@ class AgentIdentityAdmin(GovernedAdmin):
     list_filter = ("status", "environment")
     list_select_related = ("agent", "environment")
     search_fields = ("client_id",)
-    detail_fields = ("agent", "environment", "client_id", "state", "epoch", "created_at")
+    detail_fields = (
+        "agent",
+        "environment",
+        "client_id",
+        "state",
+        "epoch",
+        "dpop_required",
+        "token_seconds",
+        "replicas",
+        "hours",
+        "created_at",
+    )
     detail_template = "agents/identity.html"
     pages = (
         Page(
@@ -136,13 +154,38 @@ class AgentIdentityAdmin(GovernedAdmin):
             available=_is("active", "pending"),
         ),
         Page(
+            "trust_issuer",
+            "Trust another issuer",
+            forms.TrustIssuerForm,
+            "agents.change_agentidentity",
+            explains="A CI service or a cluster says who this identity is, with keys that are "
+            "pinned here. One issuer and subject is one identity, for ever.",
+            available=_is("active", "pending"),
+        ),
+        Page(
+            "require_dpop",
+            "Bind its tokens to a key",
+            forms.RequireDpopForm,
+            "agents.change_agentidentity",
+            explains="A stolen token is then of no use without the key (DPoP, RFC 9449).",
+            submit="Save",
+        ),
+        Page(
+            "declare_use",
+            "Say how it is used",
+            forms.DeclareUseForm,
+            "agents.change_agentidentity",
+            explains="What differs from it is noticed.",
+            submit="Save",
+        ),
+        Page(
             "suspend",
             "Suspend here",
             forms.SuspendIdentityForm,
             "agents.change_agentidentity",
             explains="Stops the agent in this environment; its tokens are dead at once.",
             danger=True,
-            available=_is("active"),
+            available=_is("active", "pending"),
         ),
         Page(
             "resume",
@@ -162,37 +205,8 @@ class AgentIdentityAdmin(GovernedAdmin):
     def detail(self, request: HttpRequest, obj: AgentIdentity) -> dict[str, Any]:
         return {
             "keys": obj.keys.all()[:20],
+            "issuers": obj.federated_credentials.in_force(),
             "roles": obj.roles.all(),
+            "tokens": live_tokens([obj])[obj.pk],
+            "findings": obj.findings.all()[:10],
         }
-
-
-@admin.register(AgentKey)
-class AgentKeyAdmin(EndlessAdmin):
-    list_display = ("thumbprint", "identity", "algorithm", "state", "enrolled_at", "last_used_at")
-    list_filter = ("status", "algorithm")
-    list_select_related = ("identity",)
-    search_fields = ("=thumbprint",)
-    detail_fields = (
-        "thumbprint",
-        "identity",
-        "algorithm",
-        "state",
-        "public_jwk",
-        "enrolled_at",
-        "last_used_at",
-    )
-    pages = (
-        Page(
-            "revoke",
-            "Revoke",
-            forms.RevokeKeyForm,
-            "agents.change_agentidentity",
-            explains="The key proves nobody any more, and every token of the identity is dead.",
-            danger=True,
-            available=_is("active"),
-        ),
-    )
-
-    @admin.display(description="status")
-    def state(self, key: AgentKey) -> SafeString:
-        return badge(key.status, key.get_status_display())

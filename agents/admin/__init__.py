@@ -1,0 +1,3 @@
+from agents.admin import agents, findings, keys, sections
+
+__all__ = ["agents", "findings", "keys", "sections"]

@@ -1,0 +1,3 @@
+from policies.admin import policies, sections
+
+__all__ = ["policies", "sections"]
