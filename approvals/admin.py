@@ -3,12 +3,14 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from accounts.second_factor import latest_factor, where_to_prove
 from approvals.errors import NotAnApprover
-from approvals.forms import VoteForm
+from approvals.forms import AskForFactorForm, VoteForm
 from approvals.models import ApprovalRequest, Tier
-from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
+from common.admin.pages import CommandForm, EndlessAdmin, GovernedAdmin, Page
 from common.errors import GovernanceError
 from common.templatetags.blocks import age, badge, left
 
@@ -73,7 +75,23 @@ class ApprovalRequestAdmin(EndlessAdmin):
             "form": VoteForm(target=obj),
             "decide_url": self.page_url(VOTE, obj),
             "is_pending": obj.status == ApprovalRequest.Status.PENDING,
+            "proof_url": self._proof_url(request, obj) if self._needs_proof(request, obj) else "",
         }
+
+    def _needs_proof(self, request: HttpRequest, obj: ApprovalRequest) -> bool:
+        if not obj.tier.fresh_sign_in:
+            return False
+        factor = latest_factor(request)
+        return factor is None or not factor.is_fresh(timezone.now())
+
+    def _proof_url(self, request: HttpRequest, obj: ApprovalRequest) -> str:
+        return where_to_prove(request, back_to=self.object_url(obj))
+
+    def form_of(self, request: HttpRequest, page: Page, target: Any) -> CommandForm:
+        form = super().form_of(request, page, target)
+        if isinstance(form, VoteForm):
+            form.factor = latest_factor(request)
+        return form
 
     def _refusal(self, request: HttpRequest, obj: ApprovalRequest) -> str:
         """Why this person cannot answer; empty if they can."""
@@ -92,6 +110,8 @@ class ApprovalRequestAdmin(EndlessAdmin):
         """The decide page is the request's own page, with the form's errors on it."""
         if request.method != "POST":
             return self.change_view(request, str(target.pk))
+        if self._needs_proof(request, target):
+            return HttpResponseRedirect(self._proof_url(request, target))
         return super().command_page(request, page, target)
 
 
@@ -107,6 +127,18 @@ class TierAdmin(GovernedAdmin):
         "on_timeout",
         "escalate_to",
         "owner_may_sign",
+        "fresh_sign_in",
+    )
+    pages = (
+        Page(
+            "factor",
+            "Ask for a second factor",
+            AskForFactorForm,
+            "approvals.change_tier",
+            explains="Who answers shows a passkey or a code of the last five minutes. A session "
+            "that was left open, and a sign-in of yesterday, do not sign.",
+            submit="Save",
+        ),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tier]:

@@ -49,3 +49,8 @@ class ApprovalAlreadySpent(GovernanceError):
 class UnknownTier(GovernanceError):
     code = "unknown_tier"
     sentence = "There is no such tier."
+
+
+class FreshSignInNeeded(GovernanceError):
+    code = "fresh_sign_in_needed"
+    sentence = "This needs your second factor, shown in the last five minutes."

@@ -33,6 +33,9 @@ class Tier(models.Model):
     escalate_to = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="escalated_from"
     )
+    fresh_sign_in = models.BooleanField(
+        default=False, help_text="Whether people show a second factor again before they answer."
+    )
     owner_may_sign = models.BooleanField(
         default=False, help_text="Whether an agent's owner or sponsor may decide its requests."
     )
@@ -167,6 +170,9 @@ class Vote(models.Model):
     answer = models.CharField(max_length=16, choices=Answer.choices)
     reason = models.TextField()
     snapshot_digest = models.CharField(max_length=64)
+    factor = models.CharField(
+        max_length=64, blank=True, help_text="The second factor that was shown for it, and when."
+    )
     cast_at = models.DateTimeField()
 
     class Meta:

@@ -9,12 +9,14 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
+from accounts.factors import Factor
 from accounts.models import User
 from approvals import events, outcomes
 from approvals.errors import (
     AlreadyVoted,
     ApprovalAlreadySpent,
     ApprovalNotGiven,
+    FreshSignInNeeded,
     NotAnApprover,
     RequestAlreadyDecided,
     UnknownAnswer,
@@ -165,6 +167,20 @@ def ensure_tier(
 
 
 @command
+def ask_for_factor(slug: str, *, actor: Actor, required: bool, reason: str) -> Tier:
+    """Whether who answers in this tier shows a second factor again first. Raises UnknownTier."""
+    reason = required_reason(reason)
+    tier = Tier.objects.select_for_update().filter(slug=slug).first()
+    if tier is None:
+        raise UnknownTier
+    if tier.fresh_sign_in != required:
+        tier.fresh_sign_in = required
+        tier.save(update_fields=["fresh_sign_in"])
+        record(events.TIER_FACTOR, actor=actor, subject=tier, required=required, reason=reason)
+    return tier
+
+
+@command
 def open_request(question: Question, *, actor: Actor) -> ApprovalRequest:
     """Ask people. Raises KeyError for a kind that no handler is registered for."""
     if question.kind not in outcomes.handled_kinds():
@@ -176,11 +192,17 @@ def open_request(question: Question, *, actor: Actor) -> ApprovalRequest:
 
 @command
 def cast_vote(
-    request_id: UUID, *, actor: Actor, answer: Vote.Answer, reason: str
+    request_id: UUID,
+    *,
+    actor: Actor,
+    answer: Vote.Answer,
+    reason: str,
+    factor: Factor | None = None,
 ) -> ApprovalRequest:
     """Record a person's answer and resolve the request if it settles it.
 
-    One rejection rejects; `quorum` approvals at the current tier approve. Raises the refusals of
+    One rejection rejects; `quorum` approvals at the current tier approve. `factor` is the second
+    factor that the person has shown; a tier may ask for a fresh one. Raises the refusals of
     `approvals.errors`, NotFound, and ReasonRequired.
     """
     reason = required_reason(reason)
@@ -191,6 +213,8 @@ def cast_vote(
     request.ensure_may_be_decided_by(voter)
     if answer not in Vote.Answer.values:
         raise UnknownAnswer
+    if request.tier.fresh_sign_in and (factor is None or not factor.is_fresh(now)):
+        raise FreshSignInNeeded
     if request.votes.filter(voter=voter, tier=request.tier_id).exists():
         raise AlreadyVoted
     try:
@@ -202,6 +226,7 @@ def cast_vote(
                 answer=answer,
                 reason=reason,
                 snapshot_digest=request.snapshot_digest,
+                factor=str(factor or ""),
                 cast_at=now,
             )
     except IntegrityError as error:
@@ -214,6 +239,7 @@ def cast_vote(
         answer=str(answer),
         reason_digest=digest(reason),
         tier=request.tier_id,
+        factor=str(factor or ""),
     )
     if answer == Vote.Answer.REJECT:
         _resolve(request, ApprovalRequest.Status.REJECTED, actor=actor, now=now)

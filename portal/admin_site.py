@@ -1,10 +1,17 @@
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.contrib.admin import AdminSite
-from django.http import HttpRequest
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponseRedirect
+from django.shortcuts import resolve_url
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
+from accounts.second_factor import has_second_factor, where_to_prove
 from portal.home import overview
 
 # The sections of the navigation, in the order of a working day, by app and model.
@@ -57,7 +64,15 @@ _NAMES = {
 }
 
 # Libraries whose own pages are replaced by ours or not needed.
-_WITHOUT_PAGES = {"auditlog", "django_celery_beat", "guardian"}
+_WITHOUT_PAGES = {
+    "auditlog",
+    "django_celery_beat",
+    "guardian",
+    "account",
+    "socialaccount",
+    "mfa",
+    "axes",
+}
 
 
 class ChanceryAdminSite(AdminSite):
@@ -71,6 +86,28 @@ class ChanceryAdminSite(AdminSite):
         super().__init__(name)
         # Bulk deletion goes round every rule.
         self.disable_action("delete_selected")
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Staff who have shown a second factor in this session."""
+        if not super().has_permission(request):
+            return False
+        return not settings.SECOND_FACTOR_REQUIRED or has_second_factor(request)
+
+    def login(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponseRedirect:
+        """Sign in on the page for it; with a session that lacks a second factor, show one."""
+        given = request.GET.get(REDIRECT_FIELD_NAME, "")
+        is_ours = url_has_allowed_host_and_scheme(given, allowed_hosts={request.get_host()})
+        back_to = given if is_ours else reverse("admin:index")
+        if not request.user.is_authenticated:
+            query = urlencode({REDIRECT_FIELD_NAME: back_to})
+            return HttpResponseRedirect(f"{resolve_url(settings.LOGIN_URL)}?{query}")
+        if not super().has_permission(request):
+            raise PermissionDenied
+        if self.has_permission(request):
+            return HttpResponseRedirect(back_to)
+        return HttpResponseRedirect(where_to_prove(request, back_to=back_to))
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         is_many = isinstance(model_or_iterable, Iterable)

@@ -22,6 +22,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("favicon.ico", favicon),
     path("admin/", admin.site.urls),
+    path("accounts/", include("accounts.urls")),
     path("", include("agents.api.urls")),
     path("api/v1/", include("workflows.api.urls")),
     path("api/v1/", include("actions.api.urls")),

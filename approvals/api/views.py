@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import User
+from accounts.second_factor import latest_factor
 from approvals import services
 from approvals.models import ApprovalRequest, Vote
 from common.actors import Actor
@@ -84,5 +85,6 @@ class VotesView(PersonView):
             actor=Actor.from_user(self.person),
             answer=Vote.Answer(form.validated_data["answer"]),
             reason=form.validated_data["reason"],
+            factor=latest_factor(request),
         )
         return Response(ApprovalSerializer(approval).data, status=201)

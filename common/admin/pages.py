@@ -216,7 +216,7 @@ class GovernedAdmin(ModelAdmin):
         return view
 
     def command_page(self, request: HttpRequest, page: Page, target: Any) -> HttpResponse:
-        form = page.form(request.POST or None, target=target)
+        form = self.form_of(request, page, target)
         if request.method == "POST" and form.is_valid():
             try:
                 shown = form.perform(actor=Actor.from_user(request.user))
@@ -231,6 +231,9 @@ class GovernedAdmin(ModelAdmin):
         context = {"title": page.title, "page": page, "form": form, "object": target, "back": back}
         more = self.page_context(request, page, target)
         return self.shown(request, page.template, {**context, **more})
+
+    def form_of(self, request: HttpRequest, page: Page, target: Any) -> CommandForm:
+        return page.form(request.POST or None, target=target)
 
     def page_context(self, request: HttpRequest, page: Page, target: Any) -> dict[str, Any]:
         """What a page's own template needs beyond the form."""

@@ -246,9 +246,9 @@ def test_the_database_keeps_lives_short_and_resolutions_said(identity: AgentIden
     for values in ({"token_seconds": 301}, {"token_seconds": 59}, {"replicas": 0}):
         with pytest.raises(IntegrityError), transaction.atomic():
             AgentIdentity.objects.update(**values)
-    for values in ({"resolved_at": timezone.now()}, {"resolution": "Fine."}):
+    for resolved in ({"resolved_at": timezone.now()}, {"resolution": "Fine."}):
         with pytest.raises(IntegrityError), transaction.atomic():
-            Finding.objects.update(**values)
+            Finding.objects.update(**resolved)
 
 
 def test_a_suspended_agents_finding_lets_nobody_back_in(identity: AgentIdentity) -> None:

@@ -130,6 +130,7 @@ def test_one_rejection_rejects_whatever_others_said(
         "answer": "reject",
         "reason_digest": digest("Not this customer."),
         "tier": "dual",
+        "factor": "",
     }
 
 

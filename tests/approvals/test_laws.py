@@ -37,6 +37,7 @@ OF_VOTES = {
     "answer": "'reject'",
     "reason": "'other'",
     "snapshot_digest": "'other'",
+    "factor": "'webauthn 1'",
     "cast_at": "'2001-01-01 00:00:00+00:00'",
 }
 

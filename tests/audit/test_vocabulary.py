@@ -30,7 +30,7 @@ from agents.services import (
 )
 from agents.services.findings import Anomaly, escalate_unanswered, report, resolve
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.services import cast_vote, settle_due, withdraw
+from approvals.services import ask_for_factor, cast_vote, settle_due, withdraw
 from audit.models import Event
 from audit.vocabulary import declared
 from common.actors import SYSTEM, Actor
@@ -399,6 +399,7 @@ def test_every_declared_event_is_written_by_some_command(
     an_answer_comes_late_and_a_person_says_what_was_done(governed)
     a_system_is_asked_what_it_did(governed)
     something_is_unusual(governed)
+    ask_for_factor("dual", actor=SYSTEM, required=True, reason="It signs for much.")
     people_answer_for_an_agent(governed, olga, rosa)
     if governed.identity.agent.status == "active":
         lifecycle.activate(governed.identity.agent_id, actor=SYSTEM, reason="Olga is back.")

@@ -68,9 +68,9 @@ def open_page(browser: Browser, live_server: Any) -> Callable[..., tuple[Page, l
         )
         page.on("pageerror", lambda error: wrong.append(f"{page.url}: {error}"))
         page.goto(f"{live_server.url}/admin/login/")
-        page.fill("#id_username", "admin")
+        page.fill("#id_login", "admin")
         page.fill("#id_password", "pw")
-        page.click("input[type=submit]")
+        page.click("form.entrance-form button[type=submit]")
         return page, wrong
 
     return signed_in

@@ -1,6 +1,7 @@
 import secrets
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import Group, Permission
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
@@ -9,7 +10,7 @@ from accounts.models import Groups, User
 from accounts.services import ensure_environment
 from agents.services.signing import ensure_signing_key
 from approvals.models import Tier
-from approvals.services import ensure_tier
+from approvals.services import ask_for_factor, ensure_tier
 from audit.models import Generation
 from common.actors import SYSTEM, acting
 
@@ -26,6 +27,8 @@ TIERS = (
     ("policy", "Policy release", 40, 1, (Groups.COMPLIANCE,), 72, None),
     ("security", "Security", 50, 1, (Groups.SECURITY, Groups.COMPLIANCE), 24, None),
 )
+# Whoever signs for so much shows a second factor again. The demonstration's people have none.
+FRESH_FROM_RANK = 30
 _EVERYTHING = ("agents", "tools", "policies", "approvals", "actions", "workflows", "audit")
 VIEWERS = {
     Groups.COMPLIANCE: (*_EVERYTHING, "accounts"),
@@ -59,6 +62,7 @@ DOERS = {
         ("tools", ("change_tool",)),
         ("agents", ("change_agent", "manage_every_agent", "change_finding")),
         ("actions", ("resolve_action",)),
+        ("approvals", ("change_tier",)),
         ("workflows", _WORKFLOWS),
     ),
     Groups.SECURITY: (
@@ -143,6 +147,7 @@ class Command(BaseCommand):
     def _tiers(self) -> None:
         made: dict[str, Tier] = {}
         for slug, title, rank, quorum, groups, hours, escalates_to in TIERS:
+            is_new = not Tier.objects.filter(slug=slug).exists()
             made[slug] = ensure_tier(
                 slug,
                 actor=SYSTEM,
@@ -153,6 +158,8 @@ class Command(BaseCommand):
                 time_limit_seconds=hours * 3600,
                 escalate_to=made[escalates_to] if escalates_to else None,
             )
+            if is_new and rank >= FRESH_FROM_RANK and not settings.DEMO:
+                ask_for_factor(slug, actor=SYSTEM, required=True, reason="It signs for much.")
 
     def _administrator(self, username: str, email: str) -> str | None:
         """The random password of a new administrator, who is in every group; else None."""
