@@ -21,7 +21,7 @@ from django.db import connection
 
 from actions.errors import HaltWatcherStale
 from actions.models import Action
-from agents.directory import Directory, directory
+from agents.directory import Directory, directory, stops_of
 from audit.generation import CHANNEL, current_mark
 from tools.connectors.flight import Flight
 from tools.definitions import ToolSpec
@@ -46,8 +46,12 @@ class InFlight:
     epoch: int
     flight: Flight
 
+    @property
+    def client_id(self) -> str:
+        return f"{self.agent}.{self.environment}"
+
     def is_stopped(self, known: Directory) -> bool:
-        identity = known.identities.get(f"{self.agent}.{self.environment}")
+        identity = known.identities.get(self.client_id)
         if identity is None or not identity.usable or identity.epoch != self.epoch:
             return True
         covered = known.halt_covering(
@@ -66,6 +70,7 @@ class Watcher:
         self._process = 0
         self._looked_at = 0.0
         self._mark: int | None = None
+        self._cutting = False
         self._ending = Event()
         self._thread: Thread | None = None
 
@@ -111,24 +116,35 @@ class Watcher:
         with self._lock:
             self._flying.add(one)
         try:
-            # The watcher may have looked between the decision and now.
-            if settings.WATCH_HALTS and one.is_stopped(directory.latest()):
+            if settings.WATCH_HALTS and self._was_stopped(one):
                 one.flight.cut()
             yield one.flight
         finally:
             with self._lock:
                 self._flying.discard(one)
 
+    def _was_stopped(self, one: InFlight) -> bool:
+        """Whether it was stopped between its decision and now. What is stopped from now on, the
+        watcher finds among what flies; what it has seen before, this process may not know yet.
+        """
+        mark, known = directory.marked()
+        if one.is_stopped(known):
+            return True
+        return self._mark not in {None, mark} and one.is_stopped(stops_of([one.client_id]))
+
     def look(self) -> None:
         """Cut what was stopped since the last look. Raises the database's errors."""
         mark = current_mark()
-        if mark != self._mark:
-            known = directory.fresh()
+        if mark != self._mark or self._cutting:
+            # From here on, what is added looks for itself. If this fails, it is begun again.
+            self._mark, self._cutting = mark, True
             with self._lock:
-                stopped = [one for one in self._flying if one.is_stopped(known)]
-            for one in stopped:
-                one.flight.cut()
-            self._mark = mark
+                flying = list(self._flying)
+            known = stops_of({one.client_id for one in flying}) if flying else None
+            for one in flying:
+                if known is not None and one.is_stopped(known):
+                    one.flight.cut()
+            self._cutting = False
             with self._moved:
                 self._moved.notify_all()
         self._looked_at = time.monotonic()

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -166,7 +167,7 @@ def web(url: str, folder: Path) -> Iterator[tuple[str, Runtime]]:
     command += ["--blocking-threads", "24", "--backpressure", "64", "--no-ws"]
     process = subprocess.Popen([*command, "--log-level", "warning"], cwd=ROOT, env=env)
     try:
-        runtime = connected(f"http://localhost:{port}")
+        runtime = connected(f"http://localhost:{port}", folder / "agent")
         runtime.enrol(code.read_text())
         yield f"http://127.0.0.1:{port}", runtime
     finally:
@@ -174,10 +175,11 @@ def web(url: str, folder: Path) -> Iterator[tuple[str, Runtime]]:
         process.wait(timeout=20)
 
 
-def connected(url: str) -> Runtime:
+def connected(url: str, identity: Path) -> Runtime:
     for _ in range(200):
-        with contextlib.suppress(OSError, Exception):
-            return Runtime(url)
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{url}/oauth/jwks.json", timeout=5).close()
+            return Runtime(url, identity)
         time.sleep(0.1)
     message = "the portal did not start"
     raise SystemExit(message)
@@ -207,8 +209,7 @@ def served(vendor: str, seconds: float, rounds: int) -> list[str]:
             runtime.tools()
             for connections in CONNECTIONS:
                 runs = [runtime.open_run(f"bench-{number}") for number in range(connections)]
-                bearer = runtime._http.headers["Authorization"]  # noqa: SLF001
-                target = Target(address, bearer.removeprefix("Bearer "), runs)
+                target = Target(address, runtime.token, runs)
                 lines += compared(url, target, seconds=seconds, rounds=rounds)
     return lines
 

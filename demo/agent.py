@@ -2,7 +2,7 @@
 
 A program of its own. It talks to the portal over HTTP only and imports nothing of it.
 
-    python -m demo.agent --url http://localhost:8000 --code-file CODE [--trace FILE] [--json OUT]
+    python -m demo.agent --url http://localhost:8000 --code-file CODE --identity FOLDER
 """
 
 import argparse
@@ -18,8 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from joserfc import jwt
-from joserfc.jwk import ECKey
+from chancery_client import Chancery
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -31,87 +30,43 @@ OUTCOMES = ("allowed", "needs_approval", "denied", "halted")
 SYSTEM = "airline"
 # A denial by these rules alone means: ask the customer first, then propose it again.
 CONFIRMING = {"ask-the-customer-first", "ask-before-cancelling", "ask-before-changing-flights"}
-TIMEOUT_SECONDS = 60
 
 
 class Runtime:
-    """The agent's side of the portal: one key, short-lived tokens, renewed in time."""
+    """The agent's side of the portal, by the client that any agent would use."""
 
-    def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False)
-        self._key = ECKey.generate_key("P-256", private=True)
-        self._issuer = self._get("/.well-known/oauth-authorization-server")["issuer"]
-        self._client_id = ""
-        self._renew_at = 0.0
-
-    def _get(self, path: str) -> Any:
-        return self._http.get(path).raise_for_status().json()
-
-    def _assertion(self, subject: str) -> str:
-        now = int(time.time())
-        header = {"alg": "ES256", "kid": self._key.thumbprint()}
-        claims = {
-            "iss": subject,
-            "sub": subject,
-            "aud": self._issuer,
-            "iat": now,
-            "exp": now + 60,
-            "jti": str(uuid4()),
-        }
-        return jwt.encode(header, claims, self._key)
+    def __init__(self, url: str, identity: Path) -> None:
+        # What is on this machine needs no proxy, whatever the environment says.
+        self._agent = Chancery(url, identity, transport=httpx.HTTPTransport())
 
     def enrol(self, code: str) -> str:
-        """Hand over the public key against the one-time code; the client id."""
-        answer = self._http.post(
-            "/oauth/enrol",
-            json={
-                "code": code,
-                "jwk": self._key.as_dict(private=False),
-                "proof": self._assertion("enrolment"),
-            },
-        ).raise_for_status()
-        self._client_id = answer.json()["client_id"]
-        return self._client_id
+        """Make a key and hand over its public part against the one-time code; the client id."""
+        return self._agent.enrol(code)
 
-    def _authorised(self) -> None:
-        if time.monotonic() < self._renew_at:
-            return
-        answer = self._http.post(
-            "/oauth/token",
-            data={
-                "grant_type": "client_credentials",
-                "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-                "client_assertion": self._assertion(self._client_id),
-            },
-        ).raise_for_status()
-        token = answer.json()
-        self._http.headers["Authorization"] = f"Bearer {token['access_token']}"
-        self._renew_at = time.monotonic() + token["expires_in"] * 2 / 3
+    @property
+    def token(self) -> str:
+        """The token of the last request."""
+        return self._agent.token
 
     def tools(self) -> dict[str, Any]:
-        self._authorised()
-        return {tool["tool"]: tool for tool in self._get("/api/v1/tools")}
+        return {tool["tool"]: tool for tool in self._agent.tools()}
 
     def open_run(self, reference: str) -> str:
-        self._authorised()
-        body = {
-            "initiator_kind": "user",
-            "initiator": "customer on chat",
-            "purpose": f"Serve a customer (recorded conversation {reference})",
-            "reference": reference,
-        }
-        answer = self._http.post("/api/v1/runs", json=body).raise_for_status()
-        return str(answer.json()["id"])
+        run = self._agent.run(
+            f"Serve a customer (recorded conversation {reference})",
+            initiator="customer on chat",
+            reference=reference,
+        )
+        return run.id
 
     def propose(self, run: str, tool: str, arguments: Any, claims: Any) -> httpx.Response:
-        self._authorised()
+        """The answer itself, with what the portal says of the time that it took."""
         body = {"run": run, "tool": tool, "arguments": arguments, "claims": claims}
         headers = {"Idempotency-Key": str(uuid4())}
-        return self._http.post("/api/v1/actions", json=body, headers=headers)
+        return self._agent.request("POST", "/api/v1/actions", json=body, headers=headers)
 
     def start(self, workflow: str, inputs: Any, reference: str) -> str:
         """Start a run of a workflow; its identifier."""
-        self._authorised()
         body = {
             "inputs": inputs,
             "initiator_kind": "user",
@@ -119,12 +74,12 @@ class Runtime:
             "reference": reference,
         }
         headers = {"Idempotency-Key": reference}
-        answer = self._http.post(f"/api/v1/workflows/{workflow}/runs", json=body, headers=headers)
+        path = f"/api/v1/workflows/{workflow}/runs"
+        answer = self._agent.request("POST", path, json=body, headers=headers)
         return str(answer.raise_for_status().json()["id"])
 
     def run(self, run_id: str) -> Any:
-        self._authorised()
-        return self._get(f"/api/v1/runs/{run_id}")
+        return self._agent.request("GET", f"/api/v1/runs/{run_id}").raise_for_status().json()
 
 
 @dataclass(frozen=True)
@@ -310,6 +265,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--code-file", type=Path, required=True)
+    parser.add_argument("--identity", type=Path, required=True, help="a folder for its key")
     parser.add_argument("--trace", type=Path, default=TRACE)
     parser.add_argument("--json", type=Path, help="where to write every call's outcome")
     parser.add_argument("--accounting", help="the accounting service, to run workflows on")
@@ -317,7 +273,7 @@ def main() -> int:
     options = parser.parse_args()
     console = Console()
     runs = [json.loads(line) for line in options.trace.read_text().splitlines() if line.strip()]
-    runtime = Runtime(options.url)
+    runtime = Runtime(options.url, options.identity)
     client_id = runtime.enrol(options.code_file.read_text().strip())
     console.print(f"Enrolled as [bold]{client_id}[/bold]; {len(runs)} recorded conversations.")
     calls = replay(runtime, runs, console).calls

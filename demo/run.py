@@ -134,6 +134,7 @@ def wait_until_up(url: str, process: "subprocess.Popen[bytes]") -> None:
 
 def run_agent(env: dict[str, str], options: argparse.Namespace) -> int:
     arguments = ["--url", env["CHANCERY_URL"], "--code-file", str(FOLDER / "enrolment-code")]
+    arguments += ["--identity", str(FOLDER / "agent")]
     arguments += ["--accounting", env["CHANCERY_DEMO_ACCOUNTING_URL"]]
     if options.trace:
         arguments += ["--trace", str(options.trace)]
@@ -141,6 +142,8 @@ def run_agent(env: dict[str, str], options: argparse.Namespace) -> int:
         arguments += ["--json", str(options.json)]
     if options.strict:
         arguments.append("--strict")
+    # The agent's program knows the client package and nothing of the portal.
+    env = {**env, "PYTHONPATH": str(ROOT / "clients" / "python")}
     done = subprocess.run(
         [sys.executable, "-m", "demo.agent", *arguments], cwd=ROOT, env=env, check=False
     )

@@ -51,6 +51,11 @@ class _Base:
     def is_enrolled(self) -> bool:
         return self._folder.path.exists()
 
+    @property
+    def token(self) -> str:
+        """The access token of the last request, for systems that are called directly."""
+        return self._signing().token
+
     def _taken(self, identity: Identity) -> str:
         self._folder.write(identity)
         self._auth = None
@@ -111,6 +116,10 @@ class Chancery(_Base):
         """Open a run: one piece of work, for somebody. Use it in a `with` block to close it."""
         body = _opening(purpose, initiator, initiator_kind, **more)
         return Run(self, self.driven(flows.open_run(body)))
+
+    def request(self, method: str, path: str, **given: Any) -> httpx.Response:
+        """A request of your own, signed in: for what this package does not cover."""
+        return self._http.request(method, self.url + path, auth=self._signing(), **given)
 
     def close(self) -> None:
         self._http.close()
@@ -243,6 +252,10 @@ class AsyncChancery(_Base):
         """Open a run: one piece of work, for somebody. `async with await agent.run(...)`."""
         body = _opening(purpose, initiator, initiator_kind, **more)
         return AsyncRun(self, await self.driven(flows.open_run(body)))
+
+    async def request(self, method: str, path: str, **given: Any) -> httpx.Response:
+        """A request of your own, signed in: for what this package does not cover."""
+        return await self._http.request(method, self.url + path, auth=self._signing(), **given)
 
     async def close(self) -> None:
         await self._http.aclose()

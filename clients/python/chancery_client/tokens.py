@@ -69,6 +69,11 @@ class TokenAuth(httpx.Auth):
         self._renew_at = self._over_at = 0.0
         self._renewing = Lock()
 
+    @property
+    def token(self) -> str:
+        """The token that is in use; empty before the first request."""
+        return self._token
+
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         now = time.monotonic()
         if now >= self._renew_at and (
