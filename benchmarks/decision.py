@@ -170,6 +170,7 @@ def web(url: str, folder: Path) -> Iterator[tuple[str, Runtime]]:
         runtime = connected(f"http://localhost:{port}", folder / "agent")
         runtime.enrol(code.read_text())
         yield f"http://127.0.0.1:{port}", runtime
+        runtime.close()
     finally:
         process.terminate()
         process.wait(timeout=20)

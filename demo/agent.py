@@ -39,6 +39,9 @@ class Runtime:
         # What is on this machine needs no proxy, whatever the environment says.
         self._agent = Chancery(url, identity, transport=httpx.HTTPTransport())
 
+    def close(self) -> None:
+        self._agent.close()
+
     def enrol(self, code: str) -> str:
         """Make a key and hand over its public part against the one-time code; the client id."""
         return self._agent.enrol(code)
