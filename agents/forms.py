@@ -1,6 +1,7 @@
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth import get_user_model
 
 from accounts.models import Environment, User
@@ -131,6 +132,7 @@ class IssueCodeForm(CommandForm):
             "code": code,
             "minutes": minutes,
             "object": self.target,
+            "portal_url": settings.ISSUER,
         }
         return Shown("agents/enrolment_code.html", context)
 

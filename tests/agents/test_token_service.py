@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 from django.utils import timezone
-from joserfc import jws
+from joserfc import jws, jwt
 from pytest_django import Settings
 
 from accounts.models import Environment, User
@@ -286,6 +286,24 @@ def test_an_unknown_client_and_a_bad_signature_are_told_the_same(runtime: Runtim
     for answer in (unknown, forged):
         del answer["X-Request-Id"]
     assert unknown.headers == forged.headers
+
+
+def test_an_unknown_client_costs_a_signature_check_like_any_other(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that comes sooner would tell who exists."""
+    checked: list[int] = []
+    real = jwt.decode
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        checked.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(jwt, "decode", counted)
+    for asked in (Runtime(runtime.identity).signed(), runtime.signed(by=ec_key())):
+        checked.clear()
+        assert runtime.ask(asked).status_code == 401
+        assert len(checked) == 1
 
 
 def test_another_agents_key_does_not_speak_for_this_one(runtime: Runtime, other: Runtime) -> None:

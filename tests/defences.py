@@ -1,0 +1,431 @@
+"""Take each defence of identity away, one at a time, and see its test fail.
+
+    python -m tests.defences [--only NUMBER]             on SQLite
+    python -m tests.on_postgresql python -m tests.defences
+
+A test that passes without what it is meant to test is no test. Works on a copy of the project.
+The numbers are those of docs/threats.md.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Defence:
+    """What is taken away, and the tests that must notice."""
+
+    threat: int
+    title: str
+    path: str
+    old: str
+    new: str
+    tests: str
+    only: str = ""  # a database, where the test needs one
+
+
+A, T, C = "agents/services", "tests/agents", "tests/actions"
+DEFENCES = (
+    Defence(
+        1,
+        "an assertion is spent",
+        f"{A}/assertions.py",
+        "if not remembered(f\"{client_id}\\x00{used.claims['jti']}\", expires_at):",
+        "if remembered is None:",
+        f"{T}/test_token_service.py {T}/test_two_workers.py",
+    ),
+    Defence(
+        2,
+        "an assertion names this issuer alone",
+        f"{A}/assertions.py",
+        'if claims.get("aud") != settings.ISSUER:',
+        "if False:",
+        f"{T}/test_token_service.py",
+    ),
+    Defence(
+        2,
+        "an assertion lives at most five minutes",
+        f"{A}/assertions.py",
+        "if not in_time or not 0 < expires - issued <= longest:",
+        "if not in_time:",
+        f"{T}/test_token_service.py",
+    ),
+    Defence(
+        3,
+        "a key signs for its own environment",
+        "agents/tokens.py",
+        "if any(claims.get(name) != value for name, value in expected.items()):",
+        "if False:",
+        f"{T}/test_tokens.py",
+    ),
+    Defence(
+        4,
+        "a token says that it is one",
+        "agents/tokens.py",
+        ' or header.get("typ") != "at+jwt"',
+        "",
+        f"{T}/test_tokens.py",
+    ),
+    Defence(
+        5,
+        "one Authorization header",
+        "agents/api/authentication.py",
+        'header = request.META.get("HTTP_AUTHORIZATION", "")',
+        'header = request.META.get("HTTP_AUTHORIZATION", "").split(",")[0]',
+        f"{T}/test_tokens.py",
+    ),
+    Defence(
+        6,
+        "what is lent lies within what the lender has",
+        f"{A}/issuing.py",
+        "scope = tokens.meet(tokens.meet(parent.scopes, rule.scopes), wanted.split())",
+        "scope = frozenset(wanted.split())",
+        f"{T}/test_delegation.py",
+    ),
+    Defence(
+        6,
+        "a line has an end",
+        f"{A}/issuing.py",
+        "or len(parent.chain) + 1 > rule.max_depth",
+        "",
+        f"{T}/test_delegation.py",
+    ),
+    Defence(
+        7,
+        "a token is of the present epoch",
+        "agents/tokens.py",
+        "and known.epoch == epoch",
+        "",
+        f"{T}/test_tokens.py {T}/test_delegation.py",
+    ),
+    Defence(
+        8,
+        "a decision looks again in its transaction",
+        "actions/services/deciding.py",
+        "if seen != mark:",
+        "if False:",
+        f"{C}/test_changing_world.py {C}/test_halts.py",
+        only="postgresql",
+    ),
+    Defence(
+        9,
+        "what flies is cut",
+        "actions/flights.py",
+        "if known is not None and one.is_stopped(known):",
+        "if False:",
+        f"{C}/test_in_flight.py",
+    ),
+    Defence(
+        10,
+        "a watcher that is behind lets nothing through",
+        "actions/flights.py",
+        "if time.monotonic() - self._looked_at > STALE_SECONDS:",
+        "if False:",
+        f"{C}/test_in_flight.py",
+    ),
+    Defence(
+        11,
+        "a bound token wants a proof",
+        "agents/api/authentication.py",
+        "    _ensure_held(caller, request, token, scheme=scheme.lower())\n",
+        "",
+        f"{T}/test_revoking.py",
+    ),
+    Defence(
+        11,
+        "a proof is seen once",
+        f"{A}/issuing.py",
+        'if not remembered(f"dpop\\x00{thumbprint}\\x00{jti}", datetime.fromtimestamp(over, UTC)):',
+        "if over is None:",
+        f"{T}/test_revoking.py {T}/test_two_workers.py",
+    ),
+    Defence(
+        12,
+        "a thumbprint is one identity's",
+        "agents/migrations/0001_initial.py",
+        "help_text='RFC 7638; unique over all agents and all time.', max_length=64, unique=True",
+        "help_text='RFC 7638; unique over all agents and all time.', max_length=64",
+        f"{T}/test_enrolment.py",
+    ),
+    Defence(
+        12,
+        "an issuer's subject is one identity's",
+        "agents/migrations/0002_keys_that_follow_one_another.py",
+        "fields=('issuer', 'subject'), name=",
+        "fields=('issuer', 'subject', 'id'), name=",
+        f"{T}/test_revoking.py",
+    ),
+    Defence(
+        13,
+        "a superseded key locks",
+        f"{A}/assertions.py",
+        "if key.is_superseded(timezone.now()):",
+        "if False:",
+        f"{T}/test_rotation.py {T}/test_findings.py",
+    ),
+    Defence(
+        14,
+        "the former signing key is accepted until its tokens are over",
+        f"{A}/signing.py",
+        "active.status, active.retired_at = SigningKey.Status.RETIRING, moment",
+        "active.status, active.retired_at = SigningKey.Status.REVOKED, moment",
+        f"{T}/test_rotation.py {T}/test_two_workers.py",
+    ),
+    Defence(
+        15,
+        "live grants decide",
+        "policies/asking.py",
+        "        (not granted, NOT_GRANTED),\n",
+        "",
+        "tests/policies/test_grants.py",
+    ),
+    Defence(
+        15,
+        "an elevation ends",
+        "policies/snapshot.py",
+        "if tool in one.tools and now < one.ends_at",
+        "if tool in one.tools",
+        "tests/policies/test_elevations.py",
+    ),
+    Defence(
+        16,
+        "who answers for the agent does not approve its elevation",
+        "policies/services/elevations.py",
+        "        answerable_users=identity.answerable_users,\n",
+        "",
+        "tests/policies/test_elevations.py",
+    ),
+    Defence(
+        16,
+        "what was approved is what is given",
+        "policies/services/elevations.py",
+        " or shown != approved",
+        "",
+        "tests/policies/test_elevations.py",
+    ),
+    Defence(
+        16,
+        "a second factor is fresh",
+        "approvals/services.py",
+        "factor is None or not factor.is_fresh(now)",
+        "factor is None",
+        "tests/accounts/test_signing_in.py",
+    ),
+    Defence(
+        16,
+        "a session that was left open gets no factor",
+        "accounts/urls.py",
+        "if request.user.is_authenticated and not signed_in_lately(request):",
+        "if False:",
+        "tests/accounts/test_signing_in.py",
+    ),
+    Defence(
+        17,
+        "a value has no representation",
+        "tools/credentials.py",
+        "    def __repr__(self) -> str:\n        return MASK",
+        "    def __repr__(self) -> str:\n        return self._value",
+        "tests/tools/test_secrets.py",
+    ),
+    Defence(
+        17,
+        "ciphertexts stay out of the change log",
+        "tools/apps.py",
+        'ignored=("wrapped_key", "ciphertext")',
+        "ignored=()",
+        "tests/tools/test_secrets.py tests/audit/test_changes.py",
+    ),
+    Defence(
+        18,
+        "a sealed value is bound to its row",
+        "tools/envelope.py",
+        'named = ["chancery-secret-v1", part, self.secret, self.version, self.environment]',
+        'named = ["chancery-secret-v1", part]',
+        "tests/tools/test_secrets.py",
+    ),
+    Defence(
+        18,
+        "a process without the key does not start",
+        "portal/startup.py",
+        "    if found:\n        raise",
+        "    if False:\n        raise",
+        "tests/tools/test_secrets.py",
+    ),
+    Defence(
+        19,
+        "a secret goes to its origin",
+        "tools/services/leasing.py",
+        "if secret.origin != origin or version.secret.origin != origin:",
+        "if False:",
+        "tests/tools/test_secrets.py",
+    ),
+    Defence(
+        19,
+        "redirects are not followed, nor taken for an answer",
+        "tools/connectors/http.py",
+        "    if status in _ELSEWHERE:\n",
+        "    if False:\n",
+        "tests/tools/test_secrets.py tests/tools/test_http_connector.py",
+    ),
+    Defence(
+        19,
+        "metadata services are not called",
+        "tools/connectors/addresses.py",
+        "if never or address in _METADATA:",
+        "if False:",
+        "tests/tools/test_addresses.py",
+    ),
+    Defence(
+        19,
+        "the address that was checked is the one that is called",
+        "tools/connectors/http.py",
+        'literal = f"[{address}]" if ":" in address else address',
+        "literal = host",
+        "tests/tools/test_http_connector.py",
+    ),
+    Defence(
+        20,
+        "what a system echoes is masked",
+        "tools/calling.py",
+        "scrubbed(result.value, call.credentials)",
+        "result.value",
+        "tests/tools/test_secrets.py",
+    ),
+    Defence(
+        22,
+        "what cannot be parsed is refused",
+        "agents/tokens.py",
+        "(JoseError, ValueError, TypeError, RecursionError) as error:\n        raise InvalidToken",
+        "JoseError as error:\n        raise InvalidToken",
+        f"{T}/test_hostile_input.py {T}/test_tokens.py",
+    ),
+    Defence(
+        23,
+        "requests are counted",
+        "agents/api/oauth.py",
+        '    """Raises TooManyRequests beyond the limit of one address."""\n',
+        '    """Raises nothing."""\n    return\n',
+        f"{T}/test_token_service.py",
+    ),
+    Defence(
+        24,
+        "an unknown client costs a signature check",
+        f"{A}/assertions.py",
+        '    ring = KeySet.import_key_set({"keys": found.jwks}) if found else _NOBODYS\n',
+        "    if found is None:\n        raise InvalidClient\n"
+        '    ring = KeySet.import_key_set({"keys": found.jwks})\n',
+        f"{T}/test_token_service.py",
+    ),
+    Defence(
+        25,
+        "what is from the future is refused",
+        f"{A}/assertions.py",
+        "in_time = issued <= now + tokens.CLOCK_SKEW_SECONDS and now < expires",
+        "in_time = now < expires",
+        f"{T}/test_token_service.py",
+    ),
+    Defence(
+        26,
+        "nobody signs up, and sign-on brings nobody in by itself",
+        "accounts/adapters.py",
+        "        return bool(settings.OIDC_PEOPLE_JOIN)\n",
+        "        return True\n",
+        "tests/accounts/test_signing_in.py",
+    ),
+    Defence(
+        28,
+        "no token without its record",
+        f"{A}/issuing.py",
+        "        _record_issued(used, claims)\n",
+        "",
+        f"{T}/test_token_service.py",
+    ),
+    Defence(
+        28,
+        "no use of a secret without its record",
+        "tools/services/leasing.py",
+        "write(connection, [(LEASES, leases), (EVENTS, recorded)])",
+        "write(connection, [(LEASES, leases)])",
+        "tests/tools/test_secrets.py",
+    ),
+)
+
+
+def copied(folder: Path) -> Path:
+    """The project's files as git knows them, and what is new."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, target)
+    return folder
+
+
+def noticed(defence: Defence, folder: Path) -> bool:
+    """Whether a test fails without the defence."""
+    path = folder / defence.path
+    text = path.read_text()
+    if text.count(defence.old) < 1:
+        message = f"{defence.path} has no {defence.old!r} any more"
+        raise SystemExit(message)
+    path.write_text(text.replace(defence.old, defence.new, 1))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:cacheprovider",
+    ]
+    try:
+        done = subprocess.run(
+            [*command, *defence.tests.split()],
+            cwd=folder,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+    finally:
+        path.write_text(text)
+    return done.returncode == 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", type=int, help="one threat's number")
+    options = parser.parse_args()
+    vendor = "postgresql" if "postgres" in os.environ.get("DATABASE_URL", "") else "sqlite"
+    missed = 0
+    with tempfile.TemporaryDirectory(prefix="chancery-defences-") as name:
+        folder = copied(Path(name))
+        for defence in DEFENCES:
+            if options.only not in {None, defence.threat} or defence.only not in {"", vendor}:
+                continue
+            found = noticed(defence, folder)
+            missed += not found
+            word = "noticed" if found else "NOT NOTICED"
+            print(f"{defence.threat:>3}  {word:<11}  {defence.title}", flush=True)  # noqa: T201
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
