@@ -11,8 +11,9 @@ from agents.errors import InvalidDpopProof, InvalidToken
 from agents.models import Finding
 from agents.networks import network_of, other_network
 from agents.services.findings import Anomaly, report
-from agents.services.issuing import shown_key
+from agents.services.issuing import end_token, shown_key
 from agents.tokens import Caller, verify
+from common.actors import SYSTEM
 from common.rates import ensure_within
 from common.requests import client_address
 
@@ -72,12 +73,17 @@ def _ensure_held(caller: Caller, request: Request, token: str, *, scheme: str) -
 
 
 def _look_at_network(caller: Caller, request: Request) -> None:
-    """A token that comes from a second network is reported; what follows is the ladder's matter."""
+    """A token that comes from a second network was copied: it is dead, and it is reported.
+
+    Raises InvalidToken.
+    """
     address = client_address(request)
     first = other_network(caller, address)
     if first:
         evidence = {"token": caller.jti, "networks": [first, network_of(address)]}
         report(Anomaly(caller.identity.pk, Finding.Rule.TWO_NETWORKS, caller.jti, evidence))
+        end_token(caller, actor=SYSTEM)
+        raise InvalidToken
 
 
 def _verified(token: str, *, later: bool) -> Caller:

@@ -99,10 +99,9 @@ def _respond(finding: Finding, identity: AgentIdentity, *, actor: Actor) -> None
     if finding.response == _Step.NOTE:
         return
     if finding.response == _Step.SHORTEN and identity.token_seconds != SHORT_SECONDS:
-        # Tokens that are out live on for minutes: the shorter life begins with new ones.
+        # Work goes on: a new epoch would stop it. The shorter life begins with new tokens.
         identity.token_seconds = SHORT_SECONDS
-        identity.epoch += 1
-        identity.save(update_fields=["token_seconds", "epoch"])
+        identity.save(update_fields=["token_seconds"])
     if finding.response == _Step.SUSPEND:
         try:
             suspend_identity(identity.pk, actor=actor, reason=f"{finding.get_rule_display()}.")

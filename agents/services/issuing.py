@@ -18,7 +18,7 @@ from agents.errors import (
     InvalidToken,
     InvalidTokenRequest,
 )
-from agents.models import AgentKey, RevokedToken, SigningKey
+from agents.models import AgentIdentity, AgentKey, RevokedToken, SigningKey
 from agents.services.assertions import Proven, proven, remembered, spend
 from agents.services.enrolment import as_actor
 from audit.generation import advance, deciding_command
@@ -202,6 +202,19 @@ def _revoked(used: Proven, caller: tokens.Caller, *, actor: Actor) -> None:
     )
     if is_new:
         record(events.TOKEN_REVOKED, actor=actor, subject=used.identity, jti=caller.jti)
+        advance()
+
+
+@deciding_command
+def end_token(caller: tokens.Caller, *, actor: Actor) -> None:
+    """End one token of somebody's before its time, because it was seen where it should not be."""
+    expires_at = datetime.fromtimestamp(caller.expires_at, UTC)
+    _, is_new = RevokedToken.objects.get_or_create(
+        jti=caller.jti, defaults={"expires_at": expires_at}
+    )
+    if is_new:
+        identity = AgentIdentity.objects.get(pk=caller.identity.pk)
+        record(events.TOKEN_REVOKED, actor=actor, subject=identity, jti=caller.jti)
         advance()
 
 

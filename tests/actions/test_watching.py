@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from django.test import Client
 from django.utils import timezone
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accounts.models import User
@@ -203,6 +203,7 @@ def test_old_hours_are_forgotten(governed: Governed) -> None:
     assert watching.prune(now=now) == 1
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 1_000), min_size=ENOUGH, max_size=80),
     st.integers(0, 10_000),

@@ -41,9 +41,7 @@ def test_a_complete_production_is_clean() -> None:
 
 
 def test_an_incomplete_one_is_told_what_is_missing() -> None:
-    done = checked(
-        CHANCERY_URL="http://portal.example", CHANCERY_SEALING_KEY="none", REDIS_URL=""
-    )
+    done = checked(CHANCERY_URL="http://portal.example", CHANCERY_SEALING_KEY="none", REDIS_URL="")
     assert done.returncode == 1
     for identifier in ("E002", "E003", "E004", "E005"):
         assert f"chancery.{identifier}" in done.stderr

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from auditlog.models import LogEntry
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -93,6 +94,18 @@ def test_an_address_parameter_carries_it_encoded(kept: Shop, server: Server) -> 
     kept.secret("query", parameter="api_key", value="a&b=c/d e+f%")
     order()
     assert server.received[0].path == "/order?api_key=a%26b%3Dc%2Fd+e%2Bf%25"
+
+
+def test_what_is_sealed_stays_out_of_the_change_log(kept: Shop) -> None:
+    secret = kept.secret()
+    keeping.rotate_secret(secret.pk, actor=SYSTEM, value=OTHER, reason="It is time.")
+    written = str(list(LogEntry.objects.values_list("changes", "object_repr")))
+    assert "key_id" in written
+    for column in ("wrapped_key", "ciphertext"):
+        assert column not in written
+    for version in SecretVersion.objects.exclude(ciphertext=""):
+        assert version.ciphertext not in written
+        assert version.wrapped_key not in written
 
 
 def test_each_use_is_written_down_before_it(kept: Shop, server: Server) -> None:
