@@ -136,10 +136,9 @@ class AgentIdentityAdmin(GovernedAdmin):
         "client_id",
         "state",
         "epoch",
-        "dpop_required",
-        "token_seconds",
-        "replicas",
-        "hours",
+        "binding",
+        "life",
+        "use",
         "created_at",
     )
     detail_template = "agents/identity.html"
@@ -201,6 +200,19 @@ class AgentIdentityAdmin(GovernedAdmin):
     @admin.display(description="status")
     def state(self, identity: AgentIdentity) -> SafeString:
         return badge(identity.status, identity.get_status_display())
+
+    @admin.display(description="its tokens")
+    def life(self, identity: AgentIdentity) -> str:
+        return f"live {identity.token_seconds} seconds"
+
+    @admin.display(description="bound to a key")
+    def binding(self, identity: AgentIdentity) -> str:
+        return "always (DPoP)" if identity.dpop_required else "where the runtime asks for it"
+
+    @admin.display(description="declared use")
+    def use(self, identity: AgentIdentity) -> str:
+        hours = f"{identity.hours} UTC" if identity.hours else "at any time"
+        return f"{identity.replicas} at a time, {hours}"
 
     def detail(self, request: HttpRequest, obj: AgentIdentity) -> dict[str, Any]:
         return {

@@ -358,4 +358,4 @@ class Halt(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.target}".strip()
+        return f"{self.kind} {self.target}" if self.target else self.get_kind_display()
