@@ -506,7 +506,7 @@ def test_what_cannot_be_recorded_is_neither_asked_nor_opened(
 def browser() -> Client:
     """A browser that has seen one of the portal's pages; cross-site requests are checked."""
     client = Client(enforce_csrf_checks=True)
-    client.get("/admin/login/")
+    client.get("/accounts/login/")
     return client
 
 
