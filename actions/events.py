@@ -1,7 +1,13 @@
 from audit.vocabulary import declare
 
 RUN_STARTED = declare(
-    "run.started", "A run was started", "initiator_kind", "initiator_digest", "environment", "chain"
+    "run.started",
+    "A run was started",
+    "initiator_kind",
+    "initiator_digest",
+    "environment",
+    "chain",
+    "delegation",
 )
 RUN_CLOSED = declare("run.closed", "A run was closed", "outcome", "actions")
 RUN_HALTED = declare("run.halted", "A run was halted", "rules")
@@ -21,6 +27,7 @@ DECISION_MADE = declare(
     "chain",
     "step",
     "elevation",
+    "delegation",
 )
 CALL_REQUESTED = declare(
     "tool.call.requested", "A tool was called", "tool", "attempt", "args_digest"

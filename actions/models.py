@@ -42,6 +42,9 @@ class Run(models.Model):
     chain = models.JSONField(
         default=list, help_text="Who handed this work over, first to last: their rights bind too."
     )
+    delegation = models.CharField(
+        max_length=36, blank=True, help_text="A person's word that the agent acts for them in it."
+    )
     chain_epochs = models.JSONField(
         default=dict, help_text="Of each whose token was exchanged: who was stopped since counts."
     )

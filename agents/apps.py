@@ -20,6 +20,7 @@ class AgentsConfig(AppConfig):
         govern(models.SigningKey, decides=True, ignored=("sealed_private",))
         govern(models.Halt, decides=True)
         govern(models.Finding)
+        govern(models.PersonDelegation, decides=True, hidden=("code_hmac",))
         govern(models.AgentKey, ignored=("last_used_at",))
         govern(models.FederatedCredential)
         govern(models.DelegationRule, decides=True)

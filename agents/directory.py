@@ -6,6 +6,7 @@ What a token's verification and a decision need to know of agents, without a que
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from django.utils import timezone
 from joserfc.jwk import ECKey
 
 from agents.models import (
@@ -13,6 +14,7 @@ from agents.models import (
     AgentIdentity,
     DelegationRule,
     Halt,
+    PersonDelegation,
     RevokedToken,
     SigningKey,
 )
@@ -48,6 +50,16 @@ class Delegation:
     max_depth: int
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A person for whom an identity may act, until a time (in seconds of Unix)."""
+
+    person: int
+    username: str
+    identity: int
+    ends_at: float
+
+
 @dataclass(frozen=True)
 class Directory:
     identities: Mapping[str, KnownIdentity]
@@ -56,6 +68,8 @@ class Directory:
     revoked: frozenset[str] = frozenset()
     # (who is acted for, who acts): within which rights, and how far down the line
     delegations: Mapping[tuple[str, str], "Delegation"] = field(default_factory=dict)
+    # By the identifier of the delegation; of people who are active.
+    persons: Mapping[str, Behind] = field(default_factory=dict)
 
     def halt_covering(
         self, *, agent: str, environment: str, system: str, tool: str
@@ -89,6 +103,14 @@ def _build() -> Directory:
                 frozenset(rule.scope.split()), rule.max_depth
             )
             for rule in DelegationRule.objects.in_force().select_related("subject", "actor")
+        },
+        persons={
+            str(row.pk): Behind(
+                row.person_id, row.person.get_username(), row.identity_id, row.ends_at.timestamp()
+            )
+            for row in PersonDelegation.objects.in_force()
+            .filter(person__is_active=True, ends_at__gt=timezone.now())
+            .select_related("person")
         },
     )
 

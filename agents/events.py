@@ -62,6 +62,7 @@ CREDENTIAL_ISSUED = declare(
     "chain",
     "bound",
     "epoch",
+    "delegation",
 )
 SIGNING_KEY_CREATED = declare("signing_key.created", "A signing key was made", "environment")
 IDENTITY_HELD_BACK = declare(
@@ -81,6 +82,12 @@ FINDING_ESCALATED = declare(
 FINDING_RESOLVED = declare("finding.resolved", "Unusual use was explained", "finding", "reason")
 USE_DECLARED = declare(
     "identity.use_declared", "How an identity is used was declared", "replicas", "hours", "reason"
+)
+PERSON_DELEGATED = declare(
+    "person.delegated", "A person lets an agent act for them", "delegation", "scope", "ends_at"
+)
+PERSON_DELEGATION_ENDED = declare(
+    "person.delegation_ended", "An agent acts for a person no more", "delegation", "reason"
 )
 HALT_PLACED = declare("halt.placed", "A halt was placed", "kind", "target", "reason")
 HALT_LIFT_ASKED = declare(

@@ -5,7 +5,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 
 from accounts.models import Environment, User
-from agents.models import Agent, Halt
+from agents.models import Agent, AgentIdentity, Halt
 from agents.services import (
     certifying,
     enrolment,
@@ -13,6 +13,7 @@ from agents.services import (
     findings,
     halts,
     lifecycle,
+    persons,
     signing,
     sponsors,
 )
@@ -282,6 +283,34 @@ class AllowDelegationForm(ReasonForm):
                 reason=self.cleaned_data["reason"],
             )
         )
+
+
+class LetActForm(ReasonForm):
+    """Whoever is signed in lets an agent act for them."""
+
+    identity = forms.ModelChoiceField(AgentIdentity.objects.filter(status="active"))
+    scope = forms.CharField(
+        initial="tools", max_length=2_000, help_text="tools, system:crm or tool:crm.read"
+    )
+    minutes = forms.IntegerField(min_value=1, max_value=persons.MAX_MINUTES, initial=60)
+    field_order = ("identity", "scope", "minutes", "reason")
+
+    def perform(self, *, actor: Actor) -> Shown:
+        delegation, code = persons.let_act(
+            self.cleaned_data["identity"].pk,
+            actor=actor,
+            scope=self.cleaned_data["scope"],
+            minutes=self.cleaned_data["minutes"],
+            reason=self.cleaned_data["reason"],
+        )
+        context = {"title": "Code for the agent", "code": code, "delegation": delegation}
+        return Shown("agents/delegation_code.html", context)
+
+
+class LetActNoMoreForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        persons.let_act_no_more(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
 
 
 class EndDelegationForm(ReasonForm):

@@ -36,6 +36,7 @@ class Caller:
 
     `chain`: the client ids of agents that this one acts for, the first first, and `epochs` of each.
     `key`: the thumbprint of the key that the token is bound to, if it is (RFC 9449).
+    `person`: the delegation of the person at the root of the line, if there is one.
     """
 
     identity: KnownIdentity
@@ -47,6 +48,7 @@ class Caller:
     chain: tuple[str, ...] = ()
     epochs: Mapping[str, int] = field(default_factory=dict)
     key: str = ""
+    person: str = ""
 
     def scope_covers(self, tool: str) -> bool:
         system = tool.split(".", 1)[0]
@@ -70,6 +72,10 @@ def meet(one: Collection[str], other: Collection[str]) -> frozenset[str]:
 
 def audience(environment: str) -> str:
     return f"{settings.ISSUER}/env/{environment}"
+
+
+def person_uri(pk: int) -> str:
+    return f"{settings.ISSUER}/people/{pk}"
 
 
 def agent_uri(identity: KnownIdentity) -> str:
@@ -99,6 +105,9 @@ class Minting:
     scope: str
     on_behalf: Caller | None = None
     key: str = ""
+    person: str = ""
+    person_uri: str = ""
+    ends_at: float | None = None
 
 
 def mint(what: Minting, *, kid: str, key: ECKey) -> tuple[str, dict[str, Any]]:
@@ -128,6 +137,16 @@ def mint(what: Minting, *, kid: str, key: ECKey) -> tuple[str, dict[str, Any]]:
         claims["eps"] |= {**parent.epochs, parent.identity.client_id: parent.epoch}
         claims["sub"] = f"{settings.ISSUER}/agents/{identity.environment}/{_slug(chain[0])}"
         claims["act"] = _acting([*chain[1:], identity.client_id], identity.environment)
+    if what.person:
+        # The person's authority, whoever acts in the end; their name is in no token.
+        claims["dlg"], claims["sub"] = what.person, what.person_uri
+        actors = [
+            *(parent.chain if parent else ()),
+            *([parent.identity.client_id] if parent else []),
+        ]
+        claims["act"] = _acting([*actors, identity.client_id], identity.environment)
+    if what.ends_at is not None:
+        claims["exp"] = min(claims["exp"], int(what.ends_at))
     if what.key:
         claims["cnf"] = {"jkt": what.key}
     token = jwt.encode({"alg": "ES256", "typ": "at+jwt", "kid": kid}, claims, key)
@@ -222,6 +241,9 @@ def _live_caller(claims: dict[str, Any], directory: Directory) -> Caller:
     for party in (*chain, client_id):
         if not _stands(directory, party, epochs.get(party), environment=claims["env"]):
             raise InvalidToken
+    person = str(claims.get("dlg", ""))
+    if person and not _still_lets(directory, person):
+        raise InvalidToken
     return Caller(
         identity=directory.identities[client_id],
         scopes=frozenset(str(claims.get("scope", "")).split()),
@@ -232,7 +254,14 @@ def _live_caller(claims: dict[str, Any], directory: Directory) -> Caller:
         chain=tuple(chain),
         epochs={party: epochs[party] for party in chain},
         key=str((claims.get("cnf") or {}).get("jkt", "")),
+        person=person,
     )
+
+
+def _still_lets(directory: Directory, person: str) -> bool:
+    """Whether the person at the root is active, and has not taken the delegation back."""
+    found = directory.persons.get(person)
+    return found is not None and found.ends_at > time.time()
 
 
 def _stands(directory: Directory, client_id: str, epoch: Any, *, environment: str) -> bool:
@@ -259,6 +288,8 @@ def seen_from(caller: Caller, directory: Directory) -> Caller:
     if caller.kid and caller.kid not in directory.verification_keys:
         raise InvalidToken
     if caller.jti in directory.revoked:
+        raise InvalidToken
+    if caller.person and not _still_lets(directory, caller.person):
         raise InvalidToken
     return replace(caller, identity=directory.identities[client_id])
 

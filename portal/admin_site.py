@@ -37,6 +37,7 @@ _SECTIONS = (
             "agents.Finding",
             "policies.Elevation",
             "agents.DelegationRule",
+            "agents.PersonDelegation",
             "agents.Halt",
         ),
     ),
@@ -55,6 +56,7 @@ _SECTIONS = (
 _NAMES = {
     "agents.Finding": "Unusual use",
     "agents.DelegationRule": "Acting for others",
+    "agents.PersonDelegation": "Acting for people",
     "agents.FederatedCredential": "Other issuers",
     "auditlog.LogEntry": "Changes",
     "approvals.ApprovalRequest": "Inbox",

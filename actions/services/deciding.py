@@ -184,8 +184,10 @@ def _one(
     run = runs.get(proposal.run_id)
     if run is None or run.identity_id != proposal.caller.identity.pk:
         return NotFound()
-    if proposal.caller.chain and proposal.caller.chain != run.chain:
-        # A token to act for others is of use in their run only, where their rights bind.
+    caller = proposal.caller
+    # A token to act for others is of use in their run only, where their rights bind; and a
+    # person's run is of use with their word only, which ends.
+    if caller.person != run.delegation or (caller.chain and caller.chain != run.chain):
         return NotFound()
     key = (run.id, proposal.idempotency_key)
     if key in known:
@@ -227,6 +229,8 @@ def _recorded(
     )
     if item.proposal.step:
         made["details"]["step"] = item.proposal.step
+    if run.delegation:
+        made["details"]["delegation"] = run.delegation
     batch.events.append(made)
     if decision.outcome == "needs_approval":
         request, event = question_rows(question(item, action, run), actor=actor, now=now)

@@ -33,7 +33,7 @@ def ask_elevation(
     own = Run.objects.select_for_update().filter(pk=run_id, identity_id=identity.pk)
     run = own.first()
     # Rights that were lent are not added to: who lends them asks.
-    if run is None or caller.chain or run.chain:
+    if run is None or caller.chain or caller.person or run.chain or run.delegation:
         raise NotFound
     if run.status != Run.Status.OPEN:
         raise RunNotOpen

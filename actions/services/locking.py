@@ -33,6 +33,7 @@ class RunRow:
     budget_actions: int | None
     budget_amount: Decimal | None
     chain: tuple[str, ...] = ()
+    delegation: str = ""
     closed_at: datetime | None = None
     outcome: str = ""
 
@@ -72,7 +73,7 @@ class RunRow:
 
 RUN_COLUMNS = (
     "r.id, r.identity_id, r.status, r.initiator, r.purpose, r.labels, r.actions_count, "
-    "r.denials_count, r.amount, r.budget_actions, r.budget_amount, r.chain"
+    "r.denials_count, r.amount, r.budget_actions, r.budget_amount, r.chain, r.delegation"
 )
 
 
@@ -99,10 +100,10 @@ def locked_state(
     runs: dict[UUID, RunRow] = {}
     known: dict[tuple[UUID, str], tuple[UUID, str]] = {}
     for row in found:
-        run = run_row(row[1:13])
+        run = run_row(row[1:14])
         runs.setdefault(run.id, run)
-        if row[14] is not None:
-            known[run.id, row[13]] = (as_uuid(row[14]), row[15])
+        if row[15] is not None:
+            known[run.id, row[14]] = (as_uuid(row[15]), row[16])
     mark = found[0][0] if found else current_mark()
     return int(mark or 0), runs, known
 
@@ -122,6 +123,7 @@ def run_row(row: Sequence[Any]) -> RunRow:
         budget_actions=row[9],
         budget_amount=None if row[10] is None else Decimal(str(row[10])),
         chain=tuple(as_json(row[11])),
+        delegation=row[12],
     )
 
 

@@ -168,6 +168,8 @@ def _decision(
     known = held.directory.identities
     if any(known[party].epoch != epoch for party, epoch in run.chain_epochs.items()):
         return Decision("denied", (STOPPED_SINCE,), release=number)
+    if run.delegation and run.delegation not in held.directory.persons:
+        return Decision("denied", (STOPPED_SINCE,), release=number)
     if prepared.call.tool.digest != action.tool_digest:
         return Decision("denied", (TOOL_CHANGED,), release=number)
     state = _without(action, run_row(run)).state()
@@ -197,6 +199,7 @@ def run_row(run: Run) -> RunRow:
         budget_actions=run.budget_actions,
         budget_amount=run.budget_amount,
         chain=tuple(run.chain),
+        delegation=run.delegation,
     )
 
 

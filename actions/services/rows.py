@@ -71,6 +71,7 @@ RUNS = Insert(
         "outcome": "text",
         "chain": "jsonb",
         "chain_epochs": "jsonb",
+        "delegation": "text",
     },
 )
 

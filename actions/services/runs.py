@@ -51,6 +51,7 @@ class Opening:
     budget: Budget = field(default_factory=Budget)
     chain: tuple[str, ...] = ()
     chain_epochs: Mapping[str, int] = field(default_factory=dict)
+    delegation: str = ""
     id: UUID = field(default_factory=uuid7)
 
 
@@ -61,8 +62,18 @@ def open_run(caller: Caller, opening: Opening, *, actor: Actor) -> Run:
     With a token that was exchanged (RFC 8693) it is the run of everybody in its chain.
     """
     hold_shared()
-    identity = seen_from(caller, snapshot.fresh().directory).identity
+    directory = snapshot.fresh().directory
+    identity = seen_from(caller, directory).identity
     opening = replace(opening, chain=caller.chain, chain_epochs=caller.epochs)
+    if caller.person:
+        # For whom it is, is the person's own word here and not the agent's.
+        behind = directory.persons[caller.person]
+        opening = replace(
+            opening,
+            delegation=caller.person,
+            initiator_kind=Run.Initiator.USER,
+            initiator=behind.username,
+        )
     row, event = run_rows(identity, opening, actor=actor, now=timezone.now())
     write(connection, [(rows.RUNS, [row]), (EVENTS, [event])])
     return Run(**row)
@@ -96,6 +107,7 @@ def run_rows(
         "outcome": "",
         "chain": list(opening.chain),
         "chain_epochs": dict(opening.chain_epochs),
+        "delegation": opening.delegation,
     }
     event = event_row(
         events.RUN_STARTED,
@@ -108,6 +120,7 @@ def run_rows(
             "initiator_digest": digest(opening.initiator),
             "environment": identity.environment,
             "chain": list(opening.chain),
+            "delegation": opening.delegation,
         },
     )
     return row, event

@@ -1,8 +1,15 @@
 from django.contrib import admin
+from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from agents import forms
-from agents.models import AgentKey, DelegationRule, FederatedCredential, SigningKey
+from agents.models import (
+    AgentKey,
+    DelegationRule,
+    FederatedCredential,
+    PersonDelegation,
+    SigningKey,
+)
 from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
 from common.templatetags.blocks import badge
 
@@ -104,6 +111,51 @@ class DelegationRuleAdmin(GovernedAdmin):
     @admin.display(description="status")
     def state(self, rule: DelegationRule) -> SafeString:
         return badge("ended" if rule.ended_at else "active")
+
+
+@admin.register(PersonDelegation)
+class PersonDelegationAdmin(EndlessAdmin):
+    list_display = ("made_at", "person", "identity", "scope", "state", "ends_at")
+    list_display_links = ("made_at", "person")
+    list_select_related = ("person", "identity")
+    search_fields = ("=identity__client_id", "=person__username")
+    detail_fields = (
+        "person",
+        "identity",
+        "scope",
+        "state",
+        "reason",
+        "made_at",
+        "ends_at",
+        "ended_at",
+    )
+    pages = (
+        Page(
+            "let",
+            "Let an agent act for you",
+            forms.LetActForm,
+            "agents.add_persondelegation",
+            explains="What it does with your word is done in your name, within its own rights and "
+            "no more than you say, until the time is over or you take it back. You approve nothing "
+            "of it yourself.",
+            submit="Give my word",
+            on_list=True,
+        ),
+        Page(
+            "end",
+            "Take it back",
+            forms.LetActNoMoreForm,
+            "agents.add_persondelegation",
+            explains="Every token that was got by it is dead.",
+            danger=True,
+            available=lambda row: row.ended_at is None,
+        ),
+    )
+
+    @admin.display(description="status")
+    def state(self, row: PersonDelegation) -> SafeString:
+        is_over = row.ended_at is not None or row.ends_at <= timezone.now()
+        return badge("ended" if is_over else "active")
 
 
 @admin.register(SigningKey)

@@ -33,6 +33,8 @@ from common.requests import client_address
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a grant's name
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type's name
+# A code that a person has given to an agent: this server's own type (RFC 8693 section 3).
+PERSON_CODE = "urn:chancery:params:oauth:token-type:person-delegation"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ["ES256", "Ed25519", "EdDSA"]
 MAX_BODY_BYTES = 16_000
@@ -91,9 +93,10 @@ def token(request: HttpRequest) -> JsonResponse:
 
 
 def _ensure_access_tokens(form: QueryDict) -> None:
-    """Only access tokens of this server are exchanged, and for nothing else."""
-    kinds = {form.get("subject_token_type"), form.get("requested_token_type", ACCESS_TOKEN)}
-    if kinds != {ACCESS_TOKEN} or "actor_token" in form:
+    """Access tokens of this server are exchanged, and persons' codes, for access tokens."""
+    is_known = form.get("subject_token_type") in {ACCESS_TOKEN, PERSON_CODE}
+    wants_token = form.get("requested_token_type", ACCESS_TOKEN) == ACCESS_TOKEN
+    if not is_known or not wants_token or "actor_token" in form:
         message = "Exchange an access token of this server for another; the client is the actor."
         raise InvalidTokenRequest(message)
 
@@ -105,6 +108,7 @@ def _asked(request: HttpRequest, form: QueryDict) -> Asked:
         resource=form.get("resource", ""),
         dpop=_one_header(request, "DPoP"),
         subject_token=form.get("subject_token", ""),
+        subject_is_person=form.get("subject_token_type") == PERSON_CODE,
     )
 
 

@@ -11,6 +11,7 @@ from agents.models.identities import (
     RevokedToken,
     SigningKey,
 )
+from agents.models.persons import PersonDelegation
 
 __all__ = [
     "Agent",
@@ -22,6 +23,7 @@ __all__ = [
     "FederatedCredential",
     "Finding",
     "Halt",
+    "PersonDelegation",
     "RevokedToken",
     "SigningKey",
 ]

@@ -19,6 +19,7 @@ from agents.errors import (
     InvalidTokenRequest,
 )
 from agents.models import AgentIdentity, AgentKey, RevokedToken, SigningKey
+from agents.services import persons
 from agents.services.assertions import Proven, proven, remembered, spend
 from agents.services.enrolment import as_actor
 from audit.generation import advance, deciding_command
@@ -36,6 +37,7 @@ class Asked:
     resource: str = ""
     dpop: str = ""
     subject_token: str = ""
+    subject_is_person: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,36 @@ def exchange_token(asked: Asked) -> IssuedToken:
     wanted = tokens.granted_scope(asked.scope)
     used = proven(asked.assertion)
     known = _usable(used)
+    if asked.subject_is_person:
+        return _issued(used, _for_person(used, known, wanted, asked), asked)
     parent = _subject(asked.subject_token, known)
     scope = _scope_for(parent, known, wanted)
-    minting = tokens.Minting(known, scope, on_behalf=parent, key=_bound_to(used, asked))
+    behind = directory.fresh().persons.get(parent.person)
+    minting = tokens.Minting(
+        known,
+        scope,
+        on_behalf=parent,
+        key=_bound_to(used, asked),
+        person=parent.person,
+        person_uri=tokens.person_uri(behind.person) if behind else "",
+    )
     return _issued(used, minting, asked)
+
+
+def _for_person(used: Proven, known: KnownIdentity, wanted: str, asked: Asked) -> tokens.Minting:
+    """A token to act for a person, by the code that they gave to this identity."""
+    given = persons.behind(asked.subject_token, known.pk)
+    scope = tokens.meet(given.scope.split(), wanted.split())
+    if not scope:
+        raise InvalidGrant
+    return tokens.Minting(
+        known,
+        " ".join(sorted(scope)),
+        key=_bound_to(used, asked),
+        person=str(given.pk),
+        person_uri=tokens.person_uri(given.person_id),
+        ends_at=given.ends_at.timestamp(),
+    )
 
 
 def _subject(token: str, actor: KnownIdentity) -> tokens.Caller:
@@ -82,7 +110,8 @@ def _subject(token: str, actor: KnownIdentity) -> tokens.Caller:
     line = (*parent.chain, parent.identity.client_id)
     is_elsewhere = parent.identity.environment != actor.environment
     # A bound token is its holder's: nobody else can show that the key is there.
-    if is_elsewhere or parent.key or actor.client_id in line or len(line) > tokens.MAX_CHAIN:
+    hands = len(line) + bool(parent.person)
+    if is_elsewhere or parent.key or actor.client_id in line or hands > tokens.MAX_CHAIN:
         raise InvalidGrant
     return parent
 
@@ -170,6 +199,7 @@ def _record_issued(used: Proven, claims: dict[str, Any]) -> None:
         chain=claims.get("chain", []),
         bound=bool(claims.get("cnf")),
         epoch=claims["eps"][used.identity.client_id],
+        delegation=claims.get("dlg", ""),
     )
 
 

@@ -37,6 +37,7 @@ ENDLESS = {
     "ScheduleFire",
     "Elevation",
     "Finding",
+    "PersonDelegation",
 }
 GROWING = [model for model in MODELS if model.__name__ in ENDLESS]
 

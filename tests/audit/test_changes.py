@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from agents.models import (
     FederatedCredential,
     Finding,
     Halt,
+    PersonDelegation,
     SigningKey,
 )
 from agents.services.enrolment import issue_enrolment_code
@@ -181,6 +183,17 @@ CASES: dict[type[models.Model], Case] = {
         ),
         sets(response="ask"),
         decides=False,
+    ),
+    PersonDelegation: Case(
+        lambda w: PersonDelegation(
+            person=w.olga,
+            identity=w.identity,
+            scope="tools",
+            code_hmac="h",
+            reason="It helps.",
+            ends_at=timezone.now() + timedelta(hours=1),
+        ),
+        sets(ended_at=timezone.now()),
     ),
     AgentKey: Case(
         lambda w: AgentKey(

@@ -25,6 +25,7 @@ from agents.services import (
     halts,
     issuing,
     lifecycle,
+    persons,
     signing,
     sponsors,
 )
@@ -113,6 +114,14 @@ def keys_and_issuers_change(governed: Governed, olga: User) -> None:
     SigningKey.objects.filter(pk=following.pk).update(created_at=ready)
     signing.activate("prod", actor=SYSTEM, reason="It is time.")
     signing.revoke(old.pk, actor=SYSTEM, reason="It is over.")
+
+
+def a_person_lets_an_agent_act(governed: Governed, olga: User) -> None:
+    by_olga = Actor.from_user(olga)
+    made, _ = persons.let_act(
+        governed.identity.pk, actor=by_olga, scope="tools", minutes=5, reason="It helps."
+    )
+    persons.let_act_no_more(made.pk, actor=by_olga, reason="It helped.")
 
 
 def something_is_unusual(governed: Governed) -> None:
@@ -398,6 +407,7 @@ def test_every_declared_event_is_written_by_some_command(
     an_endpoint_breaks_down_and_comes_back(governed)
     an_answer_comes_late_and_a_person_says_what_was_done(governed)
     a_system_is_asked_what_it_did(governed)
+    a_person_lets_an_agent_act(governed, olga)
     something_is_unusual(governed)
     ask_for_factor("dual", actor=SYSTEM, required=True, reason="It signs for much.")
     people_answer_for_an_agent(governed, olga, rosa)

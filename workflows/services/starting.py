@@ -122,7 +122,7 @@ def started(caller: Caller, asked: Start, key: str, *, actor: Actor) -> Workflow
     identity = seen_from(caller, held.directory).identity
     if not held.roles(caller) & set(spec.roles):
         raise NotAllowedToStart
-    if caller.chain:
+    if caller.chain or caller.person:
         message = "A token to act for another agent starts no workflow."
         raise NotAllowedToStart(message)
     inputs = checked_inputs(spec, asked.inputs)

@@ -31,14 +31,20 @@ class _Base:
         *,
         scope: str = "",
         dpop: bool = False,
+        person_code: str = "",
         approval_timeout: float = 600,
     ) -> None:
         """`identity`: a folder for the key. `scope` narrows what the tokens are good for.
-        `dpop` binds them to the key. `approval_timeout`: how long a call waits for people.
+        `dpop` binds them to the key. `person_code`: what a person has given, so that the agent
+        acts for them. `approval_timeout`: how long a call waits for people, in seconds.
         """
         self.url = flows.checked_url(url)
         self._folder = KeyFolder(identity)
-        self._scope, self._dpop = scope, dpop
+        self._token_terms: dict[str, Any] = {
+            "scope": scope,
+            "dpop": dpop,
+            "person_code": person_code,
+        }
         self._auth: TokenAuth | None = None
         self.approval_timeout = approval_timeout
 
@@ -64,7 +70,7 @@ class _Base:
     def _signing(self) -> TokenAuth:
         if self._auth is None:
             identity = self._folder.read()
-            self._auth = TokenAuth(self.url, identity, scope=self._scope, dpop=self._dpop)
+            self._auth = TokenAuth(self.url, identity, **self._token_terms)
         return self._auth
 
     def _request(self, http: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request:

@@ -15,6 +15,8 @@ from chancery_client.errors import PortalRefused
 from chancery_client.keys import Identity
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a grant's name
+PERSON_CODE = "urn:chancery:params:oauth:token-type:person-delegation"
 ASSERTION_SECONDS = 60
 # Renewed when so much of a token's life is over; it still serves while the next one is on its way.
 RENEW_AT = 2 / 3
@@ -59,12 +61,19 @@ class TokenAuth(httpx.Auth):
     requires_response_body = True
 
     def __init__(
-        self, url: str, identity: Identity, *, scope: str = "", dpop: bool = False
+        self,
+        url: str,
+        identity: Identity,
+        *,
+        scope: str = "",
+        dpop: bool = False,
+        person_code: str = "",
     ) -> None:
         self._url = url
         self._identity = identity
         self._scope = scope
         self._dpop = dpop
+        self._person_code = person_code
         self._token = ""
         self._renew_at = self._over_at = 0.0
         self._renewing = Lock()
@@ -105,6 +114,12 @@ class TokenAuth(httpx.Auth):
         }
         if self._scope:
             form["scope"] = self._scope
+        if self._person_code:
+            form |= {
+                "grant_type": TOKEN_EXCHANGE,
+                "subject_token": self._person_code,
+                "subject_token_type": PERSON_CODE,
+            }
         request = httpx.Request("POST", f"{self._url}/oauth/token", data=form)
         if self._dpop:
             request.headers["DPoP"] = proof(identity.key, request)

@@ -95,6 +95,7 @@ DOERS = {
                 "add_delegationrule",
                 "change_delegationrule",
                 "change_finding",
+                "add_persondelegation",
             ),
         ),
         ("workflows", ("add_workflowversion", "start_workflowrun")),
