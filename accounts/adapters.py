@@ -1,6 +1,5 @@
 """How django-allauth is used here: nobody signs up by themselves, and its secrets are sealed."""
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,13 +10,17 @@ from allauth.socialaccount.models import SocialLogin
 from django.conf import settings
 from django.http import HttpRequest
 
+from accounts.factors import opened_text, sealed_text
 from accounts.models import User
-from common.sealing import seal, unseal
-
-_BOUND_TO = "second-factor"
+from accounts.second_factor import note_single_sign_on
+from common.requests import client_address
 
 
 class AccountAdapter(DefaultAccountAdapter):
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """Behind a proxy too, whoever floods is one address and not everybody."""
+        return client_address(request) or "unknown"
+
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
 
@@ -27,6 +30,10 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
         return bool(settings.OIDC_PEOPLE_JOIN)
+
+    def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
+        data = sociallogin.account.extra_data or {}
+        note_single_sign_on(request, str(sociallogin.account.uid), data.get("id_token") or {})
 
     def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> User:
         user: User = super().save_user(request, sociallogin, form)
@@ -41,13 +48,15 @@ class SecondFactorAdapter(DefaultMFAAdapter):
         return "Chancery"
 
     def encrypt(self, text: str) -> str:
-        return base64.b64encode(seal(text.encode(), bound_to=_BOUND_TO)).decode()
+        return sealed_text(text)
 
     def decrypt(self, encrypted_text: str) -> str:
-        return unseal(base64.b64decode(encrypted_text), bound_to=_BOUND_TO).decode()
+        return opened_text(encrypted_text)
 
 
 def attempted_name(request: HttpRequest, credentials: Mapping[str, Any] | None = None) -> str:
-    """Whose password was tried, for counting: as the backends are given it, or as it was typed."""
+    """Whose password was tried, for counting; names are found whatever their case, so they are
+    counted that way.
+    """
     given = (credentials or {}).get("username") or request.POST.get("login") or ""
-    return str(given)[:150]
+    return str(given).strip().casefold()[:150]

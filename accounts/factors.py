@@ -1,8 +1,12 @@
-"""A second factor that a person has shown."""
+"""A second factor that a person has shown, and how its secret is kept."""
 
+import base64
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from common.sealing import seal, sealed_by, sealing_key_id, unseal
+
+_BOUND_TO = "second-factor"
 FRESH_FOR = timedelta(minutes=5)
 
 
@@ -19,3 +23,16 @@ class Factor:
 
     def is_fresh(self, now: datetime) -> bool:
         return timedelta(0) <= now - self.shown_at <= FRESH_FOR
+
+
+def sealed_text(text: str) -> str:
+    return base64.b64encode(seal(text.encode(), bound_to=_BOUND_TO)).decode()
+
+
+def opened_text(sealed: str) -> str:
+    """Raises CannotUnseal, ValueError."""
+    return unseal(base64.b64decode(sealed), bound_to=_BOUND_TO).decode()
+
+
+def is_of_present_key(sealed: str) -> bool:
+    return sealed_by(base64.b64decode(sealed)) == sealing_key_id()

@@ -12,10 +12,10 @@ from typing import Any
 
 from allauth.account.authentication import get_authentication_records
 from allauth.mfa.models import Authenticator
-from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.http import urlencode
 
 from accounts.factors import Factor
@@ -23,6 +23,7 @@ from accounts.factors import Factor
 # How lately one must have signed in, however, to add a factor.
 RECENT_FOR = timedelta(minutes=15)
 # Recovery codes let people back in; they do not sign for anything.
+SSO_FACTOR = "chancery_sso_factor"
 _KINDS = frozenset({Authenticator.Type.WEBAUTHN, Authenticator.Type.TOTP})
 
 
@@ -47,16 +48,39 @@ def has_second_factor(request: HttpRequest) -> bool:
     """
     if latest_factor(request) is not None:
         return True
-    return any(
-        record.get("method") == "socialaccount" and _vouches(request, record)
+    said = request.session.get(SSO_FACTOR)
+    return bool(said) and any(
+        record.get("method") == "socialaccount" and record.get("uid") == said
         for record in _records(request)
     )
 
 
-def signed_in_lately(request: HttpRequest) -> bool:
-    """Whether any proof was given in the last minutes, so that a session left open adds none."""
+def note_single_sign_on(request: HttpRequest, uid: str, claims: dict[str, Any]) -> None:
+    """Keep with this session, and no other, whether the provider has said two factors for it."""
+    said: Iterable[Any] = [claims.get("acr"), *_list(claims.get("amr"))]
+    vouched = any(word in settings.OIDC_SECOND_FACTOR for word in said if isinstance(word, str))
+    request.session[SSO_FACTOR] = uid if vouched else ""
+
+
+def has_own_factor(request: HttpRequest) -> bool:
+    own = Authenticator.objects.filter(user_id=request.user.pk, type__in=_KINDS)
+    return bool(own.exists())
+
+
+def may_change_factors(request: HttpRequest) -> bool:
+    """Whether this session may change how the person proves themselves.
+
+    Who has a factor shows it first, and who has none has just signed in: a password entered
+    anew into a session that was left open is not enough, for it may have been set there.
+    """
+    if has_own_factor(request):
+        factor = latest_factor(request)
+        return factor is not None and factor.is_fresh(timezone.now())
     oldest = time.time() - RECENT_FOR.total_seconds()
-    return any(float(record["at"]) >= oldest for record in _records(request))
+    return any(
+        float(record["at"]) >= oldest and not record.get("reauthenticated")
+        for record in _records(request)
+    )
 
 
 def where_to_prove(request: HttpRequest, *, back_to: str) -> str:
@@ -78,15 +102,6 @@ def _records(request: HttpRequest) -> list[dict[str, Any]]:
         return []
     found = get_authentication_records(request, request.user)
     return [record for record in found if isinstance(record.get("at"), int | float)]
-
-
-def _vouches(request: HttpRequest, record: dict[str, Any]) -> bool:
-    account = SocialAccount.objects.filter(
-        user_id=request.user.pk, provider=record.get("provider"), uid=record.get("uid")
-    ).first()
-    claims = (account.extra_data or {}).get("id_token", {}) if account is not None else {}
-    said: Iterable[Any] = [claims.get("acr"), *_list(claims.get("amr"))]
-    return any(word in settings.OIDC_SECOND_FACTOR for word in said if isinstance(word, str))
 
 
 def _list(value: Any) -> list[Any]:

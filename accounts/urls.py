@@ -3,27 +3,31 @@
 from collections.abc import Callable
 from functools import wraps
 
+from allauth.account.views import email, password_change, password_set
 from allauth.mfa.recovery_codes.views import generate_recovery_codes
-from allauth.mfa.totp.views import activate_totp
-from allauth.mfa.webauthn.views import add_webauthn
+from allauth.mfa.totp.views import activate_totp, deactivate_totp
+from allauth.mfa.webauthn.views import add_webauthn, remove_webauthn
+from allauth.socialaccount.views import connections
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.urls import include, path, reverse
 from django.utils.http import urlencode
 
-from accounts.second_factor import signed_in_lately
+from accounts.second_factor import has_own_factor, may_change_factors, where_to_prove
 
 View = Callable[..., HttpResponseBase]
 
 
-def after_signing_in_lately(view: View) -> View:
-    """Whoever has come upon a session that was left open does not make it their own by adding a
-    factor: without a proof in the last minutes one signs in anew.
+def after_a_proof(view: View) -> View:
+    """Whoever has come upon a session that was left open does not make it their own, by a factor,
+    a password or an account elsewhere: who has a factor shows it, others sign in anew.
     """
 
     @wraps(view)
     def gated(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
-        if request.user.is_authenticated and not signed_in_lately(request):
+        if request.user.is_authenticated and not may_change_factors(request):
+            if has_own_factor(request):
+                return HttpResponseRedirect(where_to_prove(request, back_to=request.path))
             logout(request)
             query = urlencode({"next": request.path})
             return HttpResponseRedirect(f"{reverse('account_login')}?{query}")
@@ -39,8 +43,14 @@ def closed(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     # Before allauth's own, which they shadow.
     path("signup/", closed),
-    path("2fa/webauthn/add/", after_signing_in_lately(add_webauthn)),
-    path("2fa/totp/activate/", after_signing_in_lately(activate_totp)),
-    path("2fa/recovery-codes/generate/", after_signing_in_lately(generate_recovery_codes)),
+    path("2fa/webauthn/add/", after_a_proof(add_webauthn)),
+    path("2fa/totp/activate/", after_a_proof(activate_totp)),
+    path("2fa/recovery-codes/generate/", after_a_proof(generate_recovery_codes)),
+    path("2fa/totp/deactivate/", after_a_proof(deactivate_totp)),
+    path("2fa/webauthn/keys/<int:pk>/remove/", after_a_proof(remove_webauthn)),
+    path("password/change/", after_a_proof(password_change)),
+    path("password/set/", after_a_proof(password_set)),
+    path("email/", after_a_proof(email)),
+    path("3rdparty/", after_a_proof(connections)),
     path("", include("allauth.urls")),
 ]

@@ -20,7 +20,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from actions.errors import HaltWatcherStale
-from actions.models import Action
+from actions.models import Action, Run
 from agents.directory import Directory, directory, stops_of
 from audit.generation import CHANNEL, current_mark
 from tools.connectors.flight import Flight
@@ -39,23 +39,29 @@ FIRST_LOOK_SECONDS = 3.0
 class InFlight:
     """A call that is being made: what could stop it, and the means to."""
 
-    agent: str
     environment: str
     system: str
     tool: str
-    epoch: int
+    # Who acts, and each agent that is acted for, with the epoch that the call was decided in.
+    parties: tuple[tuple[str, int | None], ...]
     flight: Flight
 
     @property
-    def client_id(self) -> str:
-        return f"{self.agent}.{self.environment}"
+    def client_ids(self) -> list[str]:
+        return [client_id for client_id, _ in self.parties]
 
     def is_stopped(self, known: Directory) -> bool:
-        identity = known.identities.get(self.client_id)
-        if identity is None or not identity.usable or identity.epoch != self.epoch:
+        return any(self._stops(known, *party) for party in self.parties)
+
+    def _stops(self, known: Directory, client_id: str, epoch: int | None) -> bool:
+        identity = known.identities.get(client_id)
+        if identity is None or not identity.usable or epoch not in {None, identity.epoch}:
             return True
         covered = known.halt_covering(
-            agent=self.agent, environment=self.environment, system=self.system, tool=self.tool
+            agent=identity.agent_slug,
+            environment=self.environment,
+            system=self.system,
+            tool=self.tool,
         )
         return covered is not None
 
@@ -105,12 +111,14 @@ class Watcher:
     @contextmanager
     def flying(self, action: Action, spec: ToolSpec) -> Iterator[Flight]:
         """Within it the call is being made."""
+        run = Run.objects.only("chain", "chain_epochs").get(pk=action.run_id)
+        acting = (f"{action.agent}.{action.environment}", action.epoch)
+        behind = ((client_id, run.chain_epochs.get(client_id)) for client_id in run.chain)
         one = InFlight(
-            agent=action.agent,
             environment=action.environment,
             system=spec.system,
             tool=spec.full_name,
-            epoch=action.epoch,
+            parties=(acting, *behind),
             flight=Flight(),
         )
         with self._lock:
@@ -130,7 +138,7 @@ class Watcher:
         mark, known = directory.marked()
         if one.is_stopped(known):
             return True
-        return self._mark not in {None, mark} and one.is_stopped(stops_of([one.client_id]))
+        return self._mark not in {None, mark} and one.is_stopped(stops_of(one.client_ids))
 
     def look(self) -> None:
         """Cut what was stopped since the last look. Raises the database's errors."""
@@ -140,7 +148,8 @@ class Watcher:
             self._mark, self._cutting = mark, True
             with self._lock:
                 flying = list(self._flying)
-            known = stops_of({one.client_id for one in flying}) if flying else None
+            named = {client_id for one in flying for client_id in one.client_ids}
+            known = stops_of(named) if flying else None
             for one in flying:
                 if known is not None and one.is_stopped(known):
                     one.flight.cut()

@@ -12,9 +12,9 @@ class AgentsConfig(AppConfig):
         from approvals.outcomes import on_resolved
         from audit.changes import govern
 
-        on_resolved(halts.LIFT, halts.finish_lifting)
-        on_resolved(activating.ACTIVATE, activating.finish)
-        on_resolved(sponsors.SUCCEED, sponsors.finish_succession)
+        on_resolved(halts.LIFT, halts.finish_lifting, decides=True)
+        on_resolved(activating.ACTIVATE, activating.finish, decides=True)
+        on_resolved(sponsors.SUCCEED, sponsors.finish_succession, decides=True)
         govern(models.Agent, decides=True, ignored=("reminded_at",))
         govern(models.AgentIdentity, decides=True)
         govern(models.SigningKey, decides=True, ignored=("sealed_private",))

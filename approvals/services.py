@@ -23,6 +23,7 @@ from approvals.errors import (
     UnknownTier,
 )
 from approvals.models import ApprovalRequest, Tier, Vote
+from audit.generation import hold_exclusive
 from audit.services import EVENTS, Subject, event_row, record
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
@@ -206,7 +207,7 @@ def cast_vote(
     `approvals.errors`, NotFound, and ReasonRequired.
     """
     reason = required_reason(reason)
-    request = _locked(request_id)
+    request = _locked_to_answer(request_id)
     now = timezone.now()
     request.ensure_pending(now)
     voter = _person(actor)
@@ -307,7 +308,7 @@ def _settled(request_id: UUID, now: datetime) -> bool:
 
 @command
 def _settle_one(request_id: UUID, now: datetime, *, actor: Actor) -> bool:
-    request = _locked(request_id)
+    request = _locked_to_answer(request_id)
     # Somebody may have decided it, or another sweeper settled it, since the list was read.
     if request.status != ApprovalRequest.Status.PENDING or request.expires_at > now:
         return False
@@ -379,6 +380,16 @@ def tier_terms(slug: str) -> TierTerms:
 def _approvals(request: ApprovalRequest) -> int:
     # Consent given at a lower tier before an escalation does not count for the higher one.
     return request.votes.filter(answer=Vote.Answer.APPROVE, tier=request.tier_id).count()
+
+
+def _locked_to_answer(request_id: UUID) -> ApprovalRequest:
+    """The request, locked after the generation if its answer changes what decisions are made from:
+    commands that take it back come in that order.
+    """
+    kind = ApprovalRequest.objects.filter(pk=request_id).values_list("kind", flat=True).first()
+    if kind is not None and outcomes.changes_decisions(kind):
+        hold_exclusive()
+    return _locked(request_id)
 
 
 def _locked(request_id: UUID) -> ApprovalRequest:

@@ -146,7 +146,7 @@ def database(vendor: str, folder: Path) -> Iterator[str]:
 def web(url: str, folder: Path) -> Iterator[tuple[str, Runtime]]:
     """The portal with the airline on that database, and an enrolled agent."""
     written(folder / "local.env")
-    port = free_port(8765)
+    port = free_port(0)
     lines = (folder / "local.env").read_text().splitlines()
     env = {
         **os.environ,

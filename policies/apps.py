@@ -18,8 +18,8 @@ class PoliciesConfig(AppConfig):
         # The kill switch is an agent matter; systems and tools are known one floor up.
         know_targets(Halt.Kind.SYSTEM, lambda slug: System.objects.filter(slug=slug).exists())
         know_targets(Halt.Kind.TOOL, Tool.is_known)
-        on_resolved(releases.PUBLISH, releases.finish_publication)
-        on_resolved(elevations.ELEVATE, elevations.finish)
+        on_resolved(releases.PUBLISH, releases.finish_publication, decides=True)
+        on_resolved(elevations.ELEVATE, elevations.finish, decides=True)
         govern(models.Role, decides=True)
         govern(models.Elevation, decides=True)
         govern(models.RoleMembership, decides=True)

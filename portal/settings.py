@@ -206,7 +206,9 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
 # Failures are counted by axes, by name and address: a limit by name would lock its owner out.
-ACCOUNT_RATE_LIMITS = {"login_failed": "60/m/ip"}
+# Codes are counted by person as well, for a password that is known leaves them to be guessed.
+ACCOUNT_RATE_LIMITS = {"login_failed": "60/m/ip,20/5m/key"}
+SOCIALACCOUNT_REAUTHENTICATION_REQUIRED = True
 MFA_ADAPTER = "accounts.adapters.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["webauthn", "totp", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True

@@ -6,6 +6,7 @@ not sign a token. It does not start instead.
 
 from django.core.exceptions import ImproperlyConfigured
 
+from accounts.services import unopened_factors
 from agents.keys import opened_signing_key
 from agents.models import SigningKey
 from common.sealing import CannotUnseal
@@ -24,7 +25,10 @@ def problems() -> list[str]:
             envelope.rewrapped(version.wrapped_key, place_of(version))
     except CannotUnseal as error:
         found.append(f"CHANCERY_SEALING_KEY does not open what is in the database: {error}.")
-    return found
+    closed = unopened_factors()
+    return found + [
+        f"CHANCERY_SEALING_KEY does not open a person's factor ({one})." for one in closed
+    ]
 
 
 def ensure_keys() -> None:

@@ -199,7 +199,7 @@ DEFENCES = (
         16,
         "who answers for the agent does not approve its elevation",
         "policies/services/elevations.py",
-        "        answerable_users=identity.answerable_users,\n",
+        "        answerable_users=_involved(identity, initiator),\n",
         "",
         "tests/policies/test_elevations.py",
     ),

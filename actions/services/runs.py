@@ -174,7 +174,10 @@ def reopen_run(run_id: UUID, *, actor: Actor, reason: str) -> Run:
 
 
 def withdraw_questions(run_id: UUID, *, actor: Actor, reason: str) -> None:
-    """Take back what people are still asked in a run that has ended. The run is locked."""
+    """Take back what people are still asked in a run that has ended.
+
+    Within the caller's transaction, the run locked.
+    """
     # A question about an elevation is taken back by a sweeper: answering it waits for decisions
     # to end, and this is called in one.
     waiting = ApprovalRequest.objects.select_for_update().pending().exclude(kind=ELEVATE)

@@ -42,14 +42,9 @@ def watch(*, now: datetime | None = None) -> int:
     """Count, and report what is unusual; the number of new findings."""
     moment = now or database_now()
     count_hours(moment)
-    seen = [
-        *_probing(moment),
-        *_first_uses(moment),
-        *_minting(moment),
-        *_outside_hours(moment),
-        *_compared(moment),
-    ]
-    found = [report(one) for one in seen]
+    looks = (_probing, _first_uses, _minting, _outside_hours, _compared)
+    # Each is reported as it is seen: what a look marks as seen, it marks after that.
+    found = [report(one) for look in looks for one in look(moment)]
     return sum(one is not None for one in found) + escalate_unanswered(now=moment)
 
 
@@ -114,13 +109,13 @@ def _first_uses(now: datetime) -> Iterable[Anomaly]:
         ).values_list("pk", flat=True)
     )
     new = sorted(pairs - known)
+    for identity, tool in new:
+        if identity in settled and identity in in_production:
+            yield Anomaly(identity, _Rule.FIRST_USE, tool, {"tool": tool, "seen at": _said(now)})
     ToolUse.objects.bulk_create(
         [ToolUse(identity_id=identity, tool=tool, first_at=now) for identity, tool in new],
         ignore_conflicts=True,
     )
-    for identity, tool in new:
-        if identity in settled and identity in in_production:
-            yield Anomaly(identity, _Rule.FIRST_USE, tool, {"tool": tool, "seen at": _said(now)})
 
 
 def _minting(now: datetime) -> Iterable[Anomaly]:

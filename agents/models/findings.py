@@ -15,7 +15,8 @@ class FindingQuerySet(models.QuerySet["Finding"]):
 
     def unanswered(self, before: datetime) -> "FindingQuerySet":
         """Questions to a sponsor that nobody has answered since."""
-        return self.open().filter(response=Finding.Response.ASK, responded_at__lte=before)
+        asked = self.open().filter(response=Finding.Response.ASK, responded_at__lte=before)
+        return asked.order_by("responded_at")
 
 
 class Finding(models.Model):

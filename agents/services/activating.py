@@ -1,12 +1,10 @@
 """In production an identity becomes active by people's approval, never by one person's word."""
 
-from django.db.models import QuerySet
-
 from accounts.models import Environment
 from agents import events
 from agents.models import Agent, AgentIdentity
 from approvals.models import ApprovalRequest
-from approvals.services import Question, open_request, spend, tier_terms
+from approvals.services import Question, open_request, spend, tier_terms, withdraw
 from audit.generation import deciding_command
 from audit.services import Subject, record
 from common.actors import Actor
@@ -29,8 +27,8 @@ def ask_people(identity: AgentIdentity, *, actor: Actor, reason: str) -> None:
     agent = identity.agent
     identity.status = AgentIdentity.Status.PENDING
     identity.save(update_fields=["status"])
-    if _open_questions(identity).exists():
-        return
+    # What people would have answered was asked by somebody else, or for another reason.
+    take_back_questions(identity, actor=actor)
     question = Question(
         kind=ACTIVATE,
         title=f"Let {agent.title} act in {identity.environment_id}",
@@ -76,8 +74,11 @@ def _settle(identity_id: int, *, actor: Actor, approved: bool) -> None:
         record(events.IDENTITY_SUSPENDED, actor=actor, subject=identity, reason=reason)
 
 
-def _open_questions(identity: AgentIdentity) -> QuerySet[ApprovalRequest]:
-    return ApprovalRequest.objects.pending().about("agents.agentidentity", identity.pk)
+def take_back_questions(identity: AgentIdentity, *, actor: Actor) -> None:
+    """Nobody is asked any more whether the identity may act. Within the caller's transaction."""
+    waiting = ApprovalRequest.objects.pending().about("agents.agentidentity", identity.pk)
+    for request in waiting.filter(kind=ACTIVATE):
+        withdraw(request.pk, actor=actor, reason="It was stopped, or asked for anew.")
 
 
 def _picture(identity: AgentIdentity, reason: str) -> dict[str, str]:

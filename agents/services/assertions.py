@@ -75,6 +75,9 @@ def _by_own_key(assertion: str, key: AgentKey) -> Proven:
 def _by_issuer(assertion: str) -> Proven:
     """By an assertion of a CI or cluster issuer, mapped by (issuer, subject) to one identity."""
     claims = _unverified(assertion)
+    named = (claims.get("iss"), claims.get("sub"))
+    if not all(isinstance(one, str) and len(one) <= 300 and one.isprintable() for one in named):
+        raise InvalidClient
     found = (
         FederatedCredential.objects.in_force()
         .select_related("identity")

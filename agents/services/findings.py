@@ -162,7 +162,9 @@ def resolve(finding_id: UUID, *, actor: Actor, reason: str) -> Finding:
 def escalate_unanswered(*, now: datetime | None = None) -> int:
     """Take the next step where a sponsor was asked and has not answered for a day."""
     before = (now or timezone.now()) - ANSWERED_WITHIN
-    waiting = Finding.objects.unanswered(before).values_list("pk", flat=True)
+    climbing = [rule for rule, (_, last) in _STEPS.items() if last not in {_Step.NOTE, _Step.ASK}]
+    asked = Finding.objects.unanswered(before).filter(rule__in=climbing)
+    waiting = asked.values_list("pk", flat=True)
     return sum(_escalated(pk, before, actor=SYSTEM) for pk in list(waiting[:200]))
 
 

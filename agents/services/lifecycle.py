@@ -10,7 +10,7 @@ from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
 from agents.hours import Hours
 from agents.models import Agent, AgentIdentity
-from agents.services.activating import ask_people, needs_people
+from agents.services.activating import ask_people, needs_people, take_back_questions
 from agents.services.answering import ensure_answers_for, ensure_may_name, locked_identity
 from audit.generation import deciding_command
 from audit.services import record
@@ -135,6 +135,7 @@ def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIde
     if identity.status == AgentIdentity.Status.SUSPENDED:
         raise WrongLifeCycleStep
     identity.status = AgentIdentity.Status.SUSPENDED
+    take_back_questions(identity, actor=actor)
     identity.epoch += 1
     identity.save(update_fields=["status", "epoch"])
     record(events.IDENTITY_SUSPENDED, actor=actor, subject=identity, reason=reason)

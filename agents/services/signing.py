@@ -15,7 +15,6 @@ from agents.models import SigningKey
 from audit.generation import deciding_command
 from audit.services import record
 from common.actors import SYSTEM, Actor
-from common.commands import command
 from common.errors import NotFound, required_reason
 from common.sealing import sealed_by, sealing_key_id
 
@@ -79,7 +78,6 @@ def activate(
     return key
 
 
-@deciding_command
 def reseal_all(*, actor: Actor) -> int:
     """Seal every private signing key with the ring's present key; how many were done.
 
@@ -93,7 +91,7 @@ def _is_outdated(row: SigningKey) -> bool:
     return sealed_by(bytes(row.sealed_private)) != sealing_key_id()
 
 
-@command
+@deciding_command
 def _resealed(key_id: int, *, actor: Actor) -> int:
     row = SigningKey.objects.select_for_update().get(pk=key_id)
     if not _is_outdated(row):
@@ -104,6 +102,7 @@ def _resealed(key_id: int, *, actor: Actor) -> int:
     return 1
 
 
+@deciding_command
 def revoke(key_id: int, *, actor: Actor, reason: str) -> SigningKey:
     """Trust a signing key no more: every token that it signed is dead at once.
 

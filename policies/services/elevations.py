@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from accounts.models import User
 from agents.directory import KnownIdentity
 from agents.models import AgentIdentity
 from approvals.models import ApprovalRequest
@@ -37,9 +38,10 @@ def ask(
     tools: Sequence[str],
     minutes: int,
     reason: str,
+    initiator: str = "",
 ) -> Elevation:
     """Ask people for tools in one run. Two managers answer for tools that change something, or
-    for an agent of high risk; one for reading. Owner and sponsor do not answer.
+    for an agent of high risk; one for reading. Owner, sponsor and whoever the run is for do not.
 
     Raises UnknownTool, InvalidInput, ReasonRequired, AlreadyAsked, TooManyQuestions, UnknownTier.
     """
@@ -66,7 +68,7 @@ def ask(
         subject=Subject("policies.elevation", str(elevation.pk), identity.client_id),
         tier=tier_terms("dual" if writes or identity.risk == "high" else "manager"),
         snapshot=_picture(elevation, identity.agent_slug, identity.environment, specs),
-        answerable_users=identity.answerable_users,
+        answerable_users=_involved(identity, initiator),
         run_id=run_id,
     )
     elevation.approval_id = question.id
@@ -191,6 +193,11 @@ def _spec(held: Catalog, name: str) -> ToolSpec:
     if spec is None or spec.serves_facts_only or spec.withdrawn:
         raise UnknownTool
     return spec
+
+
+def _involved(identity: KnownIdentity, initiator: str) -> list[int]:
+    behind = User.objects.filter(username=initiator).values_list("pk", flat=True)
+    return sorted({*identity.answerable_users, *behind})
 
 
 def _ensure_room(identity_id: int, run_id: UUID, tools: list[str]) -> None:

@@ -27,8 +27,10 @@ from approvals.outcomes import _handlers as handlers
 from approvals.services import ask_for_factor, cast_vote
 from audit.models import Event
 from common.actors import SYSTEM, Actor
+from portal import startup
 from tests import factories
 from tests.approvals.questions import KIND, Outcomes, ask
+from tests.common.test_sealing import a_key
 from tests.factories import Governed
 
 pytestmark = pytest.mark.django_db
@@ -61,10 +63,8 @@ def password(seconds_ago: float = 0) -> dict[str, Any]:
     return {"method": "password", "at": time.time() - seconds_ago, "username": "x"}
 
 
-def sso(user: User, seconds_ago: float = 0, **claims: Any) -> dict[str, Any]:
-    SocialAccount.objects.get_or_create(
-        user=user, provider="sso", uid=str(user.pk), defaults={"extra_data": {"id_token": claims}}
-    )
+def sso(user: User, seconds_ago: float = 0) -> dict[str, Any]:
+    SocialAccount.objects.get_or_create(user=user, provider="sso", uid=str(user.pk))
     return {
         "method": "socialaccount",
         "at": time.time() - seconds_ago,
@@ -198,7 +198,15 @@ def test_the_organisations_own_sign_in_may_vouch_for_two_factors(
     status: int,
 ) -> None:
     settings.OIDC_SECOND_FACTOR = frozenset({"urn:two", "mfa"})
-    assert signed_in(admin_user, sso(admin_user, **claims)).get("/admin/").status_code == status
+    client, other = (signed_in(admin_user, sso(admin_user)) for _ in range(2))
+    session = client.session
+    account = mock.Mock(uid=str(admin_user.pk), extra_data={"id_token": claims})
+    request = mock.Mock(session=session)
+    SocialAccountAdapter().pre_social_login(request, mock.Mock(account=account))
+    session.save()
+    assert client.get("/admin/").status_code == status
+    # What was said for one session counts in no other.
+    assert other.get("/admin/").status_code == 302
 
 
 @pytest.fixture
@@ -261,6 +269,65 @@ def test_a_sign_on_of_yesterday_without_any_factor_is_refused(
         assert answer["Location"].startswith("/accounts/login/")
         assert "_auth_user_id" not in again.session
     assert signed_in(rosa, sso(rosa)).get("/accounts/2fa/webauthn/add/").status_code == 200
+
+
+def test_a_session_left_open_changes_nothing_of_how_one_signs_in(rosa: User) -> None:
+    """Not by a password set in it either, nor by one that is known."""
+    rosa.set_unusable_password()
+    rosa.save()
+    for path in ("password/set", "email", "3rdparty", "2fa/totp/activate"):
+        client = signed_in(rosa, sso(rosa, 7 * 3600))
+        answer = client.post(f"/accounts/{path}/", {"password1": "x" * 20, "password2": "x" * 20})
+        assert answer["Location"].startswith("/accounts/login/")
+    rosa.refresh_from_db()
+    assert not rosa.has_usable_password()
+    again = {**password(), "reauthenticated": True}
+    client = signed_in(rosa, sso(rosa, 7 * 3600), again)
+    assert client.get("/accounts/2fa/totp/activate/")["Location"].startswith("/accounts/login/")
+
+
+def test_who_has_a_factor_shows_it_to_get_another(rosa: User) -> None:
+    key = factor_of(rosa)
+    for records in ((password(),), (password(), shown(key, 301))):
+        for path in ("2fa/totp/activate", "2fa/webauthn/add", f"2fa/webauthn/keys/{key.pk}/remove"):
+            answer = signed_in(rosa, *records).get(f"/accounts/{path}/")
+            assert answer["Location"].startswith("/accounts/2fa/webauthn/reauthenticate/"), path
+    client = signed_in(rosa, password(), {**shown(key), "reauthenticated": True})
+    assert client.get("/accounts/2fa/totp/activate/").status_code == 200
+
+
+def test_a_name_is_counted_however_it_is_spelt(admin_user: User) -> None:
+    client = Client(REMOTE_ADDR="192.0.2.1")
+    for name in ("admin", "Admin", "aDmin", "ADMIN", " admin "):
+        client.post("/accounts/login/", {"login": name, "password": "wrong"})
+    right = {"login": "ADMIN", "password": PASSWORD}
+    assert client.post("/accounts/login/", right).status_code == 429
+
+
+def test_behind_a_proxy_one_flood_is_one_address(admin_user: User, settings: Settings) -> None:
+    settings.BEHIND_PROXY = True
+    form = {"login": "nobody", "password": "wrong"}
+    for _ in range(40):
+        Client().post("/accounts/login/", form, headers={"X-Forwarded-For": "203.0.113.9"})
+    right = {"login": "admin", "password": PASSWORD}
+    answer = Client().post("/accounts/login/", right, headers={"X-Forwarded-For": "192.0.2.1"})
+    assert answer.status_code == 302
+
+
+def test_factors_survive_the_rotation_of_the_ring(
+    admin_user: User, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = "JBSWY3DPEHPK3PXP"
+    TOTP.activate(admin_user, secret)
+    old = settings.SEALING_KEY
+    settings.SEALING_KEY = f"{a_key(5)},{old}"
+    call_command("rewrap_keys")
+    settings.SEALING_KEY = a_key(5)
+    assert SecondFactorAdapter().decrypt(Authenticator.objects.get().data["secret"]) == secret
+    assert startup.problems() == []
+    settings.SEALING_KEY = old
+    assert "factor" in startup.problems()[0]
+    capsys.readouterr()
 
 
 def test_the_service_itself_looks_at_the_factor(high: ApprovalRequest, rosa: User) -> None:

@@ -75,6 +75,21 @@ def test_bearers(identity: AgentIdentity, token: str) -> None:
         assert Client().get("/api/v1/tools", headers=headers).status_code == 401
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "\\u0000", "x" * 400])
+@pytest.mark.parametrize("claim", ["iss", "sub"])
+def test_names_that_no_database_takes(identity: AgentIdentity, claim: str, text: str) -> None:
+    claims = {"iss": "https://ci.example", "sub": "job", claim: text}
+    body = json.dumps(claims).replace("\\\\u", "\\u")
+    forged = f"{encoded(b'{}')}.{encoded(body.encode())}.{encoded(b'x' * 64)}"
+    for path in FORMS:
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": forged,
+        }
+        assert Client().post(path, form).status_code == 401
+
+
 DEEP = "[" * 100_000 + "]" * 100_000
 WIDE = {"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}] * 10_000}
 

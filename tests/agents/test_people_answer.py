@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core import mail
 from django.db import IntegrityError, transaction
 from django.test import Client
@@ -153,10 +154,29 @@ def test_what_was_stopped_meanwhile_stays_stopped(
         step: Callable[..., Any] = getattr(lifecycle, meanwhile)
         pk = waiting.pk if meanwhile == "suspend_identity" else waiting.agent_id
         step(pk, actor=SYSTEM, reason="Stop.")
-    answer(rosa)
+    if meanwhile == "suspend_identity":
+        # Nobody is asked any more: who resumes it asks anew.
+        assert not ApprovalRequest.objects.pending().exists()
+    else:
+        answer(rosa)
     assert not usable(waiting)
     waiting.refresh_from_db()
     assert waiting.status == "suspended"
+
+
+def test_who_resumes_is_who_asks(waiting: AgentIdentity, rosa: User, ruben: User) -> None:
+    """An old question does not let its approver resume alone."""
+    first = question()
+    rosa.user_permissions.add(Permission.objects.get(codename="manage_every_agent"))
+    by_rosa = Actor.from_user(User.objects.get(pk=rosa.pk))
+    lifecycle.suspend_identity(waiting.pk, actor=SYSTEM, reason="An incident.")
+    lifecycle.resume_identity(waiting.pk, actor=by_rosa, reason="It is over.")
+    assert question().pk != first.pk
+    assert question().snapshot["reason"] == "It is over."
+    with pytest.raises(OwnRequest):
+        answer(rosa)
+    answer(ruben)
+    assert usable(waiting)
 
 
 def test_when_a_sponsor_leaves_the_agent_stops_and_managers_are_asked(

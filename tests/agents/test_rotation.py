@@ -226,3 +226,11 @@ def test_there_is_nothing_to_rotate_where_there_is_no_key(runtime: Runtime) -> N
         signing.activate("nowhere", actor=SYSTEM, reason="So.")
     with pytest.raises(NotFound):
         signing.revoke(0, actor=SYSTEM, reason="So.")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_is_revoked_in_a_transaction_of_its_own(identity: AgentIdentity) -> None:
+    """As a page and a sweeper do, around which no test has put one."""
+    [key] = SigningKey.objects.filter(environment="prod")
+    signing.revoke(key.pk, actor=SYSTEM, reason="It leaked.")
+    assert SigningKey.objects.get(status="active").pk != key.pk

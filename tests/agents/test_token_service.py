@@ -108,6 +108,7 @@ def test_an_issued_token_is_recorded(runtime: Runtime) -> None:
         "chain": [],
         "bound": False,
         "epoch": 1,
+        "delegation": "",
     }
     assert body["access_token"] not in str(list(Event.objects.values()))
     assert AgentKey.objects.get().last_used_at is not None

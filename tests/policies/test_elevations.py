@@ -202,6 +202,20 @@ def test_who_answers_for_the_agent_does_not_answer(
     assert ApprovalRequest.objects.get(pk=elevation["approval"]).votes.count() == 0
 
 
+def test_whoever_the_run_is_for_does_not_answer(governed: Governed, api: Api, rosa: User) -> None:
+    body = {"initiator_kind": "user", "initiator": "rosa", "purpose": "testing"}
+    run = api.post("runs", body).json()["id"]
+    elevation = asked(api, run).json()
+    with pytest.raises(OwnAgent):
+        answered(elevation, rosa)
+
+
+def test_nobody_asks_all_the_time(api: Api) -> None:
+    run = opened(api)
+    codes = {asked(api, run, "toolbox.nothing").status_code for _ in range(25)}
+    assert codes == {404, 429}
+
+
 def test_reading_is_answered_by_one_manager(governed: Governed, api: Api, rosa: User) -> None:
     grants.revoke(governed.role, governed.system, Tool.Access.READ, actor=SYSTEM)
     run = opened(api)

@@ -4,6 +4,7 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from accounts.services import reseal_factors
 from agents.services import signing
 from common.actors import SYSTEM
 from common.sealing import CannotUnseal, sealing_key_id
@@ -32,9 +33,11 @@ class Command(BaseCommand):
                     done += number
                     shown.advance(task, number)
             signing_keys = signing.reseal_all(actor=SYSTEM)
+            factors = reseal_factors(actor=SYSTEM)
         except CannotUnseal as error:
             message = f"{error}. Put its key back into CHANCERY_SEALING_KEY, after the new one."
             raise CommandError(message) from error
         self.stdout.write(
-            f"{done:,} data keys and {signing_keys} signing keys are under key {sealing_key_id()}."
+            f"{done:,} data keys, {signing_keys} signing keys and {factors} factors of people are "
+            f"under key {sealing_key_id()}."
         )
