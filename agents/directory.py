@@ -144,7 +144,7 @@ def _known(row: AgentIdentity) -> KnownIdentity:
         agent_slug=agent.slug,
         agent_title=agent.title,
         risk=agent.risk,
-        answerable_users=tuple(sorted({agent.owner_id, agent.sponsor_id})),
+        answerable_users=tuple(agent.involved),
         usable=usable,
         token_seconds=row.token_seconds,
     )

@@ -31,6 +31,14 @@ class Agent(models.Model):
     sponsor = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="sponsored_agents"
     )
+    former_sponsor = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="Who named another sponsor does not thereby get to approve what it asks.",
+    )
     risk = models.CharField(max_length=16, choices=Risk.choices, default=Risk.MEDIUM)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.DRAFT)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -54,6 +62,12 @@ class Agent(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def involved(self) -> list[int]:
+        """Owner, sponsor, and the sponsor before: not the ones to approve what it asks."""
+        people = {self.owner_id, self.sponsor_id, self.former_sponsor_id}
+        return sorted(one for one in people if one is not None)
 
 
 class AgentIdentity(models.Model):

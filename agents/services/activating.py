@@ -35,7 +35,7 @@ def ask_people(identity: AgentIdentity, *, actor: Actor, reason: str) -> None:
         subject=Subject.of(identity),
         tier=tier_terms("dual" if agent.risk == Agent.Risk.HIGH else "manager"),
         snapshot=_picture(identity, reason),
-        answerable_users=sorted({agent.owner_id, agent.sponsor_id}),
+        answerable_users=agent.involved,
     )
     open_request(question, actor=actor)
     record(

@@ -113,7 +113,13 @@ def _replaced(used: Proven, old: AgentKey, algorithm: str, key: keys.AgentPublic
     with acting(as_actor(identity)):
         held = AgentKey.objects.select_for_update().get(pk=old.pk)
         if held.status != AgentKey.Status.ACTIVE:
-            raise InvalidClient
+            # The answer to the first time may have been lost: the same key again is no other.
+            follower = identity.keys.filter(
+                thumbprint=key.thumbprint(), status=AgentKey.Status.ACTIVE
+            ).first()
+            if follower is None:
+                raise InvalidClient
+            return follower
         held.status, held.retires_at = AgentKey.Status.RETIRING, timezone.now() + OVERLAP
         held.save(update_fields=["status", "retires_at"])
         stored = _stored_key(identity, algorithm, key)

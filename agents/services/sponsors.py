@@ -111,8 +111,8 @@ def _follow(agent: Agent, sponsor: User, *, actor: Actor, reason: str) -> None:
     if not sponsor.is_active:
         raise NoActiveSponsor
     former = agent.sponsor
-    agent.sponsor = sponsor
-    agent.save(update_fields=["sponsor"])
+    agent.sponsor, agent.former_sponsor = sponsor, former
+    agent.save(update_fields=["sponsor", "former_sponsor"])
     record(
         events.SPONSOR_CHANGED,
         actor=actor,

@@ -101,6 +101,25 @@ def test_a_key_is_followed_by_another(agent: Chancery) -> None:
     assert sorted(AgentKey.objects.values_list("status", flat=True)) == ["active", "retiring"]
 
 
+def test_a_lost_answer_about_a_key_loses_no_key(agent: Chancery, tmp_path: Path) -> None:
+    network = Unreliable(lambda request: request.url.path == "/oauth/keys")
+    with Chancery(agent.url, tmp_path / "key", transport=network) as client:
+        with pytest.raises(ChanceryError):
+            client.replace_key()
+        network.lose = lambda request: False
+        assert client.tools()
+        client.replace_key()
+        assert client.tools()
+    assert [path.name for path in (tmp_path / "key").iterdir()] == ["identity.json"]
+    assert sorted(AgentKey.objects.values_list("status", flat=True)) == ["active", "retiring"]
+    # Who has held the old key until now reads the new one.
+    assert agent.tools()
+    AgentKey.objects.filter(status="retiring").delete()
+    agent._signing()._over_at = 0.0
+    agent._signing()._renew_at = 0.0
+    assert agent.tools()
+
+
 def test_what_is_decided_otherwise_says_why(governed: Governed, agent: Chancery) -> None:
     governed.toolbox.accounts["f"] = {"frozen": True}
     run = work(agent)

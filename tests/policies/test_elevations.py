@@ -10,6 +10,7 @@ from django.utils import timezone
 from accounts.models import User
 from actions.models import Action, Run
 from actions.services import elevating
+from agents.services import sponsors
 from approvals.errors import NotAnApprover, OwnAgent
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote, settle_due
@@ -200,6 +201,20 @@ def test_who_answers_for_the_agent_does_not_answer(
         with pytest.raises(refusal):
             answered(elevation, person)
     assert ApprovalRequest.objects.get(pk=elevation["approval"]).votes.count() == 0
+
+
+def test_naming_another_sponsor_makes_nobody_uninvolved(
+    governed: Governed, api: Api, rosa: User, ruben: User
+) -> None:
+    agent_id = governed.identity.agent_id
+    sponsors.change_sponsor(agent_id, actor=SYSTEM, sponsor=rosa, reason="Rosa does it.")
+    sponsors.change_sponsor(
+        agent_id, actor=Actor.from_user(rosa), sponsor=ruben, reason="Now Ruben does."
+    )
+    elevation = asked(api, opened(api)).json()
+    for person in (rosa, ruben):
+        with pytest.raises(OwnAgent):
+            answered(elevation, person)
 
 
 def test_whoever_the_run_is_for_does_not_answer(governed: Governed, api: Api, rosa: User) -> None:

@@ -12,7 +12,7 @@ import httpx
 
 from chancery_client import flows
 from chancery_client.flows import Flow, Options, Pause, Send
-from chancery_client.keys import Identity, KeyFolder, new_key
+from chancery_client.keys import Identity, KeyFolder
 from chancery_client.tokens import TokenAuth
 
 P = ParamSpec("P")
@@ -46,6 +46,7 @@ class _Base:
             "person_code": person_code,
         }
         self._auth: TokenAuth | None = None
+        self._read_at = 0
         self.approval_timeout = approval_timeout
 
     @property
@@ -68,8 +69,10 @@ class _Base:
         return identity.client_id
 
     def _signing(self) -> TokenAuth:
-        if self._auth is None:
-            identity = self._folder.read()
+        # Another process may have followed the key with a new one.
+        changed_at = self._folder.changed_at
+        if self._auth is None or changed_at != self._read_at:
+            identity, self._read_at = self._folder.read(), changed_at
             self._auth = TokenAuth(self.url, identity, **self._token_terms)
         return self._auth
 
@@ -105,7 +108,8 @@ class Chancery(_Base):
 
     def replace_key(self) -> None:
         """Follow the key with a new one. The old one is accepted for a day longer."""
-        self._taken(self.driven(flows.replace_key(self._folder.read(), new_key())))
+        identity, key = self._folder.read(), self._folder.following()
+        self._taken(self.driven(flows.replace_key(identity, key)))
 
     def tools(self) -> list[dict[str, Any]]:
         """The tools that this agent may call, and how a call would be decided."""
@@ -241,7 +245,8 @@ class AsyncChancery(_Base):
 
     async def replace_key(self) -> None:
         """Follow the key with a new one. The old one is accepted for a day longer."""
-        self._taken(await self.driven(flows.replace_key(self._folder.read(), new_key())))
+        identity, key = self._folder.read(), self._folder.following()
+        self._taken(await self.driven(flows.replace_key(identity, key)))
 
     async def tools(self) -> list[dict[str, Any]]:
         """The tools that this agent may call, and how a call would be decided."""

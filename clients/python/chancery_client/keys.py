@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey
 
 from chancery_client.errors import NotEnrolled, UnsafeKeyFile
 
-FILE = "identity.json"
+FILE, NEXT_FILE = "identity.json", "identity.next.json"
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,39 @@ class KeyFolder:
             raise NotEnrolled(message) from error
         return Identity(held["issuer"], held["client_id"], ECKey.import_key(held["key"]))
 
+    @property
+    def changed_at(self) -> int:
+        """When the file was last written, in nanoseconds; 0 without one."""
+        try:
+            return self.path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def following(self) -> ECKey:
+        """The key that is to follow, on disk before the portal hears of it: if its answer is lost,
+        the next try sends the same key again.
+        """
+        beside = self._folder / NEXT_FILE
+        if not beside.exists():
+            self._written(beside, new_key().as_dict(private=True))
+        return ECKey.import_key(json.loads(beside.read_text()))
+
     def write(self, identity: Identity) -> None:
         """Replace what is there in one step: a crash leaves the old key or the new one."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = self.path.with_suffix(f".{secrets.token_hex(4)}")
         body = {
             "issuer": identity.issuer,
             "client_id": identity.client_id,
             "key": identity.key.as_dict(private=True),
         }
+        self._written(self.path, body)
+        (self._folder / NEXT_FILE).unlink(missing_ok=True)
+
+    def _written(self, path: Path, body: dict[str, Any]) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{secrets.token_hex(4)}")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(body, file)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(self.path)
+        beside.replace(path)
