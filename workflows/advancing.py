@@ -284,9 +284,11 @@ def _items(
     finished = 0
     for index in sorted(under_way):
         finished += _item(step, case, known, moves, now, index=index, item=state.input[index])
-    # One new item at a time, so that those that have begun are always the first so many.
+    # One new item at a time, so that those that have begun are always the first so many; and none
+    # once one has failed that stops the others: a resume would take up more than may go at a time.
     index = state.begun
-    if index < state.total and len(under_way) - finished < each.parallel:
+    stops = each.fail == "stop" and any(not good for good in _ended(moves, step))
+    if index < state.total and not stops and len(under_way) - finished < each.parallel:
         _item(step, case, known, moves, now, index=index, item=state.input[index])
     failed = [scope for scope, good in moves.fold.items() if not good and _is_of(scope, step)]
     if failed and each.fail == "stop":
@@ -298,6 +300,11 @@ def _items(
 
 def _is_of(scope: str, step: StepSpec) -> bool:
     return scope.startswith(f"{step.name}[")
+
+
+def _ended(moves: Moves, step: StepSpec) -> list[bool]:
+    """Of the items that end with these moves, whether each is good."""
+    return [good for scope, good in moves.fold.items() if _is_of(scope, step)]
 
 
 def _folded(moves: Moves, step: StepSpec) -> list[str]:

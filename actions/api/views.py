@@ -19,6 +19,7 @@ from agents.tokens import Caller
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
 from policies.asking import may_ask
+from policies.errors import ElevationOver
 from policies.evaluation import Request as PolicyRequest
 from policies.models import Elevation
 from policies.outlook import outlook
@@ -255,6 +256,8 @@ class EndElevationView(ElevationView):
     )
     def post(self, request: Request, elevation_id: UUID) -> Response:
         own = self.own_elevation(elevation_id)
+        if own.status != Elevation.Status.ACTIVE:
+            raise ElevationOver  # without keeping decisions waiting for it
         ended = elevations.end(own.pk, actor=self.actor, reason="Given back.")
         return Response(serializers.elevation_body(ended))
 

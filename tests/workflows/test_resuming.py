@@ -71,6 +71,33 @@ def test_finished_items_count_as_what_a_failed_run_has_changed(governed: Governe
     assert (run.status, run.is_partial) == ("failed", True)
 
 
+NEVER = """\
+on_failure: fail
+steps:
+  each:
+    foreach:
+      in: "${ ['a', 'b', 'c'] }"
+      max_items: 5
+      fail: stop
+      steps:
+        pay:
+          tool: toolbox.pay
+          with: {account: "${ item }", amount: 1}
+          when: "${ 1 / run.denials > 0 }"
+"""
+
+
+def test_an_item_that_stops_the_others_is_resumed_alone(governed: Governed) -> None:
+    """However often it fails, no more are taken up than may go at a time."""
+    run = desk.done(governed, NEVER)
+    for _ in range(3):
+        assert run.status == "failed"
+        assert set(run.steps.exclude(scope="").values_list("scope", flat=True)) == {"each[0]"}
+        run = resumed(run)
+        run = desk.driven(run)
+    assert paid(governed) == []
+
+
 ASK = """\
 steps:
   ask: {approval: {tier: supervisor, question: May it}}
