@@ -237,10 +237,10 @@ DEFENCES = (
     ),
     Defence(
         16,
-        "a provider's word is for one session",
+        "a provider's word is looked at",
         "accounts/second_factor.py",
-        "return bool(said) and any(",
-        "return any(",
+        'request.session[SSO_FACTOR] = uid if vouched else ""',
+        "request.session[SSO_FACTOR] = uid",
         "tests/accounts/test_signing_in.py",
     ),
     Defence(
@@ -360,8 +360,8 @@ DEFENCES = (
         26,
         "a person's word that was taken back is dead",
         "agents/tokens.py",
-        "if person and not _still_lets(directory, person):",
-        "if False:",
+        "return found is not None and found.ends_at > time.time()",
+        "return True",
         f"{T}/test_persons.py",
     ),
     Defence(

@@ -179,6 +179,19 @@ def test_who_resumes_is_who_asks(waiting: AgentIdentity, rosa: User, ruben: User
     assert usable(waiting)
 
 
+def test_who_activates_is_who_asks(waiting: AgentIdentity, rosa: User, ruben: User) -> None:
+    first = question()
+    rosa.user_permissions.add(Permission.objects.get(codename="manage_every_agent"))
+    by_rosa = Actor.from_user(User.objects.get(pk=rosa.pk))
+    lifecycle.suspend(waiting.agent_id, actor=SYSTEM, reason="An incident.")
+    lifecycle.activate(waiting.agent_id, actor=by_rosa, reason="It is over.")
+    assert question().pk != first.pk
+    with pytest.raises(OwnRequest):
+        answer(rosa)
+    answer(ruben)
+    assert usable(waiting)
+
+
 def test_when_a_sponsor_leaves_the_agent_stops_and_managers_are_asked(
     identity: AgentIdentity, olga: User, tiers: dict[str, Tier], rosa: User
 ) -> None:
