@@ -53,6 +53,7 @@ def call_tool(
         message = f"{spec.system} has no endpoint in {environment}."
         raise NotPermitted(message)
     call = _with_credentials(endpoint, spec, call)
+    call.ensure_in_time()
     result = _connectors[spec.kind].call(endpoint, spec, arguments, call=call)
     try:
         return ToolResult(normalised(scrubbed(result.value, call.credentials)))

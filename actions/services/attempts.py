@@ -1,5 +1,6 @@
 """Attempts: committed before the tool is called, closed when it has answered."""
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +23,9 @@ class Started:
 
     id: UUID
     number: int
+    # By the monotonic clock. Whoever comes later, because it was frozen, sends nothing: the attempt
+    # may count as given up, and the system may have been asked and said that it knows of none.
+    send_by: float
 
 
 def attempt_rows(
@@ -39,7 +43,9 @@ def attempt_rows(
     """
     held_for = lease or timedelta(seconds=tool.timeout_seconds) + LEASE_MARGIN
     action.attempts_count += 1
-    started = Started(uuid7(), action.attempts_count)
+    # Half, because the lease began with the transaction, and what is sent takes its time to arrive.
+    send_by = time.monotonic() + held_for.total_seconds() / 2
+    started = Started(uuid7(), action.attempts_count, send_by)
     row = {
         "id": started.id,
         "action_id": action.pk,

@@ -53,7 +53,7 @@ def perform(action: Action, started: Started, *, mark: int, held: Snapshot) -> A
     current: Started | None = started
     while current is not None:
         try:
-            result = called(action, spec, held)
+            result = called(action, spec, held, send_by=current.send_by)
         except ConnectorError as error:
             current = _after_error(action, spec, current, error, mark=mark)
             if current is not None:
@@ -71,11 +71,16 @@ def backoff_seconds(failures: int) -> float:
 
 
 def called(
-    action: Action, spec: ToolSpec, held: Snapshot, *, timeout_seconds: float | None = None
+    action: Action,
+    spec: ToolSpec,
+    held: Snapshot,
+    *,
+    send_by: float,
+    timeout_seconds: float | None = None,
 ) -> ToolResult:
     """Call the tool once, with the action's identifier as key. Raises ConnectorError.
 
-    Its attempt is committed, and no transaction is open.
+    Its attempt is committed, and no transaction is open. `send_by` is the attempt's.
     """
     try:
         watcher.ensure()
@@ -90,6 +95,7 @@ def called(
             idempotency_key=str(action.pk),
             timeout_seconds=min(timeout_seconds or spec.timeout_seconds, spec.timeout_seconds),
             flight=flight,
+            send_by=send_by,
         )
         return call_tool(
             held.catalog, spec, action.arguments, environment=action.environment, call=call

@@ -76,9 +76,9 @@ def test_a_call_goes_by_the_definition_it_was_decided_on(
     held = []
     real = execution.called
 
-    def called(action: Action, spec: Any, snapshot: Any) -> Any:
+    def called(action: Action, spec: Any, snapshot: Any, **moments: float) -> Any:
         held.append(spec.digest)
-        return real(action, spec, snapshot)
+        return real(action, spec, snapshot, **moments)
 
     monkeypatch.setattr(execution, "called", called)
     changed = {**TOOLS["pay"], "path": "elsewhere"}

@@ -1,4 +1,5 @@
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -87,10 +88,10 @@ def test_no_further_try_is_made_under_a_halt(
     governed.toolbox.fail_with = [Unavailable("x")]
     real = execution.called
 
-    def halted_meanwhile(*args: object) -> object:
+    def halted_meanwhile(*args: Any, **kwargs: Any) -> Any:
         if not Halt.objects.exists():
             place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Stop.")
-        return real(*args)  # type: ignore[arg-type]
+        return real(*args, **kwargs)
 
     monkeypatch.setattr(execution, "called", halted_meanwhile)
     action = governed.pay(governed.run()).action
@@ -136,8 +137,8 @@ def test_a_living_attempt_is_left_alone(governed: Governed) -> None:
 def test_a_late_answer_is_not_applied(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> None:
     real = execution.called
 
-    def slow(*args: object) -> object:
-        result = real(*args)  # type: ignore[arg-type]
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        result = real(*args, **kwargs)
         Attempt.objects.update(lease_until=timezone.now())
         settling.settle_abandoned()
         return result

@@ -1,9 +1,11 @@
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import pytest
 
 from tests.tools.definitions import compiled_tool
@@ -108,6 +110,33 @@ def test_arguments_arrive_as_canonical_json(server: Server) -> None:
     assert received.headers["Host"] == f"127.0.0.1:{server.port}"
     assert received.headers["Idempotency-Key"] == "key-1"
     assert received.headers["X-Chancery-Run"] == "run-1"
+
+
+def test_what_is_too_late_is_not_sent(server: Server) -> None:
+    late = Call("run-1", "key-1", PATIENT, send_by=time.monotonic() - 0.001)
+    with pytest.raises(NotSent):
+        HttpConnector().call(endpoint(server.url), compiled_tool(name="order"), {}, call=late)
+    assert server.received == []
+
+
+def test_what_becomes_too_late_once_connected_is_not_sent(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was frozen in between cannot know what part of it has gone: it counts as unknown."""
+    until = time.monotonic() + PATIENT
+    connect = httpcore.SyncBackend.connect_tcp
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        stream = connect(*args, **kwargs)
+        monkeypatch.setattr("tools.connectors.deadlines.time.monotonic", lambda: until + 0.001)
+        return stream
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", slowly)
+    late = Call("run-1", "key-1", 2 * PATIENT, send_by=until)
+    with pytest.raises(Unanswered):
+        HttpConnector().call(endpoint(server.url), compiled_tool(name="order"), {}, call=late)
+    monkeypatch.undo()
+    assert server.received == []
 
 
 def test_a_read_for_facts_has_no_idempotency_key(server: Server) -> None:

@@ -154,6 +154,25 @@ def test_a_driver_killed_at_any_point_loses_nothing(
     assert Action.objects.filter(run_id=run.pk).count() == 3
 
 
+def test_a_driver_frozen_before_it_sends_does_not_send_what_another_has_sent(
+    governed: Governed, books: str
+) -> None:
+    """The system was asked meanwhile, and knew of no such call: it was made anew."""
+    desk.publish(THREE)
+    run = desk.begin(governed)
+    command = [sys.executable, "-m", "tests.workflows.victim", str(run.pk), "before_sending", books]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as frozen:
+        eventually(lambda: Path(f"/proc/{frozen.pid}/stat").read_text().split()[2] == "T")
+        assert Attempt.objects.filter(status="started").count() == 1
+        run = brought_to_rest(run)
+        os.kill(frozen.pid, signal.SIGCONT)
+        frozen.wait(timeout=20)
+    assert run.status == "succeeded"
+    statuses = Attempt.objects.filter(action__tool="accounting.post_entry").order_by("number")
+    assert list(statuses.values_list("status", flat=True)) == ["unknown", "succeeded"]
+    assert effects(books, "post_entry") == 1
+
+
 @pytest.mark.parametrize("point", ["after_intent", "in_mid_call", "after_call"])
 def test_a_letter_of_a_killed_driver_is_left_to_people(
     governed: Governed, slow_books: str, point: str

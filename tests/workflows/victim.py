@@ -21,6 +21,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
+from actions.services import execution  # noqa: E402
 from benchmarks import site  # noqa: E402
 from common.queueing import queue  # noqa: E402
 from workflows.services import driving  # noqa: E402
@@ -71,13 +72,25 @@ def after_call() -> None:
     setattr(driving, "called", called)  # noqa: B010
 
 
+def before_sending() -> None:
+    """Not to be scheduled for a while, after the entry's intent and before it is sent."""
+    real = vars(execution)["call_tool"]
+
+    def call_tool(catalog: Any, spec: Any, *args: Any, **kwargs: Any) -> Any:
+        if spec.name == "post_entry":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return real(catalog, spec, *args, **kwargs)
+
+    setattr(execution, "call_tool", call_tool)  # noqa: B010
+
+
 def before_hint() -> None:
     queue.connect(lambda task, arguments: die())
 
 
 POINTS = {
     point.__name__: point
-    for point in (before_intent, after_intent, in_mid_call, after_call, before_hint)
+    for point in (before_intent, after_intent, before_sending, in_mid_call, after_call, before_hint)
 }
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What every connector promises, whatever it talks to."""
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -43,6 +45,14 @@ class Call:
     timeout_seconds: float
     credentials: tuple[Credential, ...] = ()
     flight: Flight = field(default_factory=Flight, compare=False)
+    # By the monotonic clock: from then on somebody else may make the call in its place.
+    send_by: float = math.inf
+
+    def ensure_in_time(self) -> None:
+        """Raises NotSent if it is too late to send it."""
+        if time.monotonic() > self.send_by:
+            message = "It was not sent in time, and counts as given up."
+            raise NotSent(message)
 
 
 @dataclass(frozen=True, slots=True)

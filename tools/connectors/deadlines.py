@@ -4,6 +4,7 @@ Time limits of HTTP libraries are per read: a system that sends a byte now and t
 worker for ever. Here each wait on the socket gets what is left of the call's time.
 """
 
+import math
 import time
 from collections.abc import Iterable
 from ssl import SSLContext
@@ -15,8 +16,11 @@ from tools.connectors.flight import Flight
 
 
 class Deadline:
-    def __init__(self, seconds: float, flight: Flight | None = None) -> None:
+    def __init__(
+        self, seconds: float, flight: Flight | None = None, *, send_by: float = math.inf
+    ) -> None:
         self._until = time.monotonic() + seconds
+        self._send_by = send_by
         self.flight = flight or Flight()
 
     def left(self) -> float:
@@ -30,6 +34,13 @@ class Deadline:
             raise httpcore.ReadTimeout
         return remaining
 
+    def left_to_send(self) -> float:
+        """As `left`; raises httpcore.WriteTimeout also when nothing may be sent any more."""
+        remaining = self.left()
+        if time.monotonic() > self._send_by:
+            raise httpcore.WriteTimeout
+        return remaining
+
 
 class _BoundedStream(httpcore.NetworkStream):
     def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
@@ -40,7 +51,7 @@ class _BoundedStream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, self._deadline.left())
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadline.left())
+        self._stream.write(buffer, self._deadline.left_to_send())
 
     def close(self) -> None:
         self._stream.close()
@@ -73,8 +84,8 @@ class BoundedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         try:
-            left = self._deadline.left()
-        except (httpcore.ReadTimeout, httpcore.ReadError) as error:
+            left = self._deadline.left_to_send()
+        except (httpcore.ReadTimeout, httpcore.WriteTimeout, httpcore.ReadError) as error:
             raise httpcore.ConnectTimeout from error
         stream = self._backend.connect_tcp(host, port, left, local_address, socket_options)
         self._deadline.flight.on(stream.get_extra_info("socket"))

@@ -43,7 +43,7 @@ class HttpConnector:
     def call(
         self, endpoint: EndpointSpec, tool: ToolSpec, arguments: Mapping[str, Any], *, call: Call
     ) -> ToolResult:
-        deadline = Deadline(call.timeout_seconds, call.flight)
+        deadline = Deadline(call.timeout_seconds, call.flight, send_by=call.send_by)
         url, headers, extensions = self._target(endpoint, tool, call)
         url = _identified(url, headers, call.credentials)
         body = canonical_json(dict(arguments)).encode()

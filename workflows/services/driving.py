@@ -113,6 +113,7 @@ def _made(claimed: Claimed) -> Outcome:
                 claimed.action,
                 claimed.tool,
                 claimed.held,
+                send_by=claimed.started.send_by,
                 timeout_seconds=claimed.timeout_seconds,
             )
         except ConnectorError as error:
