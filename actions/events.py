@@ -9,7 +9,9 @@ RUN_STARTED = declare(
     "chain",
     "delegation",
 )
-RUN_CLOSED = declare("run.closed", "A run was closed", "outcome", "actions")
+RUN_CLOSED = declare(
+    "run.closed", "A run was closed", "outcome", "actions", "events", words=("outcome",)
+)
 RUN_HALTED = declare("run.halted", "A run was halted", "rules")
 DECISION_MADE = declare(
     "decision.made",

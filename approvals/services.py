@@ -24,7 +24,7 @@ from approvals.errors import (
 )
 from approvals.models import ApprovalRequest, Tier, Vote
 from audit.generation import hold_exclusive
-from audit.services import EVENTS, Subject, event_row, record
+from audit.services.recording import EVENTS, Subject, event_row, record
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
 from common.clock import database_now

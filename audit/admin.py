@@ -6,10 +6,18 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from audit.models import Event
+from accounts.models import User
+from audit.models import Event, EventPayload
 from audit.vocabulary import declared, title_of
 from common.admin.pages import EndlessAdmin
 from common.ids import is_identifier
+
+MAX_NAMED = 1_000
+
+
+def persons(name: str) -> list[str]:
+    """People are in the log by their keys; by name they are found among the people."""
+    return [str(pk) for pk in User.objects.filter(username=name).values_list("pk", flat=True)]
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -29,6 +37,7 @@ class TypeFilter(admin.SimpleListFilter):
 class EventAdmin(EndlessAdmin):
     list_display = ("recorded_at", "happened", "actor_label", "subject_label", "run")
     list_filter = (TypeFilter, "actor_kind")
+    list_select_related = ("payload",)
     search_fields = ("actor_id",)
     search_help_text = "Exactly: a type, an actor, the identifier of a subject, or a run"
     detail_template = "audit/event.html"
@@ -48,8 +57,9 @@ class EventAdmin(EndlessAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        wanted = Q(type=term) | Q(subject_id=term) | Q(subject_label=term)
-        wanted |= Q(actor_id=term) | Q(actor_label=term)
+        named = EventPayload.objects.filter(subject_label=term).values_list("pk", flat=True)
+        wanted = Q(type=term) | Q(subject_id=term) | Q(uid__in=list(named[:MAX_NAMED]))
+        wanted |= Q(actor_id=term) | Q(actor_id__in=persons(term))
         if is_identifier(term):
             wanted |= Q(run_id=term)
         return queryset.filter(wanted), False

@@ -12,3 +12,7 @@ class UnknownEvent(AuditMisuse):
 
 class AppendOnly(AuditMisuse):
     """An event is never changed or removed."""
+
+
+class LeafInvalid(AuditMisuse):
+    """An event that cannot be written as a leaf, or a leaf that is not one."""

@@ -1,19 +1,19 @@
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import models
 
 from audit.errors import AppendOnly
+from audit.leaves import opened, parsed_leaf
 from audit.vocabulary import title_of
 from common.ids import uuid7
 
+ERASED = "(erased)"
 
-class EventQuerySet(models.QuerySet["Event"]):
-    def about(self, kind: str, pk: Any) -> "EventQuerySet":
-        return self.filter(subject_kind=kind, subject_id=str(pk))
 
-    def of_run(self, run_id: Any) -> "EventQuerySet":
-        return self.filter(run_id=run_id).order_by("id")
+M = TypeVar("M", bound=models.Model)
 
+
+class AppendOnlyQuerySet(models.QuerySet[M]):
     def update(self, **kwargs: Any) -> int:
         raise AppendOnly
 
@@ -24,11 +24,28 @@ class EventQuerySet(models.QuerySet["Event"]):
         raise AppendOnly
 
 
+class EventQuerySet(AppendOnlyQuerySet["Event"]):
+    def about(self, kind: str, pk: Any) -> "EventQuerySet":
+        return self.filter(subject_kind=kind, subject_id=str(pk))
+
+    def of_run(self, run_id: Any) -> "EventQuerySet":
+        return self.filter(run_id=run_id).order_by("id")
+
+    def recorded_of_run(self, run_id: Any) -> int:
+        """How many events of the run are in the log by now; a later count is never less."""
+        return self.filter(run_id=run_id).count()
+
+    def with_values(self) -> "EventQuerySet":
+        """With what lies beside the leaf, in one query."""
+        return self.select_related("payload")
+
+
 class Event(models.Model):
     """One line of the audit log.
 
     Actor and subject are names, not foreign keys: the log must not change or vanish with what it
-    speaks of. Rows are written by `audit.services.record` and by the deciding transaction.
+    speaks of. What counts is `leaf`, to the byte; the other columns repeat parts of it, to find
+    events by. Rows are written by `audit.services.recording` and by the deciding transaction.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -37,13 +54,15 @@ class Event(models.Model):
     type = models.CharField(max_length=64)
     actor_kind = models.CharField(max_length=16)
     actor_id = models.CharField(max_length=64)
-    actor_label = models.CharField(max_length=200)
     subject_kind = models.CharField(max_length=64)
     subject_id = models.CharField(max_length=64)
-    subject_label = models.CharField(max_length=200)
     run_id = models.UUIDField(null=True)
     request_id = models.CharField(max_length=36, blank=True)
-    details = models.JSONField(default=dict)
+    writer = models.CharField(max_length=16)
+    writer_number = models.BigIntegerField()
+    leaf = models.TextField()
+    mac = models.BinaryField()
+    mac_key = models.CharField(max_length=8)
 
     objects = EventQuerySet.as_manager()
 
@@ -73,6 +92,56 @@ class Event(models.Model):
     @property
     def title(self) -> str:
         return title_of(self.type)
+
+    @property
+    def actor_label(self) -> str:
+        return self.payload.actor_label or ERASED
+
+    @property
+    def subject_label(self) -> str:
+        return self.payload.subject_label or ERASED
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What the leaf says and what lies beside it; without what was erased."""
+        found = dict(parsed_leaf(self.leaf).get("details", {}))
+        for name, text in self.payload.disclosures.items():
+            if name.startswith("details."):
+                found[name.removeprefix("details.")] = opened(text)[1]
+        return found
+
+
+class EventPayload(models.Model):
+    """The values of an event that are not in its leaf, each as the text that its digest is of.
+
+    The labels are there to show lists by; what counts are the disclosures.
+    """
+
+    event = models.OneToOneField(
+        Event,
+        to_field="uid",
+        primary_key=True,
+        on_delete=models.PROTECT,
+        related_name="payload",
+    )
+    actor_label = models.CharField(max_length=200, blank=True)
+    subject_label = models.CharField(max_length=200, blank=True)
+    disclosures = models.JSONField(default=dict)
+
+    objects: models.Manager["EventPayload"] = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ("view",)
+        indexes = [models.Index(fields=["subject_label"], name="payload_by_subject")]
+
+    def __str__(self) -> str:
+        return f"values of {self.event_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        raise AppendOnly
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise AppendOnly
 
 
 class Generation(models.Model):

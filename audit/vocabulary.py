@@ -10,23 +10,33 @@ class EventType:
     name: str
     title: str
     details: frozenset[str]
+    # Details that hold people's words in this event, though in others they hold codes.
+    words: frozenset[str] = frozenset()
 
 
 _declared: dict[str, EventType] = {}
 
 
-def declare(name: str, title: str, *details: str) -> EventType:
-    """Declare an event by its stable name, with the details it may carry."""
+def declare(name: str, title: str, *details: str, words: tuple[str, ...] = ()) -> EventType:
+    """Declare an event by its stable name, with the details it may carry.
+
+    `words`: those of the details that hold what somebody wrote, and so never lie in the open.
+    """
     if name in _declared:
         message = f"{name} is declared twice"
         raise UnknownEvent(message)
-    event_type = EventType(name, title, frozenset(details))
+    event_type = EventType(name, title, frozenset(details), frozenset(words))
     _declared[name] = event_type
     return event_type
 
 
 def declared() -> dict[str, EventType]:
     return dict(_declared)
+
+
+def words_of(name: str) -> frozenset[str]:
+    found = _declared.get(name)
+    return found.words if found else frozenset()
 
 
 def title_of(name: str) -> str:

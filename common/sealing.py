@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 _NONCE_BYTES = 12
@@ -52,8 +54,22 @@ def ring_of(text: str) -> KeyRing:
     Raises ValueError if there is none, or one of them is no key.
     """
     keys = [decoded_key(part.strip()) for part in text.split(",")]
-    ids = [hashlib.sha256(b"chancery sealing key" + key).digest()[:_ID_BYTES] for key in keys]
+    ids = [_id_of(key) for key in keys]
     return KeyRing(ids[0], dict(zip(ids, map(AESGCM, keys), strict=True)))
+
+
+def derived_keys(text: str, *, purpose: str) -> dict[str, bytes]:
+    """A key of its own for the purpose from each of the ring, by the same ids (RFC 5869)."""
+    found = {}
+    for part in text.split(","):
+        key = decoded_key(part.strip())
+        derivation = HKDF(hashes.SHA256(), 32, salt=None, info=f"chancery {purpose}".encode())
+        found[_id_of(key).hex()] = derivation.derive(key)
+    return found
+
+
+def _id_of(key: bytes) -> bytes:
+    return hashlib.sha256(b"chancery sealing key" + key).digest()[:_ID_BYTES]
 
 
 def sealing_key_id() -> str:

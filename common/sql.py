@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from django.db import transaction
@@ -76,17 +76,37 @@ class Update:
 Write = Insert | Update
 
 
+class Expanding(Protocol):
+    """A place to write to whose rows become rows of several tables."""
+
+    def expanded(
+        self, connection: BaseDatabaseWrapper, rows: Sequence[Row]
+    ) -> Sequence[tuple[Write, Sequence[Row]]]: ...
+
+
+Batches = Sequence[tuple[Write | Expanding, Sequence[Row]]]
+
+
 def _recordset(columns: Mapping[str, str]) -> str:
     typed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     return f"jsonb_to_recordset(%s::jsonb) AS r({typed})"
 
 
-def write(connection: BaseDatabaseWrapper, batches: Sequence[tuple[Write, Sequence[Row]]]) -> None:
+def write(connection: BaseDatabaseWrapper, batches: Batches) -> None:
     """Write every batch; all of it is part of the caller's transaction.
 
     Raises django.db.IntegrityError if one row breaks a constraint; then nothing was written.
     """
-    present = [(target, rows) for target, rows in batches if rows]
+    present = [
+        part
+        for target, rows in batches
+        if rows
+        for part in (
+            [(target, rows)]
+            if isinstance(target, Insert | Update)
+            else target.expanded(connection, rows)
+        )
+    ]
     if not present:
         return
     if connection.vendor != "postgresql":
@@ -149,6 +169,8 @@ def _as_json(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, UUID | Decimal):
         return str(value)
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
     message = f"{type(value).__name__} has no JSON form"
     raise TypeError(message)
 

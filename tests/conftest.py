@@ -14,6 +14,7 @@ from agents.models import AgentIdentity
 from agents.services.signing import ensure_signing_key
 from approvals.models import Tier
 from audit.snapshots import forget_all
+from audit.writers import forget_writers
 from common.actors import SYSTEM, Actor
 from common.queueing import queue
 from tests import factories
@@ -35,6 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _nothing_remembered() -> Iterator[None]:
     """Each test starts with an empty memory: its database is not that of the test before."""
     forget_all()
+    forget_writers()
     forget_compiled()
     cache.clear()
     yield

@@ -19,6 +19,7 @@ from agents.services import lifecycle
 from agents.tokens import Caller
 from approvals.models import Tier
 from approvals.services import ensure_tier
+from audit.models import Event
 from common.actors import SYSTEM, Actor
 from policies.models import PolicyRelease, Role
 from policies.services import grants, releases
@@ -88,6 +89,12 @@ def publish(*slugs: str, **texts: str) -> PolicyRelease:
         releases.save_policy(slug.replace("_", "-"), text, actor=SYSTEM)
     release = releases.draft_release(actor=SYSTEM)
     return releases.publish(release.pk, actor=SYSTEM)
+
+
+def everything_recorded() -> str:
+    """All that the event log holds, in the open and beside its leaves, as text."""
+    events = Event.objects.with_values()
+    return repr([(e.leaf, e.actor_label, e.subject_label, e.details) for e in events])
 
 
 @dataclass

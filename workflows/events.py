@@ -30,7 +30,10 @@ RUN_ENDED = declare(
 RUN_HALTED = declare("workflow.run.halted", "A workflow run was halted", "reason")
 RUN_COMPENSATING = declare("workflow.run.compensating", "A workflow run is being undone", "reason")
 RUN_STUCK = declare(
-    "workflow.run.compensation_failed", "A workflow run could not be undone", "step"
+    "workflow.run.compensation_failed",
+    "A workflow run could not be undone",
+    "step",
+    words=("step",),
 )
 RUN_ORDERED = declare(
     "workflow.run.ordered", "A person gave an order for a workflow run", "order", "reason"

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from actions import events
 from actions.models import Action, Attempt
-from audit.services import Subject, event_row
+from audit.services.recording import Subject, event_row
 from common.actors import Actor
 from common.ids import uuid7
 from tools.definitions import ToolSpec

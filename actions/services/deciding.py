@@ -28,13 +28,13 @@ from actions.services.runs import run_subject, withdraw_questions
 from agents.errors import InvalidToken
 from approvals.services import REQUESTS, Question, question_rows
 from audit.generation import current_mark, hold_shared
-from audit.services import EVENTS, Subject, event_row
+from audit.services.recording import EVENTS, Subject, event_row
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
 from common.errors import GovernanceError, InvalidInput, NotFound
 from common.ids import uuid7
 from common.queueing import queue
-from common.sql import Row, Write, write
+from common.sql import Expanding, Row, Write, write
 from policies.asking import decided
 from policies.evaluation import Decision
 from policies.snapshot import Snapshot, snapshot
@@ -67,7 +67,7 @@ class Batch:
     events: list[Row] = field(default_factory=list)
     runs: dict[UUID, Row] = field(default_factory=dict)
 
-    def writes(self) -> list[tuple[Write, Sequence[Row]]]:
+    def writes(self) -> list[tuple[Write | Expanding, Sequence[Row]]]:
         return [
             (rows.ACTIONS, self.actions),
             (rows.ATTEMPTS, self.attempts),

@@ -19,10 +19,10 @@ from actions.services import results, rows
 from actions.services.attempts import Started, attempt_rows
 from actions.services.deciding import EXECUTE
 from audit.generation import current_mark, hold_shared
-from audit.services import EVENTS
+from audit.services.recording import EVENTS
 from common.actors import SYSTEM
 from common.queueing import queue
-from common.sql import Row, Write, write
+from common.sql import Expanding, Row, Write, write
 from policies.snapshot import Snapshot
 from tools.calling import call_tool
 from tools.connectors.base import (
@@ -137,7 +137,7 @@ def _after_error(
         if not _closed(started.id, attempt_status, now=now, error=error):
             results.keep_late_answer(action, started, outcome=error.code, evidence=None, now=now)
             return None
-        batch: list[tuple[Write, list[Row]]] = []
+        batch: list[tuple[Write | Expanding, list[Row]]] = []
         event = results.failed(action, started, error, now=now, unknown=unknown, again=retryable)
         following: Started | None = None
         if not retryable:

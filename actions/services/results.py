@@ -12,7 +12,7 @@ from actions import events
 from actions.models import Action, Attempt
 from actions.services.attempts import Started
 from actions.services.deciding import action_subject
-from audit.services import event_row, record
+from audit.services.recording import event_row, record
 from audit.vocabulary import EventType
 from common.actors import SYSTEM
 from common.canonical import digest

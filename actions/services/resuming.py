@@ -32,7 +32,7 @@ from agents.tokens import Caller
 from approvals.models import ApprovalRequest
 from approvals.services import REQUESTS, question_rows, spend
 from audit.generation import current_mark, hold_shared
-from audit.services import EVENTS, event_row
+from audit.services.recording import EVENTS, event_row
 from common.actors import SYSTEM, Actor
 from common.sql import write
 from policies.asking import decided

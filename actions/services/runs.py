@@ -16,7 +16,8 @@ from agents.tokens import Caller, seen_from
 from approvals.models import ApprovalRequest
 from approvals.services import withdraw
 from audit.generation import hold_shared
-from audit.services import EVENTS, Subject, event_row, record
+from audit.models import Event
+from audit.services.recording import EVENTS, Subject, event_row, record
 from common.actors import Actor
 from common.canonical import digest
 from common.commands import command
@@ -151,6 +152,7 @@ def close_run(run_id: UUID, *, actor: Actor, identity_id: int, outcome: str) -> 
         run_id=run.pk,
         outcome=outcome,
         actions=run.actions_count,
+        events=Event.objects.recorded_of_run(run.pk),
     )
     return run
 

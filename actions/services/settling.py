@@ -18,7 +18,7 @@ from actions.services.deciding import EXECUTE, action_subject
 from actions.services.execution import MAX_ATTEMPTS, may_be_repeated
 from actions.services.results import progress
 from approvals.models import ApprovalRequest
-from audit.services import EVENTS, event_row, record
+from audit.services.recording import EVENTS, event_row, record
 from common.actors import SYSTEM, Actor
 from common.canonical import digest, normalised
 from common.clock import database_now

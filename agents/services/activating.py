@@ -6,7 +6,7 @@ from agents.models import Agent, AgentIdentity
 from approvals.models import ApprovalRequest
 from approvals.services import Question, open_request, spend, tier_terms, withdraw
 from audit.generation import deciding_command
-from audit.services import Subject, record
+from audit.services.recording import Subject, record
 from common.actors import Actor
 
 ACTIVATE = "agents.activate"

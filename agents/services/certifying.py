@@ -12,7 +12,7 @@ from agents.services import lifecycle
 from agents.services.answering import ensure_answers_for
 from agents.services.telling import tell
 from audit.generation import deciding_command
-from audit.services import record
+from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.commands import command
 from common.errors import NotFound, required_reason

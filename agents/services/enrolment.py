@@ -15,7 +15,7 @@ from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
 from agents.services.answering import ensure_answers_for, locked_identity
 from agents.services.assertions import Proven, checked_assertion, proven, spend
 from audit.generation import deciding_command
-from audit.services import record
+from audit.services.recording import record
 from common.actors import Actor, acting
 from common.commands import command
 from common.errors import NotFound, required_reason

@@ -11,7 +11,7 @@ from agents.models import Agent, AgentIdentity, DelegationRule, FederatedCredent
 from agents.services.answering import ensure_answers_for, locked_identity
 from agents.tokens import granted_scope
 from audit.generation import deciding_command
-from audit.services import record
+from audit.services.recording import record
 from common.actors import Actor
 from common.cleaning import ensure_clean
 from common.errors import InvalidInput, NotFound, required_reason

@@ -22,7 +22,7 @@ from agents.services.answering import ensure_answers_for, ensure_manages_every_a
 from agents.services.lifecycle import suspend_identity
 from agents.services.telling import tell
 from audit.generation import deciding_command
-from audit.services import record
+from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound, required_reason
 

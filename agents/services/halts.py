@@ -19,7 +19,7 @@ from agents.models import Agent, Halt
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import Question, open_request, spend, tier_terms
 from audit.generation import deciding_command
-from audit.services import Subject, record
+from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.errors import NotFound, required_reason
 

@@ -23,7 +23,7 @@ from agents.services import persons
 from agents.services.assertions import Proven, proven, remembered, spend
 from agents.services.enrolment import as_actor
 from audit.generation import advance, deciding_command
-from audit.services import record
+from audit.services.recording import record
 from common.actors import Actor
 from common.rates import ensure_within
 

@@ -13,7 +13,7 @@ from agents.models import Agent, AgentIdentity
 from agents.services.activating import ask_people, needs_people, take_back_questions
 from agents.services.answering import ensure_answers_for, ensure_may_name, locked_identity
 from audit.generation import deciding_command
-from audit.services import record
+from audit.services.recording import record
 from common.actors import Actor
 from common.cleaning import ensure_clean
 from common.errors import InvalidInput, NotFound, required_reason

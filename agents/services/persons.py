@@ -14,7 +14,7 @@ from agents.models import AgentIdentity, PersonDelegation
 from agents.services.answering import ensure_manages_every_agent
 from agents.tokens import granted_scope
 from audit.generation import deciding_command
-from audit.services import record
+from audit.services.recording import record
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound, required_reason
 

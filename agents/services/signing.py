@@ -13,7 +13,7 @@ from agents import events, keys, tokens
 from agents.errors import SigningKeyNotReady, WrongLifeCycleStep
 from agents.models import SigningKey
 from audit.generation import deciding_command
-from audit.services import record
+from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound, required_reason
 from common.sealing import sealed_by, sealing_key_id

@@ -13,7 +13,7 @@ from agents.services.lifecycle import raise_epochs
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import Question, open_request, spend, tier_terms
 from audit.generation import deciding_command
-from audit.services import Subject, record
+from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound, required_reason
 

@@ -6,7 +6,7 @@ from django.utils import timezone
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import Question, open_request, spend, terms_by_slug, tier_terms
 from audit.generation import deciding_command
-from audit.services import Subject, record
+from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.canonical import digest
 from common.commands import command

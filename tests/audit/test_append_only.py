@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from agents import events as agent_events
 from audit.errors import AppendOnly
-from audit.models import Event
-from audit.services import Subject, record
+from audit.models import Event, EventPayload
+from audit.services.recording import Subject, record
 from common.actors import SYSTEM
 from common.ids import uuid7
 
@@ -20,10 +20,10 @@ on_sqlite = pytest.mark.skipif(
     connection.vendor != "sqlite", reason="SQLite's own ways of replacing a row"
 )
 COLUMNS = (
-    "recorded_at, type, actor_kind, actor_id, actor_label, subject_kind, subject_id, "
-    "subject_label, request_id, details"
+    "recorded_at, type, actor_kind, actor_id, subject_kind, subject_id, request_id, "
+    "writer, writer_number, leaf, mac, mac_key"
 )
-VALUES = "'2001-01-01 00:00:00', 'forged', 'x', 'x', 'x', 'x', 'x', 'x', 'x', '{}'"
+VALUES = "'2001-01-01 00:00:00', 'forged', 'x', 'x', 'x', 'x', 'x', 'x', 1, '{}', 'x', 'x'"
 
 
 @pytest.fixture
@@ -39,7 +39,12 @@ def logged() -> Event:
 
 
 def contents() -> list[Any]:
-    return list(Event.objects.order_by("id").values())
+    payloads = EventPayload.objects.order_by("pk").values()
+    return [_plain(row) for row in (*Event.objects.order_by("id").values(), *payloads)]
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    return {name: bytes(v) if isinstance(v, memoryview) else v for name, v in row.items()}
 
 
 def refused(statement: str, *parameters: Any) -> None:
@@ -88,15 +93,18 @@ def test_the_database_refuses_what_goes_round_the_model(logged: Event) -> None:
             [logged],
             update_conflicts=True,
             unique_fields=["uid"],
-            update_fields=["details"],
+            update_fields=["leaf"],
         )
     assert contents() == before
 
 
 def test_raw_statements_are_refused(logged: Event) -> None:
-    for column in ("details", "type", "actor_id", "recorded_at", "run_id", "id", "uid"):
+    for column in ("leaf", "mac", "type", "actor_id", "recorded_at", "run_id", "id", "uid"):
         refused(f"UPDATE audit_event SET {column} = {column}")
-    refused("UPDATE audit_event SET details = '{}' WHERE id = %s", logged.pk)
+    refused("UPDATE audit_event SET leaf = '{}' WHERE id = %s", logged.pk)
+    for column in ("disclosures", "actor_label", "subject_label", "event_id"):
+        refused(f"UPDATE audit_eventpayload SET {column} = {column}")
+    refused("DELETE FROM audit_eventpayload")
     refused("DELETE FROM audit_event")
     refused("DELETE FROM audit_event WHERE id = %s", logged.pk)
 
@@ -105,7 +113,7 @@ def test_an_upsert_is_refused(logged: Event) -> None:
     uid = logged.uid if connection.vendor == "postgresql" else logged.uid.hex
     refused(
         f"INSERT INTO audit_event (uid, {COLUMNS}) VALUES (%s, {VALUES}) "
-        "ON CONFLICT (uid) DO UPDATE SET details = excluded.details",
+        "ON CONFLICT (uid) DO UPDATE SET leaf = excluded.leaf",
         uid,
     )
     refused(
@@ -139,7 +147,7 @@ def test_an_update_that_would_replace_is_refused(logged: Event) -> None:
 
 def test_a_new_event_is_still_taken(logged: Event) -> None:
     record(agent_events.AGENT_RETIRED, actor=SYSTEM, subject=Subject("t", "1", "t"), reason="x")
-    assert [row["type"] for row in contents()] == [
+    assert list(Event.objects.order_by("id").values_list("type", flat=True)) == [
         "agent.suspended",
         "agent.suspended",
         "agent.retired",

@@ -12,7 +12,7 @@ from accounts.services import ensure_environment
 from agents import events as agent_events
 from audit.errors import RecordOutsideTransaction, UnknownEvent
 from audit.models import Event
-from audit.services import Subject, event_row, record
+from audit.services.recording import Subject, event_row, record
 from audit.vocabulary import EventType, declare, declared, title_of
 from common.actors import SYSTEM, Actor
 from common.canonical import NotCanonical

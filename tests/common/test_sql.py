@@ -7,11 +7,12 @@ from django.db import IntegrityError, connection, transaction
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import Environment
+from audit.errors import RecordOutsideTransaction
 from audit.models import Event
-from audit.services import EVENTS
+from audit.services.recording import EVENTS
 from common.actors import SYSTEM
 from common.ids import uuid7
-from common.sql import Insert, Row, Update, Write, write
+from common.sql import Expanding, Insert, Row, Update, Write, write
 from tools.models import System, Tool
 from tools.services.defining import define_tool, register_system
 
@@ -123,7 +124,7 @@ def test_one_bad_row_and_nothing_is_written(prod: Environment) -> None:
 
 def test_a_row_that_breaks_a_check_takes_the_other_tables_back(prod: Environment) -> None:
     before = Event.objects.count()
-    batches: list[tuple[Write, list[Row]]] = [
+    batches: list[tuple[Write | Expanding, list[Row]]] = [
         (EVENTS, [event()]),
         (TITLES, [{"slug": "prod", "title": "New"}]),
         (ENVIRONMENTS, [environment("dev"), environment("")]),
@@ -138,12 +139,13 @@ def test_a_row_that_breaks_a_check_takes_the_other_tables_back(prod: Environment
 def test_without_a_callers_transaction_it_is_all_or_nothing_as_well(prod: Environment) -> None:
     before = Event.objects.count()
     batches: list[tuple[Write, list[Row]]] = [
-        (EVENTS, [event(), event()]),
         (TITLES, [{"slug": "prod", "title": "New"}]),
         (ENVIRONMENTS, [environment("dev"), environment("prod")]),
     ]
     with pytest.raises(IntegrityError):
         write(connection, batches)
+    with pytest.raises(RecordOutsideTransaction):
+        write(connection, [(ENVIRONMENTS, [environment("dev")]), (EVENTS, [event()])])
     assert Event.objects.count() == before
     assert list(Environment.objects.values_list("slug", "title")) == [("prod", "Production")]
 

@@ -546,7 +546,7 @@ def test_a_paused_workflow_starts_nothing_and_lets_runs_go_on(governed: Governed
     assert desk.driven(desk.begin(governed)).status == "waiting"
     told = Event.objects.about("workflows.workflow", desk.workflow().pk)
     told = told.filter(type__startswith="workflow.").order_by("id")
-    assert list(told.values_list("type", "details")) == [
+    assert [(event.type, event.details) for event in told] == [
         ("workflow.paused", {"reason": "An audit is on."}),
         ("workflow.unpaused", {"reason": "It is over."}),
     ]

@@ -67,7 +67,7 @@ def rolled_out(candidate: str, stable: str = REST, **limits: int) -> Rollout:
 
 def told(event: str) -> list[tuple[str, str, Any]]:
     found = Event.objects.filter(type=f"workflow.rollout.{event}").order_by("id")
-    return list(found.values_list("actor_kind", "subject_label", "details"))
+    return [(e.actor_kind, e.subject_label, e.details) for e in found.with_values()]
 
 
 # -- which version a run gets --------------------------------------------------------------------

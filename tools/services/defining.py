@@ -2,7 +2,7 @@ from typing import Any
 
 from accounts.models import Environment
 from audit.generation import deciding_command
-from audit.services import record
+from audit.services.recording import record
 from common.actors import Actor
 from common.cleaning import ensure_clean
 from common.errors import InvalidInput, NotFound, required_reason

@@ -5,7 +5,7 @@ from typing import Any
 
 from approvals.models import ApprovalRequest
 from approvals.services import Question, question_rows, spend, tier_terms
-from audit.services import Subject
+from audit.services.recording import Subject
 from common.actors import SYSTEM, Actor
 from common.cel import ExpressionFailed
 from common.errors import GovernanceError

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from audit.services import record
+from audit.services.recording import record
 from common.actors import Actor
 from common.canonical import digest, normalised
 from common.clock import database_now

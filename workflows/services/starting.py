@@ -17,7 +17,7 @@ from actions.services.runs import Budget, Opening, run_rows
 from agents.errors import InvalidToken
 from agents.tokens import Caller, seen_from
 from audit.generation import holding
-from audit.services import EVENTS, Subject, event_row
+from audit.services.recording import EVENTS, Subject, event_row
 from common.actors import Actor
 from common.canonical import digest, normalised
 from common.commands import command

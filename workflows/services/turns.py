@@ -12,7 +12,8 @@ from actions import events as action_events
 from actions.models import Action, Run
 from actions.services.deciding import Batch, action_subject
 from actions.services.runs import run_subject, withdraw_questions
-from audit.services import Subject, event_row
+from audit.models import Event
+from audit.services.recording import Subject, event_row
 from audit.vocabulary import EventType
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
@@ -237,7 +238,11 @@ class Turn:
                 subject=run_subject(case.id),
                 run_id=case.id,
                 at=case.now,
-                details={"outcome": status, "actions": case.run.actions},
+                details={
+                    "outcome": status,
+                    "actions": case.run.actions,
+                    "events": Event.objects.recorded_of_run(case.id),
+                },
             )
         )
         self.batch.runs[case.id] = case.run.totals()

@@ -1,0 +1,187 @@
+"""What of an event is hashed, and what lies beside it.
+
+The leaf is canonical JSON without personal data: who and what by pseudonymous identifiers, codes,
+numbers, and a digest for every other value. Those values are disclosures (RFC 9901 section 4.2):
+salted, so that once a value is erased its digest says nothing; the leaf and every proof stay true.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from audit.errors import LeafInvalid
+from audit.vocabulary import words_of
+from common.canonical import canonical_json
+
+VERSION = 1
+MAX_LEAF_BYTES = 65_535  # C2SP tlog-tiles: the length of an entry is a uint16
+MAX_SAFE_INTEGER = 2**53 - 1
+_MAX_TEXT, _MAX_ITEMS = 256, 64
+_SALT_BYTES = 16
+_MAC_CONTEXT = b"chancery event leaf v1\x00"
+_ASCII_NAME = re.compile(r"[ -~]{1,80}")
+
+# Details that are codes, counts, moments, or names of things and never of people. What is not
+# listed here is beside the leaf. Digests of what somebody sent are not listed: without a salt a
+# short value could be guessed from them after it was erased.
+OPEN_DETAILS = frozenset(
+    {
+        "access", "action", "actions", "acting", "again", "answer", "approval", "attempt",
+        "bound", "by_elevation", "call", "chain", "changes", "delegation", "depth", "digest",
+        "elevation", "ends_at", "entry", "environment", "epoch", "error", "errors", "events",
+        "expires_at", "factor", "failures", "finding", "fire_time", "found",
+        "from_tier", "identity", "initiator_kind", "jti", "key", "kid", "kind", "labels",
+        "max_depth", "minutes", "model", "number", "on", "order", "origin", "outcome", "path",
+        "pk", "placement", "previous", "probe", "quorum", "release", "replaced", "replaces",
+        "replicas", "required", "response", "retired", "role", "rule", "rules", "run", "scope",
+        "share", "slug", "status", "step", "steps", "system", "thumbprint", "tier", "to",
+        "to_tier", "tool", "tools", "until", "version", "votes", "waits_for", "workflow",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """`text` is what is hashed, byte for byte, in UTF-8; `disclosures` by the field's name."""
+
+    text: str
+    disclosures: Mapping[str, str]
+
+
+def split(event: Mapping[str, Any], *, writer: list[Any]) -> Split:
+    """The leaf and the disclosures of an event's row, as `audit.services.recording` makes it.
+
+    Raises LeafInvalid for one that is too large.
+    """
+    closed = {"actor.label": event["actor_label"], "subject.label": event["subject_label"]}
+    in_the_open = {}
+    words = words_of(event["type"])
+    for name, value in event["details"].items():
+        if name in OPEN_DETAILS and name not in words and _is_plain(value):
+            in_the_open[name] = value
+        else:
+            closed[f"details.{name}"] = value
+    salts = os.urandom(_SALT_BYTES * len(closed))
+    disclosures = {
+        name: disclosure(name, value, salts[_SALT_BYTES * n : _SALT_BYTES * (n + 1)])
+        for n, (name, value) in enumerate(closed.items())
+    }
+    leaf: dict[str, Any] = {
+        "v": VERSION,
+        "uid": str(event["uid"]),
+        "at": moment(event["recorded_at"]),
+        "type": event["type"],
+        "actor": {"kind": event["actor_kind"], "id": event["actor_id"]},
+        "subject": {"kind": event["subject_kind"], "id": event["subject_id"]},
+        "w": writer,
+        "sd": {name: digest_of(text) for name, text in disclosures.items()},
+    }
+    if event["run_id"]:
+        leaf["run"] = str(UUID(str(event["run_id"])))
+    if event["request_id"]:
+        leaf["request"] = event["request_id"]
+    if in_the_open:
+        leaf["details"] = in_the_open
+    text = leaf_text(leaf)
+    if len(text.encode()) > MAX_LEAF_BYTES:
+        message = f"The leaf of {event['type']} is larger than {MAX_LEAF_BYTES} bytes."
+        raise LeafInvalid(message)
+    return Split(text, disclosures)
+
+
+def leaf_text(leaf: Mapping[str, Any]) -> str:
+    """RFC 8785 in a profile where it is plain: ASCII names, and whole numbers below 2**53.
+
+    Raises LeafInvalid for a value outside it.
+    """
+    ensure_in_profile(leaf)
+    return canonical_json(leaf)
+
+
+def ensure_in_profile(value: Any) -> None:
+    """Raises LeafInvalid for what different programs would write down in different ways."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if not isinstance(name, str) or not _ASCII_NAME.fullmatch(name):
+                message = "Names in a leaf are ASCII."
+                raise LeafInvalid(message)
+            ensure_in_profile(item)
+    elif isinstance(value, list):
+        for item in value:
+            ensure_in_profile(item)
+    elif isinstance(value, float) or (isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER):
+        message = "Numbers in a leaf are whole and below 2**53."
+        raise LeafInvalid(message)
+
+
+def parsed_leaf(text: str) -> dict[str, Any]:
+    """Raises LeafInvalid for anything that is not the text of a leaf."""
+    try:
+        leaf = json.loads(text)
+    except ValueError as error:
+        message = "The leaf is not JSON."
+        raise LeafInvalid(message) from error
+    if not isinstance(leaf, dict) or leaf.get("v") != VERSION or leaf_text(leaf) != text:
+        message = "The leaf is not written as leaves are."
+        raise LeafInvalid(message)
+    return leaf
+
+
+def moment(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def disclosure(name: str, value: Any, salt: bytes) -> str:
+    """RFC 9901 section 4.2.1: salt, name and value, as base64url of JSON."""
+    text = json.dumps([_b64url(salt), name, value], ensure_ascii=False, separators=(",", ":"))
+    return _b64url(text.encode())
+
+
+def digest_of(disclosed: str) -> str:
+    """RFC 9901 section 4.2.3: over the text itself, so that nothing has to be written anew."""
+    return _b64url(hashlib.sha256(disclosed.encode("ascii")).digest())
+
+
+def opened(disclosed: str) -> tuple[str, Any]:
+    """The name and the value. Raises LeafInvalid."""
+    try:
+        padded = disclosed + "=" * (-len(disclosed) % 4)
+        _, name, value = json.loads(base64.urlsafe_b64decode(padded))
+    except (binascii.Error, ValueError, TypeError) as error:
+        message = "This is not a disclosure."
+        raise LeafInvalid(message) from error
+    return str(name), value
+
+
+def mac_of(text: str, key: bytes) -> bytes:
+    """HMAC-SHA256 (RFC 2104): that a process of the portal wrote this, and nobody in the database
+    did.
+    """
+    return hmac.digest(key, _MAC_CONTEXT + text.encode(), "sha256")
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) <= _MAX_ITEMS and all(_is_scalar(item) for item in value)
+    return _is_scalar(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_TEXT
+    if isinstance(value, int):
+        return abs(value) <= MAX_SAFE_INTEGER
+    return value is None
+
+
+def _b64url(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
