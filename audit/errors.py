@@ -16,3 +16,11 @@ class AppendOnly(AuditMisuse):
 
 class LeafInvalid(AuditMisuse):
     """An event that cannot be written as a leaf, or a leaf that is not one."""
+
+
+class LogInconsistent(AuditMisuse):
+    """What is stored is not what was signed: nothing more is signed until somebody has looked."""
+
+
+class SealingKeyMissing(AuditMisuse):
+    """This process does not hold the key that the log is signed with."""

@@ -8,3 +8,11 @@ RECORD_DELETED = declare("record.deleted", "A governed record was removed", *_CH
 RECORD_RELATED_CHANGED = declare(
     "record.related_changed", "A governed record's relations were changed", *_CHANGE
 )
+
+HEARTBEAT = declare("audit.heartbeat", "The log is being sealed", "size")
+EVENT_QUARANTINED = declare(
+    "audit.event_quarantined", "An event that the portal did not write was kept out", "event"
+)
+LOG_KEY_CHANGED = declare(
+    "audit.key_rotated", "The log is signed with another key", "key", "previous"
+)

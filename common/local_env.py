@@ -16,6 +16,7 @@ def written(path: Path) -> bool:
     lines = (
         f"CHANCERY_SECRET_KEY={secrets.token_urlsafe(48)}",
         f"CHANCERY_SEALING_KEY={base64.b64encode(secrets.token_bytes(32)).decode()}",
+        f"CHANCERY_LOG_SIGNING_KEY={base64.b64encode(secrets.token_bytes(32)).decode()}",
     )
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -26,6 +26,9 @@ ISSUER = os.environ.get("CHANCERY_URL", "http://localhost:8000").rstrip("/")
 ALLOWED_HOSTS = _list("CHANCERY_HOSTS", "localhost,127.0.0.1")
 CSRF_TRUSTED_ORIGINS = [ISSUER]
 HTTPS = ISSUER.startswith("https://")
+# The log's name in what it signs; and its key, which the sealer's process alone should be given.
+LOG_ORIGIN = os.environ.get("CHANCERY_LOG_ORIGIN", "") or f"{ISSUER.partition('://')[2]}/log"
+LOG_SIGNING_KEY = os.environ.get("CHANCERY_LOG_SIGNING_KEY", "")
 
 # -- Limits ------------------------------------------------------------------------------------
 AGENT_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_AGENT_REQUESTS_PER_MINUTE", "6000"))
@@ -174,6 +177,12 @@ CELERY_BEAT_SCHEDULE = {
     "forget old usage": {"task": "actions.prune_usage", "schedule": 86_400.0},
     "forget old leases": {"task": "tools.prune_leases", "schedule": 3600.0},
     "look after sponsors": {"task": "agents.look_after_people", "schedule": 60.0},
+    # In a queue of its own: its worker alone has the key. What nobody took in time is dropped.
+    "seal the log": {
+        "task": "audit.seal",
+        "schedule": 1.0,
+        "options": {"queue": "sealing", "expires": 5},
+    },
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},
 }
 

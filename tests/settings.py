@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("CHANCERY_DEBUG", "1")
 os.environ.setdefault("CHANCERY_SECRET_KEY", "only-for-tests-only-for-tests-only-for-tests-only")
 os.environ.setdefault("CHANCERY_SEALING_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+os.environ.setdefault("CHANCERY_LOG_SIGNING_KEY", "bG9nbG9nbG9nbG9nbG9nbG9nbG9nbG9nbG9nbG9nbG8=")
 os.environ.setdefault("CHANCERY_DEMO", "1")
 os.environ.setdefault("CHANCERY_URL", "http://testserver")
 

@@ -1,0 +1,250 @@
+"""The sealer: puts events in their order, hashes them into the tree and signs what there is.
+
+One at a time (an advisory lock; on SQLite every transaction is alone), and nothing is signed that
+is not the continuation of what was signed last. The signing key is in this process alone.
+"""
+
+import hmac
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from audit import events
+from audit.errors import LogInconsistent, SealingKeyMissing
+from audit.leaves import mac_of
+from audit.merkle import ProofInvalid, check_consistency, consistency_proof, leaf_hash, root
+from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
+from audit.notes import Checkpoint as Statement
+from audit.notes import Note, Signer
+from audit.services.recording import Subject, mac_keys, record
+from audit.tree import WIDTH, StoredTree
+from common.actors import SYSTEM
+from common.clock import database_now
+from common.sealing import decoded_key
+
+# Any fixed 63-bit number; this one names the sealer's lock in pg_locks.
+LOCK = 0x6368616E7365616C
+BATCH = 20_000
+SETTLE = timedelta(seconds=5)
+HEARTBEAT_EVERY = timedelta(hours=1)
+LOG = Subject("audit.log", "log", "the audit log")
+
+
+class _Unsealed(NamedTuple):
+    pk: int
+    leaf: str
+    mac: bytes
+    mac_key: str
+
+
+class _Seen(NamedTuple):
+    """What there was before unsealed events were looked for.
+
+    `top`: the highest identifier that was visible. `oldest`: the oldest transaction that was not
+    over; `following`: the number of the next one.
+    """
+
+    top: int
+    oldest: int
+    following: int
+
+
+def seal(*, limit: int = BATCH) -> int:
+    """Seal what is not sealed yet; how many events. 0 also if another sealer is at it.
+
+    Raises SealingKeyMissing, and LogInconsistent if the stored log is not the one that was signed.
+    """
+    signers = _signers()
+    with transaction.atomic():
+        if not _alone():
+            return 0
+        last = Checkpoint.objects.order_by("-size").first()
+        size = last.size if last is not None else 0
+        if size != _leaves_count():
+            message = f"There is not one leaf for each of the {size} events that were signed."
+            raise LogInconsistent(message)
+        mark, seen = SealerMark.objects.get_or_create(pk=1)[0], _seen()
+        sealed = _accepted(_unsealed(mark.low, limit))
+        if sealed:
+            _append(size, sealed)
+            _sign(last, size + len(sealed), signers)
+        if len(sealed) < limit:
+            _advance(mark, seen)
+        _beat(size + len(sealed))
+    return len(sealed)
+
+
+def _signers() -> Sequence[Signer]:
+    """The key in use first; then one that is being followed by it."""
+    if not settings.LOG_SIGNING_KEY:
+        raise SealingKeyMissing
+    seeds = [decoded_key(part.strip()) for part in settings.LOG_SIGNING_KEY.split(",")]
+    return [Signer.from_seed(settings.LOG_ORIGIN, seed) for seed in seeds]
+
+
+def _alone() -> bool:
+    if connection.vendor != "postgresql":
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
+        return bool(cursor.fetchone()[0])
+
+
+def _leaves_count() -> int:
+    last = Leaf.objects.order_by("-seq").values_list("seq", flat=True).first()
+    return 0 if last is None else last + 1
+
+
+def _unsealed(low: int, limit: int) -> list[_Unsealed]:
+    """In the order of their identifiers; those that were kept out are not looked at again."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, leaf, mac, mac_key FROM audit_event AS e WHERE id > %s "
+            "AND NOT EXISTS (SELECT 1 FROM audit_leaf AS l WHERE l.event_id = e.id) "
+            "AND NOT EXISTS (SELECT 1 FROM audit_quarantine AS q WHERE q.event_id = e.id) "
+            "ORDER BY id LIMIT %s",
+            [low, limit],
+        )
+        return [_Unsealed(*row) for row in cursor.fetchall()]
+
+
+def _accepted(found: Sequence[_Unsealed]) -> list[tuple[int, bytes]]:
+    """Identifier and leaf hash of each that a process of the portal wrote."""
+    keys, accepted, refused = mac_keys(), [], []
+    for one in found:
+        key = keys.get(one.mac_key)
+        if key is not None and hmac.compare_digest(mac_of(one.leaf, key), bytes(one.mac)):
+            accepted.append((one.pk, leaf_hash(one.leaf.encode())))
+        else:
+            refused.append(one.pk)
+    for event_id in refused:
+        _keep_out(event_id)
+    return accepted
+
+
+def _keep_out(event_id: int) -> None:
+    reason = "Its authentication code is not one of this portal's keys."
+    Quarantine.objects.create(event_id=event_id, reason=reason, found_at=database_now())
+    record(events.EVENT_QUARANTINED, actor=SYSTEM, subject=LOG, event=event_id)
+
+
+def _append(size: int, sealed: Sequence[tuple[int, bytes]]) -> None:
+    if connection.vendor == "postgresql":
+        with (
+            connection.cursor() as cursor,
+            cursor.copy("COPY audit_leaf (seq, event_id, hash) FROM STDIN (FORMAT BINARY)") as copy,
+        ):
+            copy.set_types(["int8", "int8", "bytea"])
+            for seq, (event_id, hashed) in enumerate(sealed, start=size):
+                copy.write_row((seq, event_id, hashed))
+    else:
+        Leaf.objects.bulk_create(
+            [Leaf(seq=n, event_id=pk, hash=h) for n, (pk, h) in enumerate(sealed, start=size)],
+            batch_size=300,
+        )
+    _complete_tiles(size, [hashed for _, hashed in sealed])
+
+
+def _complete_tiles(size: int, hashes: Sequence[bytes]) -> None:
+    """Write each tile that has become full, from the leaves upwards."""
+    first = size - size % WIDTH
+    begun = Leaf.objects.filter(seq__gte=first, seq__lt=size).order_by("seq")
+    row = [bytes(one) for one in begun.values_list("hash", flat=True)] + list(hashes)
+    tiles = [
+        Tile(level=0, index=(first + at) // WIDTH, hashes=b"".join(row[at : at + WIDTH]))
+        for at in range(0, len(row) - WIDTH + 1, WIDTH)
+    ]
+    Tile.objects.bulk_create(tiles, batch_size=200)
+    tree, level, below = StoredTree(size + len(hashes)), 1, WIDTH * WIDTH
+    while tree.size // below > size // below:
+        for index in range(size // below, tree.size // below):
+            Tile.objects.create(level=level, index=index, hashes=b"".join(tree.tile(level, index)))
+        level, below = level + 1, below * WIDTH
+
+
+def _sign(last: Checkpoint | None, size: int, signers: Sequence[Signer]) -> None:
+    tree = StoredTree(size)
+    found = root(tree, size)
+    if last is not None:
+        _ensure_continues(tree, last, found)
+    statement = Statement(signers[0].name, size, found)
+    key, following = _key(signers, last)
+    signing = signers[:2] if following else signers[:1]
+    note = Note(statement.text, tuple(one.sign(statement.text) for one in signing))
+    Checkpoint.objects.create(
+        size=size, root=found, note=str(note), signed_at=database_now(), key=key
+    )
+
+
+def _ensure_continues(tree: StoredTree, last: Checkpoint, found: bytes) -> None:
+    proof = consistency_proof(tree, last.size, tree.size)
+    try:
+        check_consistency(last.size, tree.size, bytes(last.root), found, proof=proof)
+    except ProofInvalid as error:
+        message = f"The log is not the continuation of what was signed at {last.size} events."
+        raise LogInconsistent(message) from error
+
+
+def _key(signers: Sequence[Signer], last: Checkpoint | None) -> tuple[LogKey, bool]:
+    """The row of the key in use, and whether it follows another with this checkpoint.
+
+    The first checkpoint of a new key is signed by both: who trusts the old key learns the new one.
+    """
+    vkey = str(signers[0].verifier)
+    before = LogKey.objects.order_by("-pk").first()
+    if before is not None and before.vkey == vkey:
+        return before, False
+    if before is not None and before.vkey not in [str(one.verifier) for one in signers[1:2]]:
+        message = "The key that signed last must be given after the new one, to hand over."
+        raise SealingKeyMissing(message)
+    now = database_now()
+    key = LogKey.objects.create(
+        vkey=vkey, from_size=last.size if last is not None else 0, first_used_at=now
+    )
+    record(
+        events.LOG_KEY_CHANGED,
+        actor=SYSTEM,
+        subject=LOG,
+        key=vkey,
+        previous=before.vkey if before is not None else "",
+    )
+    return key, before is not None
+
+
+def _seen() -> _Seen:
+    top = Event.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    if connection.vendor != "postgresql":
+        return _Seen(top, 0, 0)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint "
+            "FROM pg_current_snapshot() AS s"
+        )
+        return _Seen(top, *cursor.fetchone())
+
+
+def _advance(mark: SealerMark, seen: _Seen) -> None:
+    if connection.vendor != "postgresql":
+        SealerMark.objects.filter(pk=mark.pk).update(low=seen.top)
+        return
+    now = database_now()
+    if mark.seen_at is None:
+        mark.candidate, mark.seen_at = seen.top, now
+    elif mark.horizon is None and now - mark.seen_at > SETTLE:
+        mark.horizon = seen.following
+    elif mark.horizon is not None and seen.oldest >= mark.horizon:
+        mark.low, mark.candidate, mark.seen_at, mark.horizon = mark.candidate, seen.top, now, None
+    else:
+        return
+    mark.save()
+
+
+def _beat(size: int) -> None:
+    """An event now and then, so that silence is not mistaken for peace."""
+    since = database_now() - HEARTBEAT_EVERY
+    beats = Event.objects.filter(type=events.HEARTBEAT.name, recorded_at__gte=since)
+    if size and not beats.exists():
+        record(events.HEARTBEAT, actor=SYSTEM, subject=LOG, size=size)
