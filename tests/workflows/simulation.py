@@ -77,6 +77,9 @@ class InMemory(Turn):
     def recall(self) -> None:
         self.case.steps = {**self.rows, **self.case.steps}
 
+    def recorded(self) -> int:
+        return 0
+
     def set_action(self, state: StepState, status: str) -> None:
         state.action_status = status
 

@@ -169,6 +169,10 @@ class Turn:
         if any(step.foreach is not None for step in self.spec.steps.values()):
             self.case.steps = {**folded_steps(self.case.id), **self.case.steps}
 
+    def recorded(self) -> int:
+        """How many events of the run are in the log by now."""
+        return Event.objects.recorded_of_run(self.case.id)
+
     def _cancel_open(self) -> None:
         """What waits will not go on. Questions to people are taken back."""
         for state in list(self.case.steps.values()):
@@ -241,7 +245,7 @@ class Turn:
                 details={
                     "outcome": status,
                     "actions": case.run.actions,
-                    "events": Event.objects.recorded_of_run(case.id),
+                    "events": self.recorded(),
                 },
             )
         )
