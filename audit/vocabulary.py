@@ -25,6 +25,9 @@ def declare(name: str, title: str, *details: str, words: tuple[str, ...] = ()) -
     if name in _declared:
         message = f"{name} is declared twice"
         raise UnknownEvent(message)
+    if not all(detail.isidentifier() and detail.isascii() for detail in details):
+        message = f"{name} has a detail that is not an ASCII name"
+        raise UnknownEvent(message)
     event_type = EventType(name, title, frozenset(details), frozenset(words))
     _declared[name] = event_type
     return event_type

@@ -14,6 +14,10 @@ from typing import Any
 from common.errors import InvalidInput
 
 MAX_DEPTH = 32
+# One encoder: `json.dumps` makes a new one for each call that is not plain.
+_written = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
 
 
 class NotCanonical(InvalidInput):
@@ -87,9 +91,7 @@ def _whole(value: int) -> int:
 
 def canonical_json(value: Any) -> str:
     """The canonical text of an already normalised value."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _written(value)
 
 
 def digest(value: Any) -> str:

@@ -114,13 +114,15 @@ class Event(models.Model):
 class EventPayload(models.Model):
     """The values of an event that are not in its leaf, each as the text that its digest is of.
 
-    The labels are there to show lists by; what counts are the disclosures.
+    The labels are there to show lists by; what counts are the disclosures. That there is an event
+    for each row is not the database's to check at every commit: `audit verify` finds the other.
     """
 
     event = models.OneToOneField(
         Event,
         to_field="uid",
         primary_key=True,
+        db_constraint=False,
         on_delete=models.PROTECT,
         related_name="payload",
     )
