@@ -1,3 +1,13 @@
+from typing import ClassVar
+
+from common.errors import GovernanceError
+
+
+class NotSealed(GovernanceError):
+    code: ClassVar[str] = "not_sealed"
+    sentence: ClassVar[str] = "It is not in the signed log yet: that takes a second or so."
+
+
 class AuditMisuse(Exception):
     """The code asked the log for something it refuses: a defect, not a refusal to a caller."""
 

@@ -13,6 +13,16 @@ HEARTBEAT = declare("audit.heartbeat", "The log is being sealed", "size")
 EVENT_QUARANTINED = declare(
     "audit.event_quarantined", "An event that the portal did not write was kept out", "event"
 )
+PAYLOAD_ERASED = declare(
+    "audit.payload_erased", "Values of an event were erased", "fields", "request", "basis"
+)
+RETENTION_APPLIED = declare(
+    "audit.retention_applied", "Values of an event were removed in time", "fields", "rule"
+)
+VERIFY_PASSED = declare("audit.verify_passed", "The log was verified", "size", "values")
+VERIFY_FAILED = declare(
+    "audit.verify_failed", "The log is not what it was", "size", "problems", "first"
+)
 LOG_KEY_CHANGED = declare(
     "audit.key_rotated", "The log is signed with another key", "key", "previous"
 )

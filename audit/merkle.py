@@ -43,6 +43,29 @@ def root_of(hashes: Sequence[bytes]) -> bytes:
     return row[0]
 
 
+class Growing:
+    """A tree that is read once, leaf by leaf: the roots of the complete subtrees so far."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._complete: list[bytes] = []
+
+    def add(self, leaf: bytes) -> None:
+        found, size = leaf, self.size
+        while size & 1:
+            found, size = node_hash(self._complete.pop(), found), size >> 1
+        self._complete.append(found)
+        self.size += 1
+
+    def root(self) -> bytes:
+        if not self._complete:
+            return EMPTY_ROOT
+        *rest, found = self._complete
+        for left in reversed(rest):
+            found = node_hash(left, found)
+        return found
+
+
 # -- proving -------------------------------------------------------------------------------------
 
 

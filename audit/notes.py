@@ -103,6 +103,13 @@ class Verifier:
         message = f"{self.name} has not signed this."
         raise NoteInvalid(message)
 
+    def has_signed(self, note: Note) -> bool:
+        try:
+            self.ensure_signed(note)
+        except NoteInvalid:
+            return False
+        return True
+
     def _ensure_holds(self, text: str, signature: Signature) -> None:
         value, signed = signature.value, text.encode()
         if self.algorithm == _COSIGNATURE:
@@ -204,35 +211,41 @@ _PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A leaf's place in the log, to be checked against the checkpoint that goes with it."""
+    """A leaf's place in the log, to be checked against the checkpoint that goes with it.
+
+    `extra` is for whoever reads it, and not part of what is proved: here the leaf.
+    """
 
     index: int
     path: tuple[bytes, ...]
     checkpoint: str
+    extra: bytes = b""
 
     def __str__(self) -> str:
+        head = f"extra {_b64(self.extra)}\n" if self.extra else ""
         steps = "".join(f"{_b64(one)}\n" for one in self.path)
-        return f"{_PROOF_HEADER}\nindex {self.index}\n{steps}\n{self.checkpoint}"
+        return f"{_PROOF_HEADER}\n{head}index {self.index}\n{steps}\n{self.checkpoint}"
 
 
 def parsed_proof(text: str) -> Proof:
     """Raises ProofInvalid."""
     head, gap, checkpoint = text.partition("\n\n")
     header, *lines = head.split("\n")
-    if lines and lines[0].startswith("extra "):  # for others' use; not part of what is proved
-        lines = lines[1:]
+    given = ""
+    if lines and lines[0].startswith("extra "):
+        given, lines = lines[0].removeprefix("extra "), lines[1:]
     index = lines[0].removeprefix("index ") if lines and lines[0].startswith("index ") else ""
     if not gap or header != _PROOF_HEADER or not _NUMBER.fullmatch(index):
         message = "This is not a proof."
         raise ProofInvalid(message)
     try:
-        path = tuple(_decoded(line) for line in lines[1:])
+        path, extra = tuple(_decoded(line) for line in lines[1:]), _decoded(given)
     except NoteInvalid as error:
         raise ProofInvalid(str(error)) from error
     if any(len(step) != HASH_BYTES for step in path) or len(path) > 63:
         message = "A step is not a hash."
         raise ProofInvalid(message)
-    return Proof(int(index), path, checkpoint)
+    return Proof(int(index), path, checkpoint, extra)
 
 
 def hash_lines(hashes: Sequence[bytes]) -> str:

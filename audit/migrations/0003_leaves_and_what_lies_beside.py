@@ -43,6 +43,7 @@ class Migration(migrations.Migration):
                 ("actor_label", models.CharField(blank=True, max_length=200)),
                 ("subject_label", models.CharField(blank=True, max_length=200)),
                 ("disclosures", models.JSONField(default=dict)),
+                ("erased", models.JSONField(default=dict, db_default={})),
             ],
             options={
                 "default_permissions": ("view",),

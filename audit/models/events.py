@@ -129,6 +129,8 @@ class EventPayload(models.Model):
     actor_label = models.CharField(max_length=200, blank=True)
     subject_label = models.CharField(max_length=200, blank=True)
     disclosures = models.JSONField(default=dict)
+    # By field: the identifier of the event that says who erased it, and why.
+    erased = models.JSONField(default=dict, db_default={})
 
     objects: models.Manager["EventPayload"] = AppendOnlyQuerySet.as_manager()
 

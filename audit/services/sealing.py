@@ -19,7 +19,8 @@ from audit.merkle import ProofInvalid, check_consistency, consistency_proof, lea
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
 from audit.notes import Checkpoint as Statement
 from audit.notes import Note, Signer
-from audit.services.recording import Subject, mac_keys, record
+from audit.services.inspecting import LOG
+from audit.services.recording import mac_keys, record
 from audit.tree import WIDTH, StoredTree
 from common.actors import SYSTEM
 from common.clock import database_now
@@ -30,7 +31,6 @@ LOCK = 0x6368616E7365616C
 BATCH = 20_000
 SETTLE = timedelta(seconds=5)
 HEARTBEAT_EVERY = timedelta(hours=1)
-LOG = Subject("audit.log", "log", "the audit log")
 
 
 class _Unsealed(NamedTuple):
@@ -57,7 +57,7 @@ def seal(*, limit: int = BATCH) -> int:
 
     Raises SealingKeyMissing, and LogInconsistent if the stored log is not the one that was signed.
     """
-    signers = _signers()
+    signing = signers()
     with transaction.atomic():
         if not _alone():
             return 0
@@ -70,15 +70,15 @@ def seal(*, limit: int = BATCH) -> int:
         sealed = _accepted(_unsealed(mark.low, limit))
         if sealed:
             _append(size, sealed)
-            _sign(last, size + len(sealed), signers)
+            _sign(last, size + len(sealed), signing)
         if len(sealed) < limit:
             _advance(mark, seen)
         _beat(size + len(sealed))
     return len(sealed)
 
 
-def _signers() -> Sequence[Signer]:
-    """The key in use first; then one that is being followed by it."""
+def signers() -> Sequence[Signer]:
+    """The key in use first; then one that is being followed by it. Raises SealingKeyMissing."""
     if not settings.LOG_SIGNING_KEY:
         raise SealingKeyMissing
     seeds = [decoded_key(part.strip()) for part in settings.LOG_SIGNING_KEY.split(",")]

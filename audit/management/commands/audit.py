@@ -1,0 +1,89 @@
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from audit.notes import NoteInvalid, Verifier
+from audit.services import inspecting, sealing
+from audit.verification import Report, verify
+from common.actors import SYSTEM
+
+
+class Command(BaseCommand):
+    help = "The audit log: verify all of it, or print the key that it is signed with."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        commands = parser.add_subparsers(dest="command", required=True)
+        check = commands.add_parser("verify", help="Check every event, value, proof and signature.")
+        check.add_argument(
+            "--key", action="append", default=[], help="A key of the log (vkey) that you trust."
+        )
+        check.add_argument(
+            "--held", action="append", default=[], help="A file with a checkpoint that you kept."
+        )
+        check.add_argument(
+            "--no-record", action="store_true", help="Do not record the result as an event."
+        )
+        commands.add_parser("key", help="The key (vkey) to give to auditors and witnesses.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["command"] == "key":
+            self.stdout.write(str(sealing.signers()[0].verifier))
+            return
+        report = self._verified(_trusted(options["key"]), [_read(one) for one in options["held"]])
+        if not options["no_record"]:
+            inspecting.note_verification(
+                actor=SYSTEM,
+                size=report.size,
+                values=report.values,
+                problems=report.found,
+                first=str(report.problems[0]) if report.problems else "",
+            )
+        self._say(report)
+
+    def _verified(self, trusted: list[Verifier], held: list[str]) -> Report:
+        columns = TextColumn("Events"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True)) as shown:
+            task = shown.add_task("events", total=None)
+            return verify(
+                trusted=trusted,
+                held=held,
+                progress=lambda done, of: shown.update(task, completed=done, total=of),
+            )
+
+    def _say(self, report: Report) -> None:
+        self.stdout.write(
+            f"{report.size:,} events, {report.values:,} values beside them, "
+            f"{report.erased:,} erased, {report.checkpoints:,} checkpoints; "
+            f"{report.waiting:,} events wait to be sealed."
+        )
+        self.stdout.write(f"Root {report.root.hex()}")
+        for key in report.keys:
+            self.stdout.write(f"Signed with {key}")
+        for problem in report.problems:
+            self.stdout.write(self.style.ERROR(str(problem)))
+        if not report.is_sound:
+            message = f"The log does not hold: {report.found:,} problems."
+            raise CommandError(message, returncode=2)
+        self.stdout.write(self.style.SUCCESS("Everything holds."))
+
+
+def _trusted(given: list[str]) -> list[Verifier]:
+    """Those that were given; otherwise the key that this process signs with, if it has one."""
+    try:
+        if given:
+            return [Verifier.from_text(one) for one in given]
+    except NoteInvalid as error:
+        raise CommandError(str(error)) from error
+    return [one.verifier for one in sealing.signers()] if settings.LOG_SIGNING_KEY else []
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path} cannot be read."
+        raise CommandError(message) from error
