@@ -1,11 +1,54 @@
-from typing import ClassVar
-
 from common.errors import GovernanceError
 
 
 class NotSealed(GovernanceError):
-    code: ClassVar[str] = "not_sealed"
-    sentence: ClassVar[str] = "It is not in the signed log yet: that takes a second or so."
+    code = "not_sealed"
+    sentence = "It is not in the signed log yet: that takes a second or so."
+
+
+class PeopleOnly(GovernanceError):
+    code = "people_only"
+    sentence = "Only a person can do this."
+
+
+class AlreadyDecided(GovernanceError):
+    code = "already_decided"
+    sentence = "It has been decided already."
+
+
+class OwnQuestion(GovernanceError):
+    code = "own_question"
+    sentence = "You asked for it: somebody else decides."
+
+
+class ExportNotApproved(GovernanceError):
+    code = "export_not_approved"
+    sentence = "A second person has not approved it, or that was more than a week ago."
+
+
+class NothingToExport(GovernanceError):
+    code = "nothing_to_export"
+    sentence = "No sealed event is of these runs, agents and times."
+
+
+class HeldEvents(GovernanceError):
+    code = "held"
+    sentence = "A legal hold covers some of these events. What is held stays."
+
+
+class NothingToErase(GovernanceError):
+    code = "nothing_to_erase"
+    sentence = "There are no such events, or nothing is left of them that can be erased."
+
+
+class TooManyEvents(GovernanceError):
+    code = "too_many_events"
+    sentence = "These are more events than can be erased at once. Name fewer."
+
+
+class AlreadyReleased(GovernanceError):
+    code = "already_released"
+    sentence = "The hold has been released already."
 
 
 class AuditMisuse(Exception):

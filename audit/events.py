@@ -19,6 +19,27 @@ PAYLOAD_ERASED = declare(
 RETENTION_APPLIED = declare(
     "audit.retention_applied", "Values of an event were removed in time", "fields", "rule"
 )
+EXPORT_ASKED = declare(
+    "audit.export_asked", "Evidence was asked for", "purpose", "values", words=("purpose",)
+)
+EXPORT_DECIDED = declare(
+    "audit.export_decided", "A second person decided on evidence", "answer", "reason"
+)
+EXPORTED = declare("audit.exported", "Evidence was taken away", "start", "end", "size", "values")
+ERASURE_ASKED = declare(
+    "audit.erasure_asked",
+    "The erasure of values was asked for",
+    "about",
+    "basis",
+    "purpose",
+    words=("basis",),
+)
+ERASURE_DECIDED = declare(
+    "audit.erasure_decided", "A second person decided on an erasure", "answer", "reason", "events"
+)
+HOLD_PLACED = declare("audit.hold_placed", "A legal hold was placed", "reason", "run")
+HOLD_RELEASED = declare("audit.hold_released", "A legal hold was released", "reason")
+PAYLOAD_VIEWED = declare("audit.payload_viewed", "The values of an event were looked at")
 VERIFY_PASSED = declare("audit.verify_passed", "The log was verified", "size", "values")
 VERIFY_FAILED = declare(
     "audit.verify_failed", "The log is not what it was", "size", "problems", "first"

@@ -38,17 +38,17 @@ _ASCII_NAME = re.compile(r"[ -~]{1,80}")
 # short value could be guessed from them after it was erased.
 OPEN_DETAILS = frozenset(
     {
-        "access", "acting", "action", "actions", "again", "answer", "approval", "attempt",
-        "basis", "bound", "by_elevation", "call", "chain", "changes", "delegation", "depth",
-        "digest", "elevation", "ends_at", "entry", "environment", "epoch", "error", "errors",
-        "event", "events", "expires_at", "factor", "failures", "fields", "finding", "fire_time",
-        "found", "from_tier", "identity", "initiator_kind", "jti", "key", "kid", "kind", "labels",
-        "max_depth", "minutes", "model", "number", "on", "order", "origin", "outcome", "path",
-        "pk", "placement", "previous", "probe", "problems", "quorum", "release", "replaced",
-        "replaces", "replicas", "request", "required", "response", "retired", "role", "rule",
-        "rules", "run", "scope", "share", "size", "slug", "status", "step", "steps", "system",
-        "thumbprint", "tier", "to", "to_tier", "tool", "tools", "until", "values", "version",
-        "votes", "waits_for", "workflow",
+        "about", "access", "acting", "action", "actions", "again", "answer", "approval",
+        "attempt", "basis", "bound", "by_elevation", "call", "chain", "changes", "delegation",
+        "depth", "digest", "elevation", "end", "ends_at", "entry", "environment", "epoch",
+        "error", "errors", "event", "events", "expires_at", "factor", "failures", "fields",
+        "finding", "fire_time", "found", "from_tier", "identity", "initiator_kind", "jti", "key",
+        "kid", "kind", "labels", "max_depth", "minutes", "model", "number", "on", "order",
+        "origin", "outcome", "path", "pk", "placement", "previous", "probe", "problems", "quorum",
+        "release", "replaced", "replaces", "replicas", "request", "required", "response",
+        "retired", "role", "rule", "rules", "run", "scope", "share", "size", "slug", "start",
+        "status", "step", "steps", "system", "thumbprint", "tier", "to", "to_tier", "tool",
+        "tools", "until", "values", "version", "votes", "waits_for", "workflow",
     }
 )  # fmt: skip
 

@@ -27,6 +27,22 @@ def append_only(table: str, *, unique: Sequence[str] = ("id",)) -> dict[str, lis
     function = f"{table}_append_only"
     postgresql = [
         _POSTGRESQL_FUNCTION.format(name=function, table=table),
+        *_guards(table, function),
+    ]
+    refusal = f"SELECT RAISE(ABORT, '{table} is append-only')"
+    met = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {c} = NEW.{c})" for c in unique)  # noqa: S608
+    sqlite = [
+        f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} BEGIN {refusal}; END",
+        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} BEGIN {refusal}; END",
+        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {met} "
+        f"BEGIN {refusal}; END",
+    ]
+    return {"postgresql": postgresql, "sqlite": sqlite}
+
+
+def _guards(table: str, function: str) -> list[str]:
+    """PostgreSQL's triggers for every change of the table, which a replica role does not escape."""
+    return [
         *(
             f"CREATE TRIGGER {table}_no_{name} BEFORE {operation} ON {table} "
             f"FOR EACH {scope} EXECUTE FUNCTION {function}()"
@@ -38,15 +54,6 @@ def append_only(table: str, *, unique: Sequence[str] = ("id",)) -> dict[str, lis
         f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_no_change",
         f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_no_truncate",
     ]
-    refusal = f"SELECT RAISE(ABORT, '{table} is append-only')"
-    met = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {c} = NEW.{c})" for c in unique)  # noqa: S608
-    sqlite = [
-        f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} BEGIN {refusal}; END",
-        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} BEGIN {refusal}; END",
-        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {met} "
-        f"BEGIN {refusal}; END",
-    ]
-    return {"postgresql": postgresql, "sqlite": sqlite}
 
 
 def frozen_columns(
@@ -84,6 +91,65 @@ def frozen_columns(
         f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {met} {refusal}",
     ]
     return {"postgresql": postgresql, "sqlite": sqlite}
+
+
+def losing_only(table: str, *, key: str, labels: Sequence[str]) -> dict[str, list[str]]:
+    """Statements, per vendor, that let a row lose values and nothing else: what leaves the JSON
+    object `disclosures` must be named in `erased`, where it stays, and a label may be emptied.
+    """
+    message = f"{table} can only lose values"
+    changed = " OR ".join(f"NEW.{c} <> OLD.{c} AND NEW.{c} <> ''" for c in labels)
+    changed = f"NEW.{key} <> OLD.{key} OR {changed}"
+    return {
+        "postgresql": _losing_on_postgresql(table, changed, message),
+        "sqlite": _losing_on_sqlite(table, changed, message, key),
+    }
+
+
+def _losing_on_postgresql(table: str, changed: str, message: str) -> list[str]:
+    function = f"{table}_losing"
+    return [
+        f"""
+        CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+          IF TG_OP = 'TRUNCATE' AND current_database() LIKE 'test\\_%' THEN RETURN NULL; END IF;
+          IF TG_OP <> 'UPDATE' OR {changed}
+            OR NOT OLD.disclosures @> NEW.disclosures OR NOT NEW.erased @> OLD.erased
+            OR EXISTS (SELECT 1 FROM jsonb_object_keys(OLD.disclosures) AS k
+                       WHERE NOT NEW.disclosures ? k AND NOT NEW.erased ? k)
+            OR EXISTS (SELECT 1 FROM jsonb_object_keys(NEW.erased) AS k
+                       WHERE NEW.disclosures ? k OR NOT (OLD.erased ? k OR OLD.disclosures ? k))
+          THEN RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation'; END IF;
+          RETURN NEW;
+        END $$
+        """,  # noqa: S608 - names are ours
+        *_guards(table, function),
+    ]
+
+
+def _losing_on_sqlite(table: str, changed: str, message: str, key: str) -> list[str]:
+    there = "EXISTS (SELECT 1 FROM json_each({}) AS o WHERE o.key = n.key AND o.value = n.value)"
+    named = "EXISTS (SELECT 1 FROM json_each({}) AS o WHERE o.key = n.key)"
+    is_kept, is_erased = named.format("NEW.disclosures"), named.format("NEW.erased")
+    was = f"({named.format('OLD.erased')} OR {named.format('OLD.disclosures')})"
+    wrong = {
+        "NEW.disclosures": f"NOT {there.format('OLD.disclosures')}",
+        "OLD.erased": f"NOT {there.format('NEW.erased')}",
+        "OLD.disclosures": f"NOT {is_kept} AND NOT {is_erased}",
+        "NEW.erased": f"{is_kept} OR NOT {was}",
+    }
+    grown = " OR ".join(
+        f"EXISTS (SELECT 1 FROM json_each({given}) AS n WHERE {condition})"  # noqa: S608 - ours
+        for given, condition in wrong.items()
+    )
+    met = f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"  # noqa: S608 - names are ours
+    refusal = f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
+    return [
+        f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} "
+        f"WHEN {changed} OR {grown} {refusal}",
+        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refusal}",
+        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {met} {refusal}",
+    ]
 
 
 def removal(table: str) -> dict[str, list[str]]:

@@ -2,16 +2,18 @@ from django.db import migrations, models
 
 from common import triggers
 
-KEYS = {"audit_event": ("id", "uid"), "audit_eventpayload": ("event_id",)}
+LABELS = ("actor_label", "subject_label")
 
 
 def protect(apps, schema_editor):
-    for table, unique in KEYS.items():
-        triggers.run(schema_editor.connection, triggers.append_only(table, unique=unique))
+    event = triggers.append_only("audit_event", unique=("id", "uid"))
+    payload = triggers.losing_only("audit_eventpayload", key="event_id", labels=LABELS)
+    for statements in (event, payload):
+        triggers.run(schema_editor.connection, statements)
 
 
 def unprotect(apps, schema_editor):
-    for table in KEYS:
+    for table in ("audit_event", "audit_eventpayload"):
         triggers.run(schema_editor.connection, triggers.removal(table))
 
 

@@ -5,16 +5,20 @@ from audit.models.events import (
     EventQuerySet,
     Generation,
 )
+from audit.models.evidence import Erasure, Export, Hold
 from audit.models.log import Checkpoint, Cosignature, Leaf, LogKey, Quarantine, SealerMark, Tile
 
 __all__ = [
     "ERASED",
     "Checkpoint",
     "Cosignature",
+    "Erasure",
     "Event",
     "EventPayload",
     "EventQuerySet",
+    "Export",
     "Generation",
+    "Hold",
     "Leaf",
     "LogKey",
     "Quarantine",

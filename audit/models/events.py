@@ -1,4 +1,6 @@
+from collections.abc import Collection
 from typing import Any, TypeVar
+from uuid import UUID
 
 from django.db import models
 
@@ -30,6 +32,12 @@ class EventQuerySet(AppendOnlyQuerySet["Event"]):
 
     def of_run(self, run_id: Any) -> "EventQuerySet":
         return self.filter(run_id=run_id).order_by("id")
+
+    def of_agent(self, client_id: str) -> "EventQuerySet":
+        """What an agent did, and all that happened in the runs in which it did something."""
+        own = models.Q(actor_kind="agent", actor_id=client_id)
+        runs = Event.objects.filter(own, run_id__isnull=False).values("run_id")
+        return self.filter(own | models.Q(run_id__in=runs))
 
     def recorded_of_run(self, run_id: Any) -> int:
         """How many events of the run are in the log by now; a later count is never less."""
@@ -146,6 +154,16 @@ class EventPayload(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise AppendOnly
+
+    def lose(self, fields: Collection[str], *, said_by: UUID) -> None:
+        """Without these fields, for good; the event `said_by` says why. The database lets nothing
+        else happen to the row.
+        """
+        self.disclosures = {n: v for n, v in self.disclosures.items() if n not in fields}
+        self.erased = {**self.erased, **dict.fromkeys(fields, str(said_by))}
+        self.actor_label = "" if "actor.label" in fields else self.actor_label
+        self.subject_label = "" if "subject.label" in fields else self.subject_label
+        super().save(force_update=True)
 
 
 class Generation(models.Model):

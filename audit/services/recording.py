@@ -180,5 +180,11 @@ def record(
         message = f"{event_type.name} must be recorded in the transaction of its change"
         raise RecordOutsideTransaction(message)
     named = subject if isinstance(subject, Subject) else Subject.of(subject)
-    row = event_row(event_type, actor=actor, subject=named, run_id=run_id, details=details)
-    write(connection, [(EVENTS, [row])])
+    write_events(
+        [event_row(event_type, actor=actor, subject=named, run_id=run_id, details=details)]
+    )
+
+
+def write_events(rows: Sequence[Row]) -> None:
+    """Many events in one statement, in the caller's transaction; see `event_row`."""
+    write(connection, [(EVENTS, rows)])

@@ -1,5 +1,7 @@
 """A log with events in it, and ways to look at what was sealed."""
 
+from uuid import UUID
+
 from django.db import transaction
 
 from agents import events as agent_events
@@ -14,10 +16,12 @@ ROSE = Actor("human", "1", "rose")
 THING = Subject("tests.thing", "1", "thing 1")
 
 
-def said(*reasons: str) -> None:
+def said(*reasons: str, run: UUID | None = None) -> None:
     with transaction.atomic():
         for reason in reasons:
-            record(agent_events.AGENT_SUSPENDED, actor=ROSE, subject=THING, reason=reason)
+            record(
+                agent_events.AGENT_SUSPENDED, actor=ROSE, subject=THING, run_id=run, reason=reason
+            )
 
 
 def many(number: int, *, of: str = "x") -> None:

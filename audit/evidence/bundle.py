@@ -1,0 +1,205 @@
+"""The bundle: what an auditor takes away, as a zip archive that is written while it is sent.
+
+Every event of a contiguous range of the log is in it: those that were asked for as they are, the
+others as their hash alone. With the proof of the range the auditor knows that none is missing.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.db.models import Max, Min
+
+from audit.errors import NothingToExport
+from audit.evidence.controls import controls
+from audit.leaves import moment
+from audit.models import Checkpoint, Event, EventQuerySet, Export, Leaf, LogKey
+from audit.notes import parsed_checkpoint, parsed_note
+from audit.proving import as_text, continuation, latest, range_of
+
+FORMAT = "chancery-evidence/1"
+CHUNK = 1_000
+_HERE = Path(__file__).parent
+_FIELDS = ("place__seq", "leaf", "payload__disclosures", "payload__erased")
+
+Progress = Callable[[int, int], None]
+
+
+def wanted(export: Export) -> EventQuerySet:
+    """The events that were asked for; all if no run, agent or time was named."""
+    found = Event.objects.all()
+    if export.since is not None:
+        found = found.filter(recorded_at__gte=export.since)
+    if export.until is not None:
+        found = found.filter(recorded_at__lt=export.until)
+    if not export.runs and not export.agents:
+        return found
+    chosen = Event.objects.none()
+    for client_id in export.agents:
+        chosen = chosen | found.of_agent(client_id)
+    return (chosen | found.filter(run_id__in=export.runs)) if export.runs else chosen
+
+
+@dataclass(frozen=True)
+class Range:
+    """Places `start` to `end` of the log as the checkpoint signs it."""
+
+    start: int
+    end: int
+    checkpoint: Checkpoint
+
+
+def range_for(export: Export) -> Range:
+    """The smallest range in which all sealed events lie that were asked for.
+
+    Raises NothingToExport and NotSealed.
+    """
+    checkpoint = latest()
+    sealed = wanted(export).filter(place__seq__lt=checkpoint.size)
+    found = sealed.aggregate(start=Min("place__seq"), last=Max("place__seq"))
+    if found["start"] is None:
+        raise NothingToExport
+    return Range(found["start"], found["last"] + 1, checkpoint)
+
+
+@dataclass
+class _Written:
+    shown: int = 0
+    withheld: int = 0
+    erased_by: set[str] = field(default_factory=set)
+
+
+class _Sink(io.RawIOBase):
+    """Where the archive is written to; what has come since the last look is taken away."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def taken(self) -> bytes:
+        found = b"".join(self._parts)
+        self._parts.clear()
+        return found
+
+
+def bundle(
+    export: Export, of: Range, *, progress: Progress = lambda done, total: None
+) -> Iterator[bytes]:
+    """The archive in pieces, as they come: never more than a few thousand events in memory."""
+    sink, written = _Sink(), _Written()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("events.jsonl", "w") as lines:
+            for start in range(of.start, of.end, CHUNK):
+                end = min(start + CHUNK, of.end)
+                lines.write(_lines(export, start, end, written))
+                yield sink.taken()
+                progress(end - of.start, of.end - of.start)
+        texts = {
+            "checkpoint": as_text(of.checkpoint),
+            "proofs.json": _json(_proofs(export, of, written)),
+            "manifest.json": _json(_manifest(export, of, written)),
+            "controls.json": _json(controls()),
+            "verify.py": (_HERE / "verify.py").read_text(),
+            "README.txt": (_HERE / "README.txt").read_text(),
+        }
+        for name, text in texts.items():
+            archive.writestr(name, text)
+            yield sink.taken()
+    yield sink.taken()
+
+
+def _lines(export: Export, start: int, end: int, written: _Written) -> bytes:
+    places = {"place__seq__gte": start, "place__seq__lt": end}
+    shown = {row[0]: row[1:] for row in wanted(export).filter(**places).values_list(*_FIELDS)}
+    hashes = Leaf.objects.filter(seq__gte=start, seq__lt=end).order_by("seq")
+    lines = []
+    for seq, hashed in hashes.values_list("seq", "hash"):
+        if seq not in shown:
+            written.withheld += 1
+            lines.append(json.dumps({"hash": bytes(hashed).hex()}))
+            continue
+        leaf, values, erased = shown[seq]
+        line: dict[str, Any] = {"leaf": leaf}
+        if export.with_values:
+            line["values"] = values
+        if erased:
+            line["erased"] = erased
+            written.erased_by.update(erased.values())
+        written.shown += 1
+        lines.append(json.dumps(line, ensure_ascii=False))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _proofs(export: Export, of: Range, written: _Written) -> dict[str, Any]:
+    size = of.checkpoint.size
+    since, steps = None, []
+    if export.held:
+        since = parsed_checkpoint(parsed_note(export.held)).size
+        steps = continuation(since, size)
+    return {
+        "keys": list(_keys()),
+        "range": _hex(range_of(of.start, of.end, size)),
+        "since": since,
+        "continuation": _hex(steps),
+        "erasures": list(_erasures(written, size)),
+    }
+
+
+def _keys() -> Iterator[dict[str, Any]]:
+    """Each with the checkpoint that the key before it signed too."""
+    for row in LogKey.objects.order_by("pk"):
+        first = Checkpoint.objects.filter(key=row).order_by("size").first()
+        yield {"vkey": row.vkey, "introduced": first.note if first is not None else ""}
+
+
+def _erasures(written: _Written, size: int) -> Iterator[dict[str, Any]]:
+    """The events that say who erased what, each with the proof that it is in the log."""
+    uids = sorted(written.erased_by)
+    for at in range(0, len(uids), CHUNK):
+        rows = Event.objects.filter(uid__in=uids[at : at + CHUNK], place__seq__lt=size)
+        for seq, leaf in rows.values_list("place__seq", "leaf").order_by("place__seq"):
+            yield {"seq": seq, "leaf": leaf, "path": _hex(range_of(seq, seq + 1, size))}
+
+
+def _manifest(export: Export, of: Range, written: _Written) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "origin": of.checkpoint.note.split("\n", 1)[0],
+        "export": str(export.pk),
+        "purpose": export.purpose,
+        "asked_by": export.asked_by.get_username(),
+        "approved_by": export.decided_by.get_username() if export.decided_by else None,
+        "runs": export.runs,
+        "agents": export.agents,
+        "since": _moment(export.since),
+        "until": _moment(export.until),
+        "with_values": export.with_values,
+        "start": of.start,
+        "end": of.end,
+        "size": of.checkpoint.size,
+        "shown": written.shown,
+        "withheld": written.withheld,
+    }
+
+
+def _moment(value: datetime | None) -> str | None:
+    return None if value is None else moment(value)
+
+
+def _hex(hashes: list[bytes]) -> list[str]:
+    return [one.hex() for one in hashes]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,146 @@
+"""Erasing values: asked by one person, approved by another, and never what is held.
+
+The value goes with its salt, so that the digest in the leaf says nothing any more (RFC 9901
+section 11.1); the leaf, its place and every proof stay. What is left says which event erased it.
+"""
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+
+from audit import events
+from audit.errors import HeldEvents, NothingToErase, TooManyEvents
+from audit.models import Erasure, Event, EventPayload, EventQuerySet
+from audit.services.holding import held
+from audit.services.recording import Subject, event_row, record, write_events
+from audit.services.two_people import decide, person
+from audit.vocabulary import EventType
+from common.actors import Actor
+from common.clock import database_now
+from common.errors import required_reason
+
+MAX_EVENTS = 5_000
+BASES = {
+    "consent_withdrawn": "consent was withdrawn (GDPR 17(1)(b))",
+    "not_needed": "no longer needed (GDPR 17(1)(a))",
+    "objection": "the person objects (GDPR 17(1)(c))",
+    "unlawful": "should not have been recorded (GDPR 17(1)(d))",
+    "legal_duty": "a law demands it (GDPR 17(1)(e))",
+}
+
+
+@transaction.atomic
+def ask(
+    about: str,
+    about_id: str,
+    *,
+    actor: Actor,
+    basis: str,
+    purpose: str,
+    fields: Sequence[str] = (),
+) -> Erasure:
+    """Raises NothingToErase, TooManyEvents, HeldEvents, ReasonRequired and PeopleOnly."""
+    erasure = Erasure(
+        purpose=required_reason(purpose),
+        asked_by_id=person(actor),
+        asked_at=database_now(),
+        about=about,
+        about_id=about_id,
+        fields=list(fields),
+        basis=basis,
+    )
+    _erasable(erasure)
+    erasure.save()
+    record(
+        events.ERASURE_ASKED,
+        actor=actor,
+        subject=erasure,
+        about=about,
+        basis=basis,
+        purpose=erasure.purpose,
+    )
+    return erasure
+
+
+@transaction.atomic
+def decide_erasure(erasure_id: UUID, *, actor: Actor, approve: bool, reason: str) -> Erasure:
+    """Approved, the values are gone with this transaction.
+
+    Raises what `two_people.decide` and `ask` raise.
+    """
+    asked = Erasure.objects.select_for_update().filter(pk=erasure_id).first()
+    erasure = decide(asked, actor=actor, approve=approve, reason=reason)
+    number = 0
+    if approve:
+        number = _erase(erasure, actor=actor)
+        Erasure.objects.filter(pk=erasure.pk).update(events_count=number)
+    record(
+        events.ERASURE_DECIDED,
+        actor=actor,
+        subject=erasure,
+        answer=erasure.status,
+        reason=erasure.decision,
+        events=number,
+    )
+    return erasure
+
+
+def concerned(erasure: Erasure) -> EventQuerySet:
+    """The events that it is about. What others say of a person in words is not found by it."""
+    if erasure.about == Erasure.About.RUN:
+        return Event.objects.filter(run_id=erasure.about_id)
+    if erasure.about == Erasure.About.EVENT:
+        return Event.objects.filter(uid=erasure.about_id)
+    own = Q(actor_kind="human", actor_id=erasure.about_id)
+    return Event.objects.filter(own | Q(subject_kind="accounts.user", subject_id=erasure.about_id))
+
+
+def _erasable(erasure: Erasure) -> list[Event]:
+    found = concerned(erasure)
+    if held(found).exists():
+        raise HeldEvents
+    chosen = list(found.with_values().order_by("id")[: MAX_EVENTS + 1])
+    if len(chosen) > MAX_EVENTS:
+        raise TooManyEvents
+    with_some = [one for one in chosen if _fields(one, erasure.fields)]
+    if not with_some:
+        raise NothingToErase
+    return with_some
+
+
+def _fields(event: Event, wanted: Collection[str]) -> list[str]:
+    return sorted(name for name in event.payload.disclosures if not wanted or name in wanted)
+
+
+def _erase(erasure: Erasure, *, actor: Actor) -> int:
+    chosen = _erasable(erasure)
+    remove(
+        [(one.payload, _fields(one, erasure.fields)) for one in chosen],
+        actor=actor,
+        because=(events.PAYLOAD_ERASED, {"request": str(erasure.pk), "basis": erasure.basis}),
+    )
+    return len(chosen)
+
+
+def remove(
+    chosen: Sequence[tuple[EventPayload, Sequence[str]]],
+    *,
+    actor: Actor,
+    because: tuple[EventType, dict[str, str]],
+) -> None:
+    """Take these fields out of these payloads, with an event for each that says so."""
+    kind, reasons = because
+    rows = []
+    for payload, fields in chosen:
+        uid = str(payload.pk)
+        row = event_row(
+            kind,
+            actor=actor,
+            subject=Subject("audit.event", uid, uid),
+            details={"fields": list(fields), **reasons},
+        )
+        rows.append(row)
+        payload.lose(fields, said_by=row["uid"])
+    write_events(rows)

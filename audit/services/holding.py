@@ -1,0 +1,53 @@
+"""Legal holds: what they cover stays, whatever else says that it may go."""
+
+from uuid import UUID
+
+from django.db import transaction
+
+from audit import events
+from audit.errors import AlreadyReleased
+from audit.models import Event, EventQuerySet, Hold
+from audit.services.recording import record
+from audit.services.two_people import person
+from common.actors import Actor
+from common.clock import database_now
+from common.errors import NotFound, required_reason
+
+
+@transaction.atomic
+def place(hold: Hold, *, actor: Actor) -> Hold:
+    """Place a hold as it was filled in. Raises ReasonRequired and PeopleOnly."""
+    hold.reason = required_reason(hold.reason)
+    hold.placed_by_id, hold.placed_at = person(actor), database_now()
+    hold.save(force_insert=True)
+    record(
+        events.HOLD_PLACED,
+        actor=actor,
+        subject=hold,
+        reason=hold.reason,
+        run=str(hold.run_id) if hold.run_id else None,
+    )
+    return hold
+
+
+@transaction.atomic
+def release(hold_id: UUID, *, actor: Actor, reason: str) -> Hold:
+    """Raises NotFound, AlreadyReleased, ReasonRequired and PeopleOnly."""
+    reason = required_reason(reason)
+    hold = Hold.objects.select_for_update().filter(pk=hold_id).first()
+    if hold is None:
+        raise NotFound
+    if hold.released_at is not None:
+        raise AlreadyReleased
+    hold.released_by_id, hold.released_at = person(actor), database_now()
+    hold.save(update_fields=["released_by", "released_at"])
+    record(events.HOLD_RELEASED, actor=actor, subject=hold, reason=reason)
+    return hold
+
+
+def held(found: EventQuerySet) -> EventQuerySet:
+    """Those of the events that a hold covers, now."""
+    covered = Event.objects.none()
+    for hold in Hold.objects.filter(released_at=None):
+        covered = covered | hold.covered()
+    return found.filter(pk__in=covered.values("pk"))
