@@ -40,6 +40,9 @@ ERASURE_DECIDED = declare(
 HOLD_PLACED = declare("audit.hold_placed", "A legal hold was placed", "reason", "run")
 HOLD_RELEASED = declare("audit.hold_released", "A legal hold was released", "reason")
 PAYLOAD_VIEWED = declare("audit.payload_viewed", "The values of an event were looked at")
+WITNESS_REFUSED = declare(
+    "audit.witness_refused", "A witness did not sign the log", "witness", "error", "size"
+)
 VERIFY_PASSED = declare("audit.verify_passed", "The log was verified", "size", "values")
 VERIFY_FAILED = declare(
     "audit.verify_failed", "The log is not what it was", "size", "problems", "first"

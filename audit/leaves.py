@@ -48,7 +48,7 @@ OPEN_DETAILS = frozenset(
         "release", "replaced", "replaces", "replicas", "request", "required", "response",
         "retired", "role", "rule", "rules", "run", "scope", "share", "size", "slug", "start",
         "status", "step", "steps", "system", "thumbprint", "tier", "to", "to_tier", "tool",
-        "tools", "until", "values", "version", "votes", "waits_for", "workflow",
+        "tools", "until", "values", "version", "votes", "waits_for", "witness", "workflow",
     }
 )  # fmt: skip
 

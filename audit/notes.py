@@ -248,6 +248,15 @@ def parsed_proof(text: str) -> Proof:
     return Proof(int(index), path, checkpoint, extra)
 
 
+def parsed_hashes(lines: Sequence[str]) -> tuple[bytes, ...]:
+    """Hashes, each on a line of its own. Raises NoteInvalid."""
+    found = tuple(_decoded(line) for line in lines)
+    if any(len(one) != HASH_BYTES for one in found):
+        message = "A line is not a hash."
+        raise NoteInvalid(message)
+    return found
+
+
 def hash_lines(hashes: Sequence[bytes]) -> str:
     return "".join(f"{_b64(one)}\n" for one in hashes)
 

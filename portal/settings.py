@@ -28,6 +28,7 @@ CSRF_TRUSTED_ORIGINS = [ISSUER]
 HTTPS = ISSUER.startswith("https://")
 # The log's name in what it signs; and its key, which the sealer's process alone should be given.
 LOG_ORIGIN = os.environ.get("CHANCERY_LOG_ORIGIN", "") or f"{ISSUER.partition('://')[2]}/log"
+LOG_WITNESSES = os.environ.get("CHANCERY_LOG_WITNESSES", "")
 LOG_SIGNING_KEY = os.environ.get("CHANCERY_LOG_SIGNING_KEY", "")
 
 # -- Limits ------------------------------------------------------------------------------------
@@ -183,6 +184,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 1.0,
         "options": {"queue": "sealing", "expires": 5},
     },
+    "ask witnesses": {"task": "audit.witness", "schedule": 10.0, "options": {"expires": 10}},
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},
 }
 

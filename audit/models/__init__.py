@@ -6,7 +6,16 @@ from audit.models.events import (
     Generation,
 )
 from audit.models.evidence import Erasure, Export, Hold
-from audit.models.log import Checkpoint, Cosignature, Leaf, LogKey, Quarantine, SealerMark, Tile
+from audit.models.log import (
+    Checkpoint,
+    Cosignature,
+    Leaf,
+    LogKey,
+    Quarantine,
+    SealerMark,
+    Tile,
+    WitnessState,
+)
 
 __all__ = [
     "ERASED",
@@ -24,4 +33,5 @@ __all__ = [
     "Quarantine",
     "SealerMark",
     "Tile",
+    "WitnessState",
 ]

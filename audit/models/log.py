@@ -110,6 +110,23 @@ class Cosignature(_Written):
         return f"{self.witness} on {self.checkpoint_id}"
 
 
+class WitnessState(models.Model):
+    """How it stands with a witness: what it signed last, or what is wrong since when."""
+
+    name = models.CharField(max_length=200, unique=True)
+    size = models.BigIntegerField(default=0)
+    signed_at = models.DateTimeField(null=True)
+    trouble = models.CharField(max_length=32, blank=True)
+    since = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["name"]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Quarantine(_Written):
     """An event that no process of the portal wrote: it does not come into the log."""
 
