@@ -46,6 +46,11 @@ class TooManyEvents(GovernanceError):
     sentence = "These are more events than can be erased at once. Name fewer."
 
 
+class RetentionTooShort(GovernanceError):
+    code = "retention_too_short"
+    sentence = "Values are kept for half a year at least."
+
+
 class AlreadyReleased(GovernanceError):
     code = "already_released"
     sentence = "The hold has been released already."

@@ -14,10 +14,13 @@ EVENT_QUARANTINED = declare(
     "audit.event_quarantined", "An event that the portal did not write was kept out", "event"
 )
 PAYLOAD_ERASED = declare(
-    "audit.payload_erased", "Values of an event were erased", "fields", "request", "basis"
+    "audit.payload_erased", "Values of events were erased", "erased", "fields", "request", "basis"
 )
 RETENTION_APPLIED = declare(
-    "audit.retention_applied", "Values of an event were removed in time", "fields", "rule"
+    "audit.retention_applied", "Values of events were removed in time", "erased", "fields", "rule"
+)
+RETENTION_SET = declare(
+    "audit.config_changed", "How long values are kept was changed", "kind", "days", "reason"
 )
 EXPORT_ASKED = declare(
     "audit.export_asked", "Evidence was asked for", "purpose", "values", words=("purpose",)

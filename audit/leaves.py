@@ -25,7 +25,7 @@ from common.canonical import canonical_json
 VERSION = 1
 MAX_LEAF_BYTES = 65_535  # C2SP tlog-tiles: the length of an entry is a uint16
 MAX_SAFE_INTEGER = 2**53 - 1
-_MAX_TEXT, _MAX_ITEMS = 256, 64
+_MAX_TEXT, MAX_ITEMS = 256, 64
 _SALT_BYTES = 16
 _MAC_CONTEXT = b"chancery event leaf v1\x00"
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -39,16 +39,17 @@ _ASCII_NAME = re.compile(r"[ -~]{1,80}")
 OPEN_DETAILS = frozenset(
     {
         "about", "access", "acting", "action", "actions", "again", "answer", "approval",
-        "attempt", "basis", "bound", "by_elevation", "call", "chain", "changes", "delegation",
-        "depth", "digest", "elevation", "end", "ends_at", "entry", "environment", "epoch",
-        "error", "errors", "event", "events", "expires_at", "factor", "failures", "fields",
-        "finding", "fire_time", "found", "from_tier", "identity", "initiator_kind", "jti", "key",
-        "kid", "kind", "labels", "max_depth", "minutes", "model", "number", "on", "order",
-        "origin", "outcome", "path", "pk", "placement", "previous", "probe", "problems", "quorum",
-        "release", "replaced", "replaces", "replicas", "request", "required", "response",
-        "retired", "role", "rule", "rules", "run", "scope", "share", "size", "slug", "start",
-        "status", "step", "steps", "system", "thumbprint", "tier", "to", "to_tier", "tool",
-        "tools", "until", "values", "version", "votes", "waits_for", "witness", "workflow",
+        "attempt", "basis", "bound", "by_elevation", "call", "chain", "changes", "days",
+        "delegation", "depth", "digest", "elevation", "end", "ends_at", "entry", "environment",
+        "epoch", "erased", "error", "errors", "event", "events", "expires_at", "factor",
+        "failures", "fields", "finding", "fire_time", "found", "from_tier", "identity",
+        "initiator_kind", "jti", "key", "kid", "kind", "labels", "max_depth", "minutes", "model",
+        "number", "on", "order", "origin", "outcome", "path", "pk", "placement", "previous",
+        "probe", "problems", "quorum", "release", "replaced", "replaces", "replicas", "request",
+        "required", "response", "retired", "role", "rule", "rules", "run", "scope", "share",
+        "size", "slug", "start", "status", "step", "steps", "system", "thumbprint", "tier", "to",
+        "to_tier", "tool", "tools", "until", "values", "version", "votes", "waits_for", "witness",
+        "workflow",
     }
 )  # fmt: skip
 
@@ -175,7 +176,7 @@ def mac_of(text: str, key: bytes) -> bytes:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
-        return len(value) <= _MAX_ITEMS and all(_is_scalar(item) for item in value)
+        return len(value) <= MAX_ITEMS and all(_is_scalar(item) for item in value)
     return _is_scalar(value)
 
 

@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from audit.services import sealing, witnessing
+from audit.services import retaining, sealing, witnessing
 
 
 @shared_task(name="audit.seal")
@@ -11,3 +11,8 @@ def seal() -> int:
 @shared_task(name="audit.witness")
 def witness() -> int:
     return witnessing.ask_all()
+
+
+@shared_task(name="audit.retain")
+def retain() -> int:
+    return retaining.retain()

@@ -209,6 +209,7 @@ class _Walk:
         self._named: dict[str, tuple[int, int]] = {}
         self._runs: dict[str, int] = {}
         self._rows: list[list[bytes]] = []
+        self._said: tuple[str, dict[str, Any]] | None = None
 
     def chunk(self, start: int, end: int) -> None:
         places = {"place__seq__gte": start, "place__seq__lt": end}
@@ -293,12 +294,19 @@ class _Walk:
     ) -> None:
         """An erasure is an event of its own, which names the event and the field."""
         event, uid = by
-        said = Event.objects.filter(uid=uid, type__in=ERASING, subject_id=str(event["uid"])).first()
-        named = parsed_leaf(said.leaf)["details"].get("fields", []) if said is not None else []
-        if name not in named:
+        said = self._erasure(uid)
+        if str(event["uid"]) not in said.get("erased", []) or name not in said.get("fields", []):
             self._report.add("erasure", f"{name} is said to be erased; no event says so.", seq)
         if is_kept:
             self._report.add("erasure", f"{name} was erased, and is still there.", seq)
+
+    def _erasure(self, uid: str) -> dict[str, Any]:
+        """What the event says that is said to have erased something; batches follow each other."""
+        if self._said is None or self._said[0] != uid:
+            found = Event.objects.filter(uid=uid, type__in=ERASING).first()
+            details = parsed_leaf(found.leaf).get("details", {}) if found is not None else {}
+            self._said = uid, details
+        return self._said[1]
 
     def _numbers(self, seq: int, leaf: dict[str, Any]) -> None:
         """Each writer counts its events, and says how many the writer before it had."""

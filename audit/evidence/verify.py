@@ -135,8 +135,8 @@ def values(seq, line, leaf, erasures, counts):
             right = hashed.decode().rstrip("=") == digest and json.loads(opened)[1] == name
             ensure(right, f"{name} of event {seq} is not what was recorded")
         elif name in erased:
-            by = erasures.get(erased[name], {"subject": {}})
-            right = by["subject"].get("id") == leaf["uid"] and name in by["details"]["fields"]
+            by = erasures.get(erased[name], {"erased": []})
+            right = leaf["uid"] in by["erased"] and name in by["fields"]
             ensure(right, f"no event says who erased {name} of event {seq}")
         kind = "shown" if name in shown else "erased" if name in erased else "withheld"
         counts["values " + kind] = counts.get("values " + kind, 0) + 1
@@ -156,7 +156,7 @@ def check(bundle, trusted, held):
     for one in proofs["erasures"]:
         hashed, erasure = [sha(b"\0", one["leaf"].encode())], json.loads(one["leaf"])
         ensure_there(hashed, one["seq"], size, root, one["path"], "an erasure is not in the log")
-        erasures[erasure["uid"]] = erasure
+        erasures[erasure["uid"]] = erasure["details"]
     counts = {"events": 0, "withheld": 0}
     for seq, text in enumerate(bundle.open("events.jsonl"), manifest["start"]):
         line = json.loads(text)

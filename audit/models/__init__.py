@@ -5,7 +5,7 @@ from audit.models.events import (
     EventQuerySet,
     Generation,
 )
-from audit.models.evidence import Erasure, Export, Hold
+from audit.models.evidence import Erasure, Export, Hold, RetentionRule
 from audit.models.log import (
     Checkpoint,
     Cosignature,
@@ -31,6 +31,7 @@ __all__ = [
     "Leaf",
     "LogKey",
     "Quarantine",
+    "RetentionRule",
     "SealerMark",
     "Tile",
     "WitnessState",

@@ -112,11 +112,17 @@ class Event(models.Model):
     @property
     def details(self) -> dict[str, Any]:
         """What the leaf says and what lies beside it; without what was erased."""
-        found = dict(parsed_leaf(self.leaf).get("details", {}))
-        for name, text in self.payload.disclosures.items():
-            if name.startswith("details."):
-                found[name.removeprefix("details.")] = opened(text)[1]
-        return found
+        beside = self.values().items()
+        named = {name: value for name, value in beside if name.startswith("details.")}
+        return self.plain() | {n.removeprefix("details."): value for n, value in named.items()}
+
+    def plain(self) -> dict[str, Any]:
+        """The details that the leaf itself says."""
+        return dict(parsed_leaf(self.leaf).get("details", {}))
+
+    def values(self) -> dict[str, Any]:
+        """What lies beside the leaf, by field."""
+        return {name: opened(text)[1] for name, text in self.payload.disclosures.items()}
 
 
 class EventPayload(models.Model):

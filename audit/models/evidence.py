@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from audit.models.events import Event
+from audit.retention import CLASSES, FLOOR_DAYS
 from common.ids import uuid7
 
 
@@ -117,6 +118,30 @@ class Erasure(TwoPeople):
 
     def __str__(self) -> str:
         return f"Erasure of {self.get_about_display()} {self.about_id}"
+
+
+class RetentionRule(models.Model):
+    """For how many days the values of a class of events are kept, if not as long as usual."""
+
+    kind = models.CharField(
+        primary_key=True,
+        max_length=16,
+        choices=[(name, one.title) for name, one in CLASSES.items()],
+    )
+    days = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["kind"]
+        default_permissions = ("view",)
+        permissions = [("set_retention", "Can set how long values are kept")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(days__gte=FLOOR_DAYS), name="retention_above_the_floor"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.days} days"
 
 
 class Hold(models.Model):

@@ -12,6 +12,7 @@ from django.db.models import Q
 
 from audit import events
 from audit.errors import HeldEvents, NothingToErase, TooManyEvents
+from audit.leaves import MAX_ITEMS
 from audit.models import Erasure, Event, EventPayload, EventQuerySet
 from audit.services.holding import held
 from audit.services.recording import Subject, event_row, record, write_events
@@ -119,6 +120,7 @@ def _erase(erasure: Erasure, *, actor: Actor) -> int:
     remove(
         [(one.payload, _fields(one, erasure.fields)) for one in chosen],
         actor=actor,
+        subject=Subject.of(erasure),
         because=(events.PAYLOAD_ERASED, {"request": str(erasure.pk), "basis": erasure.basis}),
     )
     return len(chosen)
@@ -128,19 +130,20 @@ def remove(
     chosen: Sequence[tuple[EventPayload, Sequence[str]]],
     *,
     actor: Actor,
+    subject: Subject,
     because: tuple[EventType, dict[str, str]],
 ) -> None:
-    """Take these fields out of these payloads, with an event for each that says so."""
+    """Take these fields out of these payloads; for each batch of one kind an event says so."""
     kind, reasons = because
-    rows = []
+    alike: dict[tuple[str, ...], list[EventPayload]] = {}
     for payload, fields in chosen:
-        uid = str(payload.pk)
-        row = event_row(
-            kind,
-            actor=actor,
-            subject=Subject("audit.event", uid, uid),
-            details={"fields": list(fields), **reasons},
-        )
-        rows.append(row)
-        payload.lose(fields, said_by=row["uid"])
+        alike.setdefault(tuple(fields), []).append(payload)
+    rows = []
+    for names, payloads in alike.items():
+        for at in range(0, len(payloads), MAX_ITEMS):
+            batch = payloads[at : at + MAX_ITEMS]
+            named = {"erased": [str(one.pk) for one in batch], "fields": list(names)}
+            rows.append(event_row(kind, actor=actor, subject=subject, details=named | reasons))
+            for payload in batch:
+                payload.lose(names, said_by=rows[-1]["uid"])
     write_events(rows)

@@ -1,8 +1,11 @@
 """What was looked at, and by whom, is recorded like everything else."""
 
+from typing import Any
+
 from django.db import transaction
 
 from audit import events
+from audit.models import Event
 from audit.services.recording import Subject, record
 from common.actors import Actor
 
@@ -23,3 +26,14 @@ def note_verification(*, actor: Actor, size: int, values: int, problems: int, fi
         )
     else:
         record(events.VERIFY_PASSED, actor=actor, subject=LOG, size=size, values=values)
+
+
+@transaction.atomic
+def view_values(event: Event, *, actor: Actor) -> dict[str, Any]:
+    """What lies beside an event, for a person to read, which is recorded; not what was erased."""
+    record(
+        events.PAYLOAD_VIEWED,
+        actor=actor,
+        subject=Subject("audit.event", str(event.uid), event.type),
+    )
+    return event.values()
