@@ -50,7 +50,20 @@ _SECTIONS = (
         "Systems and tools",
         ("tools.System", "tools.Tool", "tools.Endpoint", "tools.Breaker"),
     ),
-    ("Audit", ("audit.Event", "auditlog.LogEntry")),
+    (
+        "Audit",
+        (
+            "audit.Event",
+            "auditlog.LogEntry",
+            "audit.Checkpoint",
+            "audit.WitnessState",
+            "audit.Export",
+            "audit.Hold",
+            "audit.Erasure",
+            "audit.RetentionRule",
+            "audit.Quarantine",
+        ),
+    ),
     ("People", ("accounts.User", "auth.Group", "accounts.Environment")),
 )
 _NAMES = {
@@ -59,6 +72,10 @@ _NAMES = {
     "agents.PersonDelegation": "Acting for people",
     "agents.FederatedCredential": "Other issuers",
     "auditlog.LogEntry": "Changes",
+    "audit.WitnessState": "Witnesses",
+    "audit.Export": "Evidence",
+    "audit.RetentionRule": "Retention",
+    "audit.Quarantine": "Kept out",
     "approvals.ApprovalRequest": "Inbox",
     "workflows.WorkflowVersion": "Versions",
     "workflows.WorkflowRun": "Workflow runs",

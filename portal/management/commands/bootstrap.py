@@ -63,8 +63,20 @@ DOERS = {
         ("agents", ("change_agent", "manage_every_agent", "change_finding")),
         ("actions", ("resolve_action",)),
         ("approvals", ("change_tier",)),
+        (
+            "audit",
+            (
+                "ask_export",
+                "approve_export",
+                "ask_erasure",
+                "approve_erasure",
+                "place_hold",
+                "set_retention",
+            ),
+        ),
         ("workflows", _WORKFLOWS),
     ),
+    Groups.AUDITORS: (("audit", ("ask_export",)),),
     Groups.SECURITY: (
         ("tools", ("add_secret", "change_secret")),
         ("policies", ("change_elevation",)),

@@ -7,9 +7,11 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from accounts.models import User
+from audit import forms
 from audit.models import Event, EventPayload
+from audit.shield import shield_of
 from audit.vocabulary import declared, title_of
-from common.admin.pages import EndlessAdmin
+from common.admin.pages import EndlessAdmin, Page
 from common.ids import is_identifier
 
 MAX_NAMED = 1_000
@@ -41,6 +43,16 @@ class EventAdmin(EndlessAdmin):
     search_fields = ("actor_id",)
     search_help_text = "Exactly: a type, an actor, the identifier of a subject, or a run"
     detail_template = "audit/event.html"
+    pages = (
+        Page(
+            "values",
+            "Show the values",
+            forms.ViewValuesForm,
+            "audit.view_eventpayload",
+            explains="Names, reasons, arguments and results: what lies beside the event. That you "
+            "look at them is recorded.",
+        ),
+    )
 
     @admin.display(description="what happened")
     def happened(self, event: Event) -> str:
@@ -65,7 +77,13 @@ class EventAdmin(EndlessAdmin):
         return queryset.filter(wanted), False
 
     def detail(self, request: HttpRequest, obj: Event) -> dict[str, Any]:
-        return {"details": obj.details, "title": obj.title}
+        beside = sorted({*obj.payload.disclosures, *obj.payload.erased})
+        return {
+            "details": obj.plain(),
+            "beside": [(name, name in obj.payload.erased) for name in beside],
+            "shield": shield_of(obj),
+            "title": obj.title,
+        }
 
 
 @admin.register(LogEntry)

@@ -1,0 +1,3 @@
+from audit.admin import events, evidence, log
+
+__all__ = ["events", "evidence", "log"]

@@ -1,0 +1,57 @@
+"""What is wrong with the log, for whoever opens the portal."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from django.utils import timezone
+
+from audit import events
+from audit.models import Checkpoint, Event, Quarantine, SealerMark, WitnessState
+
+SEALED_WITHIN = timedelta(minutes=1)
+WITNESSED_WITHIN = timedelta(minutes=10)
+
+
+def alarms() -> list[str]:
+    """Each a sentence. Bounded reads, by index."""
+    return [*_unsealed(), *_kept_out(), *_unverified(), *_unwitnessed()]
+
+
+def _unsealed() -> Iterator[str]:
+    mark = SealerMark.objects.values_list("low", flat=True).first() or 0
+    late = Event.objects.filter(
+        pk__gt=mark, place__isnull=True, quarantine__isnull=True,
+        recorded_at__lt=timezone.now() - SEALED_WITHIN,
+    )  # fmt: skip
+    if late.order_by("pk")[:1]:
+        yield "Events are not being sealed: does the sealer run, and with the log's key?"
+
+
+def _kept_out() -> Iterator[str]:
+    if Quarantine.objects.exists():
+        yield "Events were found that no process of the portal wrote. They are kept out of the log."
+
+
+def _unverified() -> Iterator[str]:
+    types = (events.VERIFY_PASSED.name, events.VERIFY_FAILED.name)
+    last = Event.objects.filter(type__in=types).order_by("-pk").values_list("type", flat=True)
+    if last.first() == events.VERIFY_FAILED.name:
+        yield "The log did not hold when it was last verified."
+
+
+def _unwitnessed() -> Iterator[str]:
+    now = timezone.now()
+    newest = Checkpoint.objects.first()
+    for one in WitnessState.objects.all():
+        if one.trouble and one.since is not None and now - one.since > WITNESSED_WITHIN:
+            yield f"The witness {one.name} does not sign the log: {one.trouble}."
+        elif one.trouble == "conflict":
+            yield f"The witness {one.name} has seen another log than this one."
+        elif newest is not None and _is_late(one, newest, now):
+            yield f"The witness {one.name} has not signed for a while."
+
+
+def _is_late(one: WitnessState, newest: Checkpoint, now: object) -> bool:
+    """Whether there has been more to sign for longer than it should take."""
+    following = Checkpoint.objects.filter(size__gt=one.size).order_by("size").first()
+    return following is not None and now - following.signed_at > WITNESSED_WITHIN  # type: ignore[operator]

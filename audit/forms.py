@@ -1,0 +1,156 @@
+from typing import Any
+
+from django import forms
+
+from audit.models import Erasure, Hold
+from audit.models.evidence import TwoPeople
+from audit.retention import CLASSES, FLOOR_DAYS
+from audit.services import erasing, exports, holding, inspecting, retaining
+from common.actors import Actor
+from common.admin.pages import CommandForm, Made, ReasonForm, Shown
+from common.errors import InvalidInput
+
+_WORDS = forms.Textarea(attrs={"rows": 3})
+_MOMENT = forms.DateTimeInput(attrs={"type": "datetime-local"})
+
+
+class ViewValuesForm(CommandForm):
+    def perform(self, *, actor: Actor) -> Shown:
+        values = inspecting.view_values(self.target, actor=actor)
+        context = {"title": "Values", "object": self.target, "values": values}
+        return Shown("audit/values.html", {**context, "erased": self.target.payload.erased})
+
+
+class AskExportForm(CommandForm):
+    purpose = forms.CharField(widget=_WORDS, help_text="What for; it is in the log and the bundle.")
+    runs = forms.CharField(
+        required=False, widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Identifiers of runs, one on a line. Nothing: all.",
+    )  # fmt: skip
+    agents = forms.CharField(
+        required=False, widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Agents' client ids, one on a line: what they did, and their runs.",
+    )  # fmt: skip
+    since = forms.DateTimeField(required=False, widget=_MOMENT, help_text="UTC")
+    until = forms.DateTimeField(required=False, widget=_MOMENT, help_text="UTC")
+    with_values = forms.BooleanField(
+        required=False, help_text="With what lies beside the events, such as people's names."
+    )
+    held = forms.CharField(
+        required=False, widget=forms.Textarea(attrs={"rows": 5, "class": "code"}),
+        label="The auditor's checkpoint from before", strip=False,
+        help_text="The bundle then shows that the log has only grown since.",
+    )  # fmt: skip
+
+    def clean_runs(self) -> list[Any]:
+        field = forms.UUIDField()
+        return [field.clean(line) for line in self.cleaned_data["runs"].split()]
+
+    def clean_held(self) -> str:
+        text = str(self.cleaned_data["held"]).replace("\r\n", "\n")
+        return text if text.strip() else ""
+
+    def perform(self, *, actor: Actor) -> Made:
+        given = self.cleaned_data
+        asked = exports.Wanted(
+            runs=given["runs"],
+            agents=given["agents"].split(),
+            since=given["since"],
+            until=given["until"],
+            with_values=given["with_values"],
+            held=given["held"],
+        )
+        return Made(exports.ask(asked, actor=actor, purpose=given["purpose"]))
+
+
+class _DecideForm(ReasonForm):
+    approve = True
+
+
+class ApproveExportForm(_DecideForm):
+    def perform(self, *, actor: Actor) -> None:
+        reason = self.cleaned_data["reason"]
+        exports.decide_export(self.target.pk, actor=actor, approve=self.approve, reason=reason)
+
+
+class RefuseExportForm(ApproveExportForm):
+    approve = False
+
+
+class AskErasureForm(CommandForm):
+    about = forms.ChoiceField(choices=Erasure.About.choices)
+    about_id = forms.CharField(
+        max_length=64, label="Which",
+        help_text="A person's key, a run's identifier, or an event's.",
+    )  # fmt: skip
+    fields_named = forms.CharField(
+        required=False, widget=forms.Textarea(attrs={"rows": 2}), label="Fields",
+        help_text="Such as details.reason, one on a line. Nothing: all.",
+    )  # fmt: skip
+    basis = forms.ChoiceField(choices=list(erasing.BASES.items()))
+    purpose = forms.CharField(widget=_WORDS, help_text="Recorded in the audit log with your name.")
+
+    def perform(self, *, actor: Actor) -> Made:
+        given = self.cleaned_data
+        if given["about"] != Erasure.About.PERSON and not _is_identifier(given["about_id"]):
+            message = "That is not an identifier."
+            raise InvalidInput(message)
+        return Made(
+            erasing.ask(
+                given["about"],
+                given["about_id"],
+                actor=actor,
+                basis=given["basis"],
+                purpose=given["purpose"],
+                fields=given["fields_named"].split(),
+            )
+        )
+
+
+def _is_identifier(text: str) -> bool:
+    try:
+        forms.UUIDField().clean(text)
+    except forms.ValidationError:
+        return False
+    return True
+
+
+class ApproveErasureForm(_DecideForm):
+    def perform(self, *, actor: Actor) -> None:
+        reason = self.cleaned_data["reason"]
+        erasing.decide_erasure(self.target.pk, actor=actor, approve=self.approve, reason=reason)
+
+
+class RefuseErasureForm(ApproveErasureForm):
+    approve = False
+
+
+class PlaceHoldForm(ReasonForm):
+    run_id = forms.UUIDField(required=False, label="Run", help_text="Nothing: all runs.")
+    agent = forms.CharField(
+        required=False, max_length=64, help_text="A client id. Nothing: all agents."
+    )
+    since = forms.DateTimeField(required=False, widget=_MOMENT, help_text="UTC")
+    until = forms.DateTimeField(required=False, widget=_MOMENT, help_text="UTC")
+
+    def perform(self, *, actor: Actor) -> Made:
+        return Made(holding.place(Hold(**self.cleaned_data), actor=actor))
+
+
+class ReleaseHoldForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> None:
+        holding.release(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+
+
+class SetRetentionForm(ReasonForm):
+    kind = forms.ChoiceField(choices=[(k, c.title) for k, c in CLASSES.items()], label="Of what")
+    days = forms.IntegerField(min_value=FLOOR_DAYS, max_value=36_500)
+    field_order = ("kind", "days", "reason")
+
+    def perform(self, *, actor: Actor) -> None:
+        given = self.cleaned_data
+        retaining.set_rule(given["kind"], given["days"], actor=actor, reason=given["reason"])
+
+
+def is_asked(target: TwoPeople) -> bool:
+    return target.status == TwoPeople.Status.ASKED
