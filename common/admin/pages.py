@@ -233,7 +233,8 @@ class GovernedAdmin(ModelAdmin):
         return self.shown(request, page.template, {**context, **more})
 
     def form_of(self, request: HttpRequest, page: Page, target: Any) -> CommandForm:
-        return page.form(request.POST or None, target=target)
+        # A form without fields is filled in too when it is sent.
+        return page.form(request.POST if request.method == "POST" else None, target=target)
 
     def page_context(self, request: HttpRequest, page: Page, target: Any) -> dict[str, Any]:
         """What a page's own template needs beyond the form."""
