@@ -1,7 +1,7 @@
 """What is wrong with the log, for whoever opens the portal."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
@@ -41,17 +41,16 @@ def _unverified() -> Iterator[str]:
 
 def _unwitnessed() -> Iterator[str]:
     now = timezone.now()
-    newest = Checkpoint.objects.first()
     for one in WitnessState.objects.all():
         if one.trouble and one.since is not None and now - one.since > WITNESSED_WITHIN:
             yield f"The witness {one.name} does not sign the log: {one.trouble}."
         elif one.trouble == "conflict":
             yield f"The witness {one.name} has seen another log than this one."
-        elif newest is not None and _is_late(one, newest, now):
+        elif _is_late(one, now):
             yield f"The witness {one.name} has not signed for a while."
 
 
-def _is_late(one: WitnessState, newest: Checkpoint, now: object) -> bool:
+def _is_late(one: WitnessState, now: datetime) -> bool:
     """Whether there has been more to sign for longer than it should take."""
     following = Checkpoint.objects.filter(size__gt=one.size).order_by("size").first()
-    return following is not None and now - following.signed_at > WITNESSED_WITHIN  # type: ignore[operator]
+    return following is not None and now - following.signed_at > WITNESSED_WITHIN

@@ -19,6 +19,8 @@ PAYLOAD_ERASED = declare(
 RETENTION_APPLIED = declare(
     "audit.retention_applied", "Values of events were removed in time", "erased", "fields", "rule"
 )
+# Those that say which values are gone.
+ERASING = (PAYLOAD_ERASED.name, RETENTION_APPLIED.name)
 RETENTION_SET = declare(
     "audit.config_changed", "How long values are kept was changed", "kind", "days", "reason"
 )

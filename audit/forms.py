@@ -3,12 +3,12 @@ from typing import Any
 from django import forms
 
 from audit.models import Erasure, Hold
-from audit.models.evidence import TwoPeople
 from audit.retention import CLASSES, FLOOR_DAYS
 from audit.services import erasing, exports, holding, inspecting, retaining
 from common.actors import Actor
 from common.admin.pages import CommandForm, Made, ReasonForm, Shown
 from common.errors import InvalidInput
+from common.ids import is_identifier
 
 _WORDS = forms.Textarea(attrs={"rows": 3})
 _MOMENT = forms.DateTimeInput(attrs={"type": "datetime-local"})
@@ -92,7 +92,7 @@ class AskErasureForm(CommandForm):
 
     def perform(self, *, actor: Actor) -> Made:
         given = self.cleaned_data
-        if given["about"] != Erasure.About.PERSON and not _is_identifier(given["about_id"]):
+        if given["about"] != Erasure.About.PERSON and not is_identifier(given["about_id"]):
             message = "That is not an identifier."
             raise InvalidInput(message)
         return Made(
@@ -105,14 +105,6 @@ class AskErasureForm(CommandForm):
                 fields=given["fields_named"].split(),
             )
         )
-
-
-def _is_identifier(text: str) -> bool:
-    try:
-        forms.UUIDField().clean(text)
-    except forms.ValidationError:
-        return False
-    return True
 
 
 class ApproveErasureForm(_DecideForm):
@@ -150,7 +142,3 @@ class SetRetentionForm(ReasonForm):
     def perform(self, *, actor: Actor) -> None:
         given = self.cleaned_data
         retaining.set_rule(given["kind"], given["days"], actor=actor, reason=given["reason"])
-
-
-def is_asked(target: TwoPeople) -> bool:
-    return target.status == TwoPeople.Status.ASKED

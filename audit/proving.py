@@ -3,7 +3,7 @@
 from audit.errors import NotSealed
 from audit.merkle import consistency_proof, inclusion_proof, range_proof
 from audit.models import Checkpoint, Event, Leaf
-from audit.notes import Proof, Verifier, parsed_note
+from audit.notes import Proof
 from audit.tree import StoredTree
 
 
@@ -46,9 +46,3 @@ def range_of(start: int, end: int, size: int) -> list[bytes]:
 def continuation(old: int, size: int) -> list[bytes]:
     """See `audit.merkle.consistency_proof`."""
     return consistency_proof(StoredTree(size), old, size)
-
-
-def witnesses_of(checkpoint: Checkpoint, known: list[Verifier]) -> list[str]:
-    """The names of the known witnesses whose signatures of the checkpoint hold."""
-    note = parsed_note(as_text(checkpoint))
-    return [one.name for one in known if one.has_signed(note)]

@@ -13,8 +13,8 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef
 
-from audit import events
 from audit.errors import LeafInvalid
+from audit.events import ERASING
 from audit.leaves import digest_of, mac_of, moment, opened, parsed_leaf
 from audit.merkle import EMPTY_ROOT, Growing, leaf_hash, root_of
 from audit.models import Checkpoint, Event, EventPayload, Leaf, LogKey, Quarantine, SealerMark, Tile
@@ -24,7 +24,6 @@ from audit.tree import WIDTH, split_hashes
 
 CHUNK = 2_000
 MAX_PROBLEMS = 200
-ERASING = (events.PAYLOAD_ERASED.name, events.RETENTION_APPLIED.name)
 _COLUMNS = (
     "place__seq", "uid", "recorded_at", "type", "actor_kind", "actor_id", "subject_kind",
     "subject_id", "run_id", "request_id", "writer", "writer_number", "leaf", "mac", "mac_key",
@@ -188,7 +187,7 @@ class _Signed:
 
     def end(self, tree: Growing) -> None:
         report = self._report
-        for _ in range(1 if self._next is not None else 0):
+        if self._next is not None:
             report.add("shorter", f"The log ends at {tree.size:,}; more was signed.")
         for size, _ in self._held:
             report.add("shorter", f"The log ends at {tree.size:,}; {size:,} were shown outside.")
@@ -254,15 +253,19 @@ class _Walk:
         except LeafInvalid as error:
             self._report.add("leaf", str(error), seq)
             return
-        key = self._keys.get(event["mac_key"])
-        if key is not None and not hmac.compare_digest(
-            mac_of(event["leaf"], key), bytes(event["mac"])
-        ):
+        if not self._is_ours(event["leaf"], bytes(event["mac"]), event["mac_key"]):
             self._report.add("mac", "The portal did not write this event.", seq)
         for name in _unlike(leaf, event):
             self._report.add("column", f"{name} is not what the event says.", seq)
         self._values(seq, leaf, event)
         self._numbers(seq, leaf)
+
+    def _is_ours(self, leaf: str, mac: bytes, mac_key: str) -> bool:
+        """Whether the portal wrote it; of what was written under a key that is gone, nobody can
+        say, and then the tree alone vouches for it.
+        """
+        key = self._keys.get(mac_key)
+        return key is None or hmac.compare_digest(mac_of(leaf, key), mac)
 
     def _values(self, seq: int, leaf: dict[str, Any], event: dict[str, Any]) -> None:
         report = self._report
@@ -304,8 +307,10 @@ class _Walk:
         """What the event says that is said to have erased something; batches follow each other."""
         if self._said is None or self._said[0] != uid:
             found = Event.objects.filter(uid=uid, type__in=ERASING).first()
-            details = parsed_leaf(found.leaf).get("details", {}) if found is not None else {}
-            self._said = uid, details
+            is_ours = found is not None and self._is_ours(
+                found.leaf, bytes(found.mac), found.mac_key
+            )
+            self._said = uid, found.plain() if found is not None and is_ours else {}
         return self._said[1]
 
     def _numbers(self, seq: int, leaf: dict[str, Any]) -> None:

@@ -66,6 +66,8 @@ def next_numbers(connection: BaseDatabaseWrapper, count: int) -> list[list[Any]]
     ]
     last = writer.committed + sum(one.count for one in begun)
     transaction.on_commit(_Taken(writer, count), using=connection.alias)
+    # First of what is done at commit: a hook that fails takes those after it with it.
+    connection.run_on_commit.insert(0, connection.run_on_commit.pop())
     found: list[list[Any]] = [[writer.name, last + n] for n in range(1, count + 1)]
     if last == 0 and writer.before is not None:
         found[0] += writer.before

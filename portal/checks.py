@@ -6,6 +6,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connection
 
+from audit.notes import NoteInvalid
+from audit.services.witnessing import witnesses
 from common.sealing import ring_of
 from portal.startup import problems
 
@@ -34,6 +36,16 @@ def secrets_are_set(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+@register(Tags.security)
+def witnesses_are_known(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        witnesses()
+    except NoteInvalid as error:
+        hint = "The key as the witness prints it, a space, its address."
+        return [Error(f"CHANCERY_LOG_WITNESSES: {error}", hint=hint, id="chancery.E007")]
+    return []
 
 
 @register(Tags.security, deploy=True)

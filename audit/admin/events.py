@@ -49,8 +49,8 @@ class EventAdmin(EndlessAdmin):
             "Show the values",
             forms.ViewValuesForm,
             "audit.view_eventpayload",
-            explains="Names, reasons, arguments and results: what lies beside the event. That you "
-            "look at them is recorded.",
+            explains="Names, reasons and other words: what lies beside the event. That you look at "
+            "them is recorded.",
         ),
     )
 

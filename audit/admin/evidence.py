@@ -58,7 +58,7 @@ class ExportAdmin(_TwoPeopleAdmin):
             "audit.approve_export",
             explains="Whoever asked can then take the evidence away, for a week.",
             done="It is approved.",
-            available=forms.is_asked,
+            available=lambda one: one.is_asked,
         ),
         Page(
             "refuse",
@@ -67,7 +67,7 @@ class ExportAdmin(_TwoPeopleAdmin):
             "audit.approve_export",
             done="It is refused.",
             danger=True,
-            available=forms.is_asked,
+            available=lambda one: one.is_asked,
         ),
     )
 
@@ -131,7 +131,7 @@ class ErasureAdmin(_TwoPeopleAdmin):
             "overwritten.",
             done="The values are erased.",
             danger=True,
-            available=forms.is_asked,
+            available=lambda one: one.is_asked,
         ),
         Page(
             "refuse",
@@ -139,7 +139,7 @@ class ErasureAdmin(_TwoPeopleAdmin):
             forms.RefuseErasureForm,
             "audit.approve_erasure",
             done="It is refused.",
-            available=forms.is_asked,
+            available=lambda one: one.is_asked,
         ),
     )
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from django.db.models import Max, Min
 
-from audit.errors import NothingToExport
+from audit.errors import NothingToExport, NotSealed
+from audit.events import ERASING
 from audit.evidence.controls import controls
 from audit.leaves import moment
 from audit.models import Checkpoint, Event, EventQuerySet, Export, Leaf, LogKey
@@ -55,16 +56,25 @@ class Range:
 
 
 def range_for(export: Export) -> Range:
-    """The smallest range in which all sealed events lie that were asked for.
+    """The smallest range in which all sealed events lie that were asked for, under the last
+    checkpoint that covers them; one that witnesses have signed, if it does.
 
     Raises NothingToExport and NotSealed.
     """
-    checkpoint = latest()
-    sealed = wanted(export).filter(place__seq__lt=checkpoint.size)
-    found = sealed.aggregate(start=Min("place__seq"), last=Max("place__seq"))
+    found = wanted(export).aggregate(start=Min("place__seq"), last=Max("place__seq"))
     if found["start"] is None:
         raise NothingToExport
-    return Range(found["start"], found["last"] + 1, checkpoint)
+    end = found["last"] + 1
+    held = parsed_checkpoint(parsed_note(export.held)).size if export.held else 0
+    return Range(found["start"], end, latest(at_least=max(end, held, _erased_up_to())))
+
+
+def _erased_up_to() -> int:
+    """The size at which every erasure is in the log: it has to be shown with what it erased."""
+    said = Event.objects.filter(type__in=ERASING)
+    if said.filter(place__isnull=True, quarantine__isnull=True).exists():
+        raise NotSealed
+    return (said.aggregate(last=Max("place__seq"))["last"] or 0) + 1
 
 
 @dataclass

@@ -36,6 +36,10 @@ class TwoPeople(models.Model):
     class Meta:
         abstract = True
 
+    @property
+    def is_asked(self) -> bool:
+        return self.status == self.Status.ASKED
+
 
 def _by_two(name: str) -> list[models.BaseConstraint]:
     undecided = Q(status="asked", decided_by=None, decided_at=None)

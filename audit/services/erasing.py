@@ -7,19 +7,19 @@ section 11.1); the leaf, its place and every proof stay. What is left says which
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Q
 
 from audit import events
 from audit.errors import HeldEvents, NothingToErase, TooManyEvents
 from audit.leaves import MAX_ITEMS
 from audit.models import Erasure, Event, EventPayload, EventQuerySet
-from audit.services.holding import held
+from audit.services.holding import alone_with_holds, held
 from audit.services.recording import Subject, event_row, record, write_events
 from audit.services.two_people import decide, person
 from audit.vocabulary import EventType
 from common.actors import Actor
 from common.clock import database_now
+from common.commands import command
 from common.errors import required_reason
 
 MAX_EVENTS = 5_000
@@ -32,7 +32,7 @@ BASES = {
 }
 
 
-@transaction.atomic
+@command
 def ask(
     about: str,
     about_id: str,
@@ -65,7 +65,7 @@ def ask(
     return erasure
 
 
-@transaction.atomic
+@command
 def decide_erasure(erasure_id: UUID, *, actor: Actor, approve: bool, reason: str) -> Erasure:
     """Approved, the values are gone with this transaction.
 
@@ -116,6 +116,7 @@ def _fields(event: Event, wanted: Collection[str]) -> list[str]:
 
 
 def _erase(erasure: Erasure, *, actor: Actor) -> int:
+    alone_with_holds()
     chosen = _erasable(erasure)
     remove(
         [(one.payload, _fields(one, erasure.fields)) for one in chosen],

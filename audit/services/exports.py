@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import transaction
-
 from audit import events
 from audit.errors import ExportNotApproved
 from audit.models import Export, LogKey
@@ -15,6 +13,7 @@ from audit.services.recording import record
 from audit.services.two_people import decide, person
 from common.actors import Actor
 from common.clock import database_now
+from common.commands import command
 from common.errors import InvalidInput, NotFound, required_reason
 
 
@@ -30,7 +29,7 @@ class Wanted:
     held: str = ""
 
 
-@transaction.atomic
+@command
 def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
     """Raises PeopleOnly, ReasonRequired, and InvalidInput for a checkpoint of another log."""
     purpose = required_reason(purpose)
@@ -57,7 +56,7 @@ def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
     return export
 
 
-@transaction.atomic
+@command
 def decide_export(export_id: UUID, *, actor: Actor, approve: bool, reason: str) -> Export:
     """See `two_people.decide`."""
     asked = Export.objects.select_for_update().filter(pk=export_id).first()
@@ -72,7 +71,7 @@ def decide_export(export_id: UUID, *, actor: Actor, approve: bool, reason: str) 
     return export
 
 
-@transaction.atomic
+@command
 def take(export_id: UUID, *, actor: Actor, start: int, end: int, size: int) -> Export:
     """Evidence begins to be taken away, by whoever asked for it: the places `start` to `end` of
     the log of this size. It is recorded before the first byte leaves.

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection
 
 from audit import events
 from audit.errors import AlreadyReleased
@@ -11,13 +11,18 @@ from audit.services.recording import record
 from audit.services.two_people import person
 from common.actors import Actor
 from common.clock import database_now
+from common.commands import command
 from common.errors import NotFound, required_reason
 
+# Any fixed 63-bit number; this one names the lock in pg_locks.
+LOCK = 0x6368616E686F6C64
 
-@transaction.atomic
+
+@command
 def place(hold: Hold, *, actor: Actor) -> Hold:
     """Place a hold as it was filled in. Raises ReasonRequired and PeopleOnly."""
     hold.reason = required_reason(hold.reason)
+    alone_with_holds()
     hold.placed_by_id, hold.placed_at = person(actor), database_now()
     hold.save(force_insert=True)
     record(
@@ -30,7 +35,7 @@ def place(hold: Hold, *, actor: Actor) -> Hold:
     return hold
 
 
-@transaction.atomic
+@command
 def release(hold_id: UUID, *, actor: Actor, reason: str) -> Hold:
     """Raises NotFound, AlreadyReleased, ReasonRequired and PeopleOnly."""
     reason = required_reason(reason)
@@ -43,6 +48,15 @@ def release(hold_id: UUID, *, actor: Actor, reason: str) -> Hold:
     hold.save(update_fields=["released_by", "released_at"])
     record(events.HOLD_RELEASED, actor=actor, subject=hold, reason=reason)
     return hold
+
+
+def alone_with_holds() -> None:
+    """Until the transaction ends no hold is placed and no value is removed by anybody else: a hold
+    that was placed before a removal commits is seen by it. SQLite's transactions are alone anyway.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
 
 
 def held(found: EventQuerySet) -> EventQuerySet:

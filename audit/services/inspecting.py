@@ -2,17 +2,16 @@
 
 from typing import Any
 
-from django.db import transaction
-
 from audit import events
 from audit.models import Event
 from audit.services.recording import Subject, record
 from common.actors import Actor
+from common.commands import command
 
 LOG = Subject("audit.log", "log", "the audit log")
 
 
-@transaction.atomic
+@command
 def note_verification(*, actor: Actor, size: int, values: int, problems: int, first: str) -> None:
     """The log was verified up to this size; `problems` is how many there are."""
     if problems:
@@ -28,7 +27,7 @@ def note_verification(*, actor: Actor, size: int, values: int, problems: int, fi
         record(events.VERIFY_PASSED, actor=actor, subject=LOG, size=size, values=values)
 
 
-@transaction.atomic
+@command
 def view_values(event: Event, *, actor: Actor) -> dict[str, Any]:
     """What lies beside an event, for a person to read, which is recorded; not what was erased."""
     record(

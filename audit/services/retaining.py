@@ -9,17 +9,18 @@ from audit.errors import RetentionTooShort
 from audit.models import Event, RetentionRule
 from audit.retention import CLASSES, FLOOR_DAYS, types_of
 from audit.services.erasing import remove
-from audit.services.holding import held
+from audit.services.holding import alone_with_holds, held
 from audit.services.inspecting import LOG
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.clock import database_now
+from common.commands import command
 from common.errors import InvalidInput, required_reason
 
 BATCH = 500
 
 
-@transaction.atomic
+@command
 def set_rule(kind: str, days: int, *, actor: Actor, reason: str) -> RetentionRule:
     """Raises InvalidInput, RetentionTooShort and ReasonRequired."""
     reason = required_reason(reason)
@@ -56,6 +57,7 @@ def _batch(kind: str, *, after: int) -> tuple[int, int] | None:
 
     What says that values are gone has none that could go: names of things and of the portal.
     """
+    alone_with_holds()
     days = days_of(kind)
     types = [name for name in types_of(kind) if name != events.RETENTION_APPLIED.name]
     over = Event.objects.filter(

@@ -26,7 +26,7 @@ def decide(asked: T | None, *, actor: Actor, approve: bool, reason: str) -> T:
     reason = required_reason(reason)
     if asked is None:
         raise NotFound
-    if asked.status != TwoPeople.Status.ASKED:
+    if not asked.is_asked:
         raise AlreadyDecided
     if asked.asked_by_id == person(actor):
         raise OwnQuestion

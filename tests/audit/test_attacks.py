@@ -12,14 +12,18 @@ from typing import Any
 
 import pytest
 from django.conf import settings as configured
-from django.db import connection
+from django.db import connection, transaction
 
+from audit.events import PAYLOAD_ERASED
 from audit.models import Checkpoint, Event, Leaf
 from audit.notes import Signer, Verifier
+from audit.services.inspecting import LOG
+from audit.services.recording import record
 from audit.services.sealing import seal
 from audit.verification import Report, verify
 from audit.writers import forget_writers
 from common import triggers
+from common.actors import SYSTEM
 from common.sealing import decoded_key
 from tests.audit.sealed import many, said, sealed_all
 
@@ -258,3 +262,15 @@ def test_a_checkpoint_is_not_of_this_log(log: str) -> None:
 def _zeros() -> str:
     zeros = "00" * 32
     return f"'\\x{zeros}'" if connection.vendor == "postgresql" else f"x'{zeros}'"
+
+
+def test_an_erasure_that_the_portal_did_not_write_is_none(log: str) -> None:
+    with transaction.atomic():
+        named: dict[str, Any] = {"erased": [str(at(7).uid)], "fields": ["details.reason"]}
+        record(PAYLOAD_ERASED, actor=SYSTEM, subject=LOG, request="", basis="objection", **named)
+    forged = Event.objects.order_by("-pk")[0]
+    sql(f"UPDATE audit_event SET mac = {_zeros()} WHERE id = {forged.pk}")
+    set_disclosures(7, {n: v for n, v in values_of(7).items() if n != "details.reason"})
+    erased = json.dumps({"details.reason": str(forged.uid)})
+    sql(f"UPDATE audit_eventpayload SET erased = '{erased}' WHERE event_id = '{payload_of(7)}'")
+    assert found() == {"erasure"}

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,32 @@ def test_an_agent_and_the_portal_ask_for_nothing(anna: Actor) -> None:
     with pytest.raises(Exception, match="Only a person"):
         asked(event, SYSTEM)
     assert Subject.of(asked(event, anna)).kind == "audit.erasure"
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_hold_that_is_being_placed_is_waited_for(django_user_model: type[User]) -> None:
+    people = [Actor.from_user(django_user_model.objects.create_user(n)) for n in ("anna", "bert")]
+    event = sealed_event()
+    erasure = asked(event, people[0])
+    placed, ended = threading.Event(), []
+
+    def approve() -> None:
+        placed.wait(10)
+        try:
+            erasing.decide_erasure(erasure.pk, actor=people[1], approve=True, reason="Yes.")
+        except HeldEvents:
+            ended.append("held")
+        finally:
+            connection.close()
+
+    other = threading.Thread(target=approve)
+    other.start()
+    with transaction.atomic():
+        holding.place(Hold(reason="A lawsuit."), actor=people[0])
+        placed.set()
+        other.join(1)
+        assert other.is_alive()  # it waits for the hold, and does not erase before it
+    other.join(10)
+    assert ended == ["held"]
+    assert Event.objects.get(pk=event.pk).details["reason"] == VALUE

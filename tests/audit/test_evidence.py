@@ -14,10 +14,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts.models import User
-from audit.errors import ExportNotApproved, NothingToExport, OwnQuestion
+from audit.errors import ExportNotApproved, NothingToExport, NotSealed, OwnQuestion
 from audit.evidence.bundle import bundle, range_for
 from audit.evidence.controls import controls
-from audit.models import Checkpoint, Erasure, Event, Export, LogKey
+from audit.models import Checkpoint, Cosignature, Erasure, Event, Export, Leaf, LogKey
 from audit.services import erasing, exports
 from audit.vocabulary import declared
 from common.actors import SYSTEM, Actor
@@ -253,3 +253,35 @@ def test_controls_name_events_that_there_are() -> None:
     for one in controls():
         for event in one["events"]:
             assert fnmatch.filter(names, event), event
+
+
+def test_a_bundle_ends_where_the_log_ends_whoever_has_signed(
+    take: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """A witness that is behind leaves nothing out; an auditor who is ahead of it is answered."""
+    many(5)
+    sealed_all()
+    witnessed = last()
+    Cosignature.objects.create(
+        checkpoint=witnessed, witness="w", line="", witnessed_at=witnessed.signed_at
+    )
+    many(5)
+    sealed_all()
+    (tmp_path / "old").write_text(last().note)
+    found = checked(take(held=last().note), tmp_path, "--checkpoint", "old")
+    assert f"Up to event {Leaf.objects.count() - 1} of" in found.stdout
+    assert "Continues your checkpoint" in found.stdout
+
+
+def test_a_bundle_waits_until_what_erased_its_values_is_sealed(
+    take: Callable[..., bytes], anna: Actor, bert: Actor, tmp_path: Path
+) -> None:
+    many(5)
+    sealed_all()
+    event = Event.objects.get(place__seq=2)
+    asked = erasing.ask("event", str(event.uid), actor=anna, basis="objection", purpose="Asked.")
+    erasing.decide_erasure(asked.pk, actor=bert, approve=True, reason="Right.")
+    with pytest.raises(NotSealed):
+        take()
+    sealed_all()
+    assert checked(take(until=event.recorded_at), tmp_path).returncode == 0

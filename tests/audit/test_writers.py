@@ -142,3 +142,15 @@ def test_numbers_go_on_within_one_long_transaction() -> None:
 def test_numbers_are_taken_in_a_transaction_only() -> None:
     with pytest.raises(RecordOutsideTransaction):
         next_numbers(connection, 1)
+
+
+@real
+def test_a_hook_that_fails_at_commit_uses_no_number_twice() -> None:
+    def fails() -> None:
+        raise TakenBack
+
+    with contextlib.suppress(TakenBack), transaction.atomic():
+        transaction.on_commit(fails)
+        said("committed all the same")
+    committed("next")
+    assert list(numbers().values()) == [[1, 2]]

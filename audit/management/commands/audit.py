@@ -1,15 +1,13 @@
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audit.notes import NoteInvalid, Verifier
 from audit.services import inspecting, sealing
 from audit.verification import Report, verify
 from common.actors import SYSTEM
+from common.terminal import bar, text_of
 
 
 class Command(BaseCommand):
@@ -33,7 +31,7 @@ class Command(BaseCommand):
         if options["command"] == "key":
             self.stdout.write(str(sealing.signers()[0].verifier))
             return
-        report = self._verified(_trusted(options["key"]), [_read(one) for one in options["held"]])
+        report = self._verified(_trusted(options["key"]), [text_of(one) for one in options["held"]])
         if not options["no_record"]:
             inspecting.note_verification(
                 actor=SYSTEM,
@@ -45,14 +43,8 @@ class Command(BaseCommand):
         self._say(report)
 
     def _verified(self, trusted: list[Verifier], held: list[str]) -> Report:
-        columns = TextColumn("Events"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True)) as shown:
-            task = shown.add_task("events", total=None)
-            return verify(
-                trusted=trusted,
-                held=held,
-                progress=lambda done, of: shown.update(task, completed=done, total=of),
-            )
+        with bar("Events") as show:
+            return verify(trusted=trusted, held=held, progress=show)
 
     def _say(self, report: Report) -> None:
         self.stdout.write(
@@ -79,11 +71,3 @@ def _trusted(given: list[str]) -> list[Verifier]:
     except NoteInvalid as error:
         raise CommandError(str(error)) from error
     return [one.verifier for one in sealing.signers()] if settings.LOG_SIGNING_KEY else []
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path} cannot be read."
-        raise CommandError(message) from error

@@ -7,8 +7,6 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from accounts.models import User
 from audit.evidence.bundle import Range, bundle, range_for
@@ -16,6 +14,7 @@ from audit.models import Export
 from audit.services import exports
 from common.actors import Actor
 from common.errors import GovernanceError
+from common.terminal import bar, text_of
 
 
 class Command(BaseCommand):
@@ -38,7 +37,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         asker = _person(options["by"], "audit.ask_export")
         approver = _person(options["approved_by"], "audit.approve_export")
-        held = Path(options["held"]).read_text() if options["held"] else ""
+        held = text_of(options["held"]) if options["held"] else ""
         asked = exports.Wanted(
             runs=options["run"],
             agents=options["agent"],
@@ -65,13 +64,9 @@ class Command(BaseCommand):
         )
 
     def _write(self, path: Path, export: Export, of: Range) -> str:
-        columns = TextColumn("Events"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         hashed = hashlib.sha256()
-        with Progress(*columns, console=Console(stderr=True)) as shown, path.open("wb") as file:
-            task = shown.add_task("events", total=of.end - of.start)
-            for part in bundle(
-                export, of, progress=lambda done, total: shown.update(task, completed=done)
-            ):
+        with bar("Events") as show, path.open("wb") as file:
+            for part in bundle(export, of, progress=show):
                 file.write(part)
                 hashed.update(part)
         return hashed.hexdigest()

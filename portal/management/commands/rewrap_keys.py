@@ -1,13 +1,12 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from accounts.services import reseal_factors
 from agents.services import signing
 from common.actors import SYSTEM
 from common.sealing import CannotUnseal, sealing_key_id
+from common.terminal import bar
 from tools.services import keeping
 
 
@@ -19,19 +18,12 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        columns = (
-            TextColumn("Data keys"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        done = 0
+        done, total = 0, keeping.to_rewrap()
         try:
-            with Progress(*columns, console=Console()) as shown:
-                task = shown.add_task("data keys", total=keeping.to_rewrap())
+            with bar("Data keys") as show:
                 for number in keeping.rewrap_all(actor=SYSTEM):
                     done += number
-                    shown.advance(task, number)
+                    show(done, total)
             signing_keys = signing.reseal_all(actor=SYSTEM)
             factors = reseal_factors(actor=SYSTEM)
         except CannotUnseal as error:
