@@ -4,7 +4,10 @@ RUN_STARTED = declare(
     "run.started",
     "A run was started",
     "initiator_kind",
-    "initiator_digest",
+    "initiator",
+    "purpose",
+    "reference",
+    "labels",
     "environment",
     "chain",
     "delegation",
@@ -22,8 +25,11 @@ DECISION_MADE = declare(
     "rules",
     "release",
     "args_digest",
-    "facts_digest",
-    "claims_digest",
+    "arguments",
+    "facts",
+    "claims",
+    "reasons",
+    "sensitive",
     "again",
     "approval",
     "chain",
@@ -40,8 +46,11 @@ CALL_COMPLETED = declare(
     "tool",
     "attempt",
     "args_digest",
-    "result_digest",
+    "result",
+    "sensitive",
     "labels",
+    "classes",
+    "access",
 )
 CALL_FAILED = declare("tool.call.failed", "A tool call failed", "tool", "attempt", "error", "again")
 CALL_UNRESOLVED = declare(
@@ -63,7 +72,14 @@ CALL_RESOLVED = declare(
     "A person said what an unknown call had done",
     "tool",
     "answer",
-    "reason_digest",
-    "result_digest",
+    "reason",
+    "result",
+)
+SECRET_REFUSED = declare(
+    "request.secret_refused",
+    "A request held a credential and was not taken in",
+    "kind",
+    "where",
+    "fingerprint",
 )
 RUN_REOPENED = declare("run.reopened", "An ended run was opened again by a person", "reason")

@@ -1,11 +1,17 @@
 from audit.vocabulary import declare
 
 APPROVAL_REQUESTED = declare(
-    "approval.requested", "People were asked", "approval", "tier", "quorum", "expires_at", "digest"
+    "approval.requested",
+    "People were asked",
+    "approval",
+    "tier",
+    "quorum",
+    "expires_at",
+    "digest",
+    "question",
+    "shown",
 )
-APPROVAL_VOTED = declare(
-    "approval.voted", "A person voted", "answer", "reason_digest", "tier", "factor"
-)
+APPROVAL_VOTED = declare("approval.voted", "A person voted", "answer", "reason", "tier", "factor")
 APPROVAL_APPROVED = declare("approval.approved", "People approved", "tier", "votes")
 APPROVAL_REJECTED = declare("approval.rejected", "People rejected", "tier", "votes")
 APPROVAL_EXPIRED = declare("approval.expired", "Nobody decided in time", "tier")

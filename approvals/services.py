@@ -25,12 +25,14 @@ from approvals.errors import (
 from approvals.models import ApprovalRequest, Tier, Vote
 from audit.generation import hold_exclusive
 from audit.services.recording import EVENTS, Subject, event_row, record
+from audit.values import bounded
 from common.actors import SYSTEM, Actor
-from common.canonical import digest
+from common.canonical import digest, normalised
 from common.clock import database_now
 from common.commands import command
-from common.errors import GovernanceError, NotFound, required_reason
+from common.errors import GovernanceError, NotFound
 from common.ids import uuid7
+from common.intake import required_reason
 from common.sql import Insert, Row, write
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,10 @@ class TierTerms:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to ask people, before it is opened."""
+    """What to ask people, before it is opened.
+
+    `said_before`: parts of the snapshot that another event of the same transaction holds.
+    """
 
     kind: str
     title: str
@@ -87,6 +92,7 @@ class Question:
     answerable_users: Sequence[int] = ()
     run_id: UUID | None = None
     id: UUID = field(default_factory=uuid7)
+    said_before: frozenset[str] = frozenset()
 
 
 def terms_by_slug() -> dict[str, TierTerms]:
@@ -121,6 +127,9 @@ def question_rows(question: Question, *, actor: Actor, now: datetime) -> tuple[R
         "decided_at": None,
         "spent_at": None,
     }
+    shown = normalised(
+        {name: part for name, part in question.snapshot.items() if name not in question.said_before}
+    )
     event = event_row(
         events.APPROVAL_REQUESTED,
         actor=actor,
@@ -133,6 +142,8 @@ def question_rows(question: Question, *, actor: Actor, now: datetime) -> tuple[R
             "quorum": question.tier.quorum,
             "expires_at": expires_at.isoformat(),
             "digest": snapshot_digest,
+            "question": question.title,
+            "shown": bounded(shown),
         },
     )
     return row, event
@@ -238,7 +249,7 @@ def cast_vote(
         subject=_subject(request),
         run_id=request.run_id,
         answer=str(answer),
-        reason_digest=digest(reason),
+        reason=reason,
         tier=request.tier_id,
         factor=str(factor or ""),
     )

@@ -39,7 +39,7 @@ _ASCII_NAME = re.compile(r"[ -~]{1,80}")
 OPEN_DETAILS = frozenset(
     {
         "about", "access", "acting", "action", "actions", "again", "answer", "approval",
-        "attempt", "basis", "bound", "by_elevation", "call", "chain", "changes", "days",
+        "attempt", "basis", "bound", "by_elevation", "call", "chain", "changes", "classes", "days",
         "delegation", "depth", "digest", "elevation", "end", "ends_at", "entry", "environment",
         "epoch", "erased", "error", "errors", "event", "events", "expires_at", "factor",
         "failures", "fields", "finding", "fire_time", "found", "from_tier", "identity",

@@ -27,11 +27,3 @@ class InvalidInput(GovernanceError):
 class ReasonRequired(GovernanceError):
     code = "reason_required"
     sentence = "Say why: a reason is required."
-
-
-def required_reason(reason: str) -> str:
-    """The reason without surrounding space; refused when nothing is left of it."""
-    stripped = reason.strip()
-    if not stripped:
-        raise ReasonRequired
-    return stripped

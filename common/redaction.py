@@ -1,6 +1,267 @@
-"""Hiding values that nobody should read back."""
+"""Finding credentials in what somebody sends or a system answers, and leaving them out.
+
+Detectors know the published forms of credentials; names such as `password` tell the others. In
+place of a value stands its kind and a keyed fingerprint, so that the same secret is recognised
+where it turns up again, and nothing else can be learned. What is encoded beyond recognition (in
+base64, say) is not found: this catches accidents, not intent.
+"""
+
+import hmac
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+
+from common.sealing import derived_keys
+
+_FINGERPRINT_BYTES = 8
+_written = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Where a secret was (RFC 6901), its kind, and its fingerprint; never the secret."""
+
+    where: str
+    kind: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Detector:
+    """`hints`: one of them is in every text that the pattern finds something in. The secret is
+    the pattern's first group, or all of it.
+    """
+
+    kind: str
+    hints: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+
+def _detector(kind: str, hints: str, pattern: str, flags: int = 0) -> _Detector:
+    return _Detector(kind, tuple(hints.split("¦")), re.compile(pattern, flags))
+
+
+_DETECTORS = (
+    _detector(
+        "private_key",
+        "PRIVATE KEY",
+        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?"
+        r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+        re.DOTALL,
+    ),
+    _detector("jwt", "eyJ", r"(?<![\w-])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]*"),
+    _detector("aws_key", "AKIA¦ASIA", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
+    _detector(
+        "aws_secret",
+        "aws_¦AWS_",
+        r"(?i)aws_?\w{0,20}(?:secret|session)\w{0,20}[\"']?\s{0,5}[:=]\s{0,5}[\"']?"
+        r"([A-Za-z0-9/+]{40,})",
+    ),
+    _detector(
+        "github_token",
+        "ghp_¦gho_¦ghu_¦ghs_¦ghr_¦github_pat_",
+        r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_\w{40,255})",
+    ),
+    _detector("gitlab_token", "glpat-", r"(?<![\w-])glpat-[\w-]{20,}"),
+    _detector(
+        "slack_token",
+        "xox¦hooks.slack.com",
+        r"(?<![\w-])xox[a-z]-[A-Za-z0-9-]{10,}|hooks\.slack\.com/services/\w+/\w+/\w+",
+    ),
+    _detector(
+        "stripe_key",
+        "sk_live_¦sk_test_¦rk_live_¦rk_test_¦whsec_",
+        r"\b(?:[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{16,})",
+    ),
+    _detector(
+        "google_key",
+        "AIza¦GOCSPX-¦ya29.",
+        r"\b(?:AIza[\w-]{35}|GOCSPX-[\w-]{28}|ya29\.[\w-]{20,})",
+    ),
+    _detector("model_key", "sk-", r"(?<![\w-])sk-(?:proj-|ant-|svcacct-|or-)?[A-Za-z0-9_-]{20,}"),
+    _detector("sendgrid_key", "SG.", r"\bSG\.[\w-]{16,32}\.[\w-]{32,64}"),
+    _detector("npm_token", "npm_", r"\bnpm_[A-Za-z0-9]{36}\b"),
+    _detector("pypi_token", "pypi-", r"\bpypi-AgE[\w-]{50,}"),
+    _detector("azure_key", "AccountKey=", r"AccountKey=([A-Za-z0-9+/=]{40,})"),
+    _detector(
+        "password_in_address",
+        "://",
+        r"\b[a-z][a-z0-9+.-]{1,30}://[^\s:/@\"']{0,200}:([^\s/@\"']+)@",
+    ),
+    _detector(
+        "authorization",
+        "earer ¦asic ¦DPoP ",
+        r"\b(?:[Bb]earer|[Bb]asic|DPoP) {1,3}([A-Za-z0-9._~+/-]{20,}={0,2})",
+    ),
+    _detector(
+        "password",
+        "=",
+        r"(?i)(?<![a-z])(?:pass(?:word|wd|phrase)|pwd|secret|api[_-]?key|client[_-]?secret|"
+        r"(?:access|refresh|auth|id|session)[_-]?token)[\"']?\s{0,3}=\s{0,3}[\"']?"
+        r"([^\s\"'&;,<>(){}\[\]]{6,})",
+    ),
+)
+_HINTS = tuple({hint: None for found in _DETECTORS for hint in found.hints})
+# The numbers of payment cards (ISO/IEC 7812): 14 to 19 digits of an issuer's range, in groups or
+# not, whose last digit is right (Luhn).
+_DIGITS = re.compile(r"[2-6]\d{3}[ -]?\d{4,6}[ -]?\d{4}")
+_CARD = re.compile(
+    r"(?<![\w.-])(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|3[47]\d\d|3[0689]\d\d|6\d{3})"
+    r"(?:[ -]?\d{4}){2}[ -]?\d{2,7}(?![\w-])|(?<![\w.-])3[47]\d\d[ -]?\d{6}[ -]?\d{5}(?![\w-])"
+)
+_SECRET_NAMES = frozenset(
+    {
+        "password", "passwd", "pwd", "passphrase", "secret", "secretkey", "clientsecret",
+        "apikey", "xapikey", "apisecret", "apitoken", "accesstoken", "refreshtoken", "idtoken",
+        "authtoken", "bearertoken", "sessiontoken", "privatekey", "accesskey", "secretaccesskey",
+        "credential", "credentials", "cookie", "setcookie", "authorization", "proxyauthorization",
+    }
+)  # fmt: skip
+# Under these names there are also words that are no secrets ("authorization": "by phone").
+_HEADER_NAMES = {
+    "authorization": re.compile(r"(?i)^(?:bearer|basic|digest|dpop|token|negotiate|aws4-\S+)\s"),
+    "proxyauthorization": re.compile(r"(?i)^(?:bearer|basic|digest|token|negotiate)\s"),
+    "cookie": re.compile(r"^[\w.-]+="),
+    "setcookie": re.compile(r"^[\w.-]+="),
+}
+_MARK = re.compile(r"^\[(?:redacted [a-z_]+ [0-9a-f]{16}|secret)\]$")
+_NOT_OF_NAMES = re.compile(r"[^a-z]")
 
 
 def hidden(value: str) -> str:
     """The mask of the change log: says that there was a value, and nothing about it."""
     return "(hidden)" if value else ""
+
+
+def fingerprint(secret: str) -> str:
+    """The same for the same secret in this portal; of no use to anybody without its key."""
+    key = _fingerprint_key(settings.SEALING_KEY)
+    return hmac.digest(key, secret.encode(), "sha256")[:_FINGERPRINT_BYTES].hex()
+
+
+@lru_cache(maxsize=4)
+def _fingerprint_key(ring: str) -> bytes:
+    # By the oldest key: a new one in front leaves fingerprints as they were.
+    return list(derived_keys(ring, purpose="secret fingerprint").values())[-1]
+
+
+def redacted(value: Any) -> Any:
+    """The value with a mark in place of each secret; the same object if there is none."""
+    if not _may_hold_secret(value):
+        return value
+    found: list[Finding] = []
+    cleaned = _cleaned(value, "", "", found)
+    return cleaned if found else value
+
+
+def findings(value: Any) -> list[Finding]:
+    """Every secret in it."""
+    found: list[Finding] = []
+    if _may_hold_secret(value):
+        _cleaned(value, "", "", found)
+    return found
+
+
+def mark_of(kind: str, secret: str) -> str:
+    return f"[redacted {kind} {fingerprint(secret)}]"
+
+
+def _may_hold_secret(value: Any) -> bool:
+    """One look at everything, since nearly nothing holds a secret."""
+    text = value if isinstance(value, str) else _written(value)
+    if any(hint in text for hint in _HINTS) or _DIGITS.search(text):
+        return True
+    return not isinstance(value, str) and any(_is_secret_name(name) for name in _names_in(value))
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield str(name)
+            if isinstance(item, Mapping | list | tuple):
+                yield from _names_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            if isinstance(item, Mapping | list | tuple):
+                yield from _names_in(item)
+
+
+@lru_cache(maxsize=4096)
+def _is_secret_name(name: str) -> bool:
+    return _plain_name(name) in _SECRET_NAMES
+
+
+def _plain_name(name: str) -> str:
+    return _NOT_OF_NAMES.sub("", name.lower())
+
+
+def _cleaned(value: Any, name: str, where: str, found: list[Finding]) -> Any:
+    if isinstance(value, str):
+        return _cleaned_text(value, name, where, found)
+    if isinstance(value, Mapping):
+        return {
+            _cleaned_text(str(key), "", f"{where}/(name)", found): _cleaned(
+                item, str(key), f"{where}/{_pointer(str(key))}", found
+            )
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_cleaned(item, name, f"{where}/{n}", found) for n, item in enumerate(value)]
+    if isinstance(value, int) and not isinstance(value, bool) and _is_card(str(value)):
+        return _marked("card_number", str(value), where, found)
+    return value
+
+
+def _pointer(name: str) -> str:
+    # A name may itself hold a secret, and what is said of where it was is shown.
+    if len(name) > 64 or any(hint in name for hint in _HINTS) or _CARD.search(name):
+        return "(name)"
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _cleaned_text(text: str, name: str, where: str, found: list[Finding]) -> str:
+    if not text or _MARK.match(text):
+        return text
+    if name and _is_secret_name(name):
+        needed = _HEADER_NAMES.get(_plain_name(name))
+        if needed is None or needed.search(text):
+            return _marked("named_secret", text, where, found)
+    for detector in _DETECTORS:
+        if any(hint in text for hint in detector.hints):
+            text = _without(detector, text, where, found)
+    return _CARD.sub(lambda match: _card_in_place(match, where, found), text)
+
+
+def _without(detector: _Detector, text: str, where: str, found: list[Finding]) -> str:
+    return detector.pattern.sub(lambda match: _in_place(detector, match, where, found), text)
+
+
+def _in_place(detector: _Detector, match: re.Match[str], where: str, found: list[Finding]) -> str:
+    group = match.lastindex or 0
+    secret, whole = match.group(group), match.group(0)
+    if _MARK.match(secret) or "[redacted" in secret:
+        return whole
+    start, end = match.start(group) - match.start(0), match.end(group) - match.start(0)
+    return whole[:start] + _marked(detector.kind, secret, where, found) + whole[end:]
+
+
+def _card_in_place(match: re.Match[str], where: str, found: list[Finding]) -> str:
+    digits = match.group(0).replace(" ", "").replace("-", "")
+    return _marked("card_number", digits, where, found) if _is_card(digits) else match.group(0)
+
+
+def _marked(kind: str, secret: str, where: str, found: list[Finding]) -> str:
+    found.append(Finding(where or "/", kind, fingerprint(secret)))
+    return mark_of(kind, secret)
+
+
+def _is_card(digits: str) -> bool:
+    if not 14 <= len(digits) <= 19 or _CARD.fullmatch(digits) is None:
+        return False
+    doubled = [int(d) * (1 + n % 2) for n, d in enumerate(reversed(digits))]
+    return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0

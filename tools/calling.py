@@ -10,6 +10,7 @@ from common.actors import SYSTEM
 from common.canonical import normalised
 from common.cel import ExpressionFailed
 from common.errors import InvalidInput
+from common.redaction import redacted
 from tools.catalog import Catalog
 from tools.connectors.base import (
     Call,
@@ -23,6 +24,7 @@ from tools.connectors.base import (
 from tools.connectors.http import HttpConnector
 from tools.connectors.in_process import InProcessConnector
 from tools.credentials import scrubbed
+from tools.data_classes import without_secrets
 from tools.definitions import Fact, Source, ToolSpec
 from tools.errors import FactsUnavailable, SecretUnusable
 from tools.models import System
@@ -56,10 +58,15 @@ def call_tool(
     call.ensure_in_time()
     result = _connectors[spec.kind].call(endpoint, spec, arguments, call=call)
     try:
-        return ToolResult(normalised(scrubbed(result.value, call.credentials)))
+        answer = normalised(scrubbed(result.value, call.credentials))
+        return ToolResult(redacted(_classed(answer, spec)))
     except InvalidInput as error:
         message = "The system's answer cannot be recorded."
         raise Unanswered(message) from error
+
+
+def _classed(answer: Any, spec: ToolSpec) -> Any:
+    return without_secrets(answer, spec.output_schema) if spec.data_classes else answer
 
 
 def _with_credentials(endpoint: EndpointSpec, spec: ToolSpec, call: Call) -> Call:

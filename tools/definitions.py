@@ -13,6 +13,7 @@ import jsonschema_rs
 from common.canonical import NotCanonical, canonical_json, digest, normalised
 from common.cel import Expression, InvalidExpression, compiled
 from common.errors import InvalidInput
+from tools.data_classes import declared_classes, ensure_no_secret_argument
 from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
 
 MAX_ARGUMENT_BYTES = 64_000
@@ -102,13 +103,17 @@ class ToolSpec:
     digest: str
     probe: str = ""
     output_schema: Mapping[str, Any] | None = None
+    data_classes: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
         return f"{self.system}.{self.name}"
 
     def canonical_arguments(self, arguments: Any) -> tuple[dict[str, Any], str]:
-        """The arguments with defaults put in, and their digest. Raises InvalidArguments."""
+        """The arguments with defaults put in, and their digest.
+
+        Raises InvalidArguments, and SecretFound for what the schema declares to be a secret.
+        """
         try:
             plain = normalised(arguments)
         except InvalidInput as error:
@@ -123,6 +128,8 @@ class ToolSpec:
         if broken is not None:
             where = "/".join(str(part) for part in broken.instance_path)
             raise InvalidArguments(_problem(broken), at=where)
+        if self.data_classes:
+            ensure_no_secret_argument(filled, self.input_schema)
         return filled, digest(filled)
 
     def canonical_claims(self, claims: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,6 +224,7 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         digest=_digest(row),
         probe=row.get("probe", ""),
         output_schema=row.get("output_schema"),
+        data_classes=declared_classes(schema, row.get("output_schema")),
     )
 
 

@@ -21,11 +21,12 @@ RUN_STARTED = declare(
     "workflow",
     "version",
     "digest",
-    "inputs_digest",
+    "inputs",
+    "sensitive",
     "parent",
 )
 RUN_ENDED = declare(
-    "workflow.run.ended", "A workflow run ended", "status", "steps", "errors", "output_digest"
+    "workflow.run.ended", "A workflow run ended", "status", "steps", "errors", "output"
 )
 RUN_HALTED = declare("workflow.run.halted", "A workflow run was halted", "reason")
 RUN_COMPENSATING = declare("workflow.run.compensating", "A workflow run is being undone", "reason")
@@ -42,9 +43,7 @@ STEP_FINISHED = declare(
     "workflow.step.finished", "A step came to an end", "path", "status", "error", "output_digest"
 )
 STEP_WAITING = declare("workflow.step.waiting", "A step waits", "path", "waits_for", "until")
-SIGNAL_RECEIVED = declare(
-    "workflow.signal.received", "A signal was received", "name", "payload_digest"
-)
+SIGNAL_RECEIVED = declare("workflow.signal.received", "A signal was received", "name", "payload")
 SIGNAL_CONSUMED = declare("workflow.signal.consumed", "A signal was taken up", "name", "path")
 HANDED_OVER = declare(
     "workflow.handed_over", "Work was handed over to another agent", "to", "run", "depth"

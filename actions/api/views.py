@@ -14,10 +14,12 @@ from actions.errors import IdempotencyKeyRequired
 from actions.models import Action, Run
 from actions.services import calling, elevating, runs
 from actions.services.proposals import Proposal
+from actions.services.refusing import record_refused_secret
 from agents.api.authentication import AgentAuthentication, IsAgent
 from agents.tokens import Caller
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
+from common.intake import SecretFound, ensure_no_secret
 from policies.asking import may_ask
 from policies.errors import ElevationOver
 from policies.evaluation import Request as PolicyRequest
@@ -45,6 +47,12 @@ class AgentView(APIView):
     def actor(self) -> Actor:
         client_id = self.caller.identity.client_id
         return Actor(kind="agent", id=client_id, label=client_id)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, SecretFound):
+            # The body is read after the caller has been let in.
+            record_refused_secret(self.caller, exc.details, actor=self.actor)
+        return super().handle_exception(exc)
 
     def own_run(self, run_id: UUID) -> Run:
         run = Run.objects.filter(pk=run_id, identity_id=self.caller.identity.pk).first()
@@ -163,10 +171,11 @@ class ActionView(AgentView):
 
 
 def idempotency_key(request: Request) -> str:
-    """Raises IdempotencyKeyRequired."""
+    """Raises IdempotencyKeyRequired, SecretFound."""
     key = request.headers.get("Idempotency-Key", "")
     if not _KEY.fullmatch(key):
         raise IdempotencyKeyRequired
+    ensure_no_secret(key)
     return key
 
 

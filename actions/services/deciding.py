@@ -20,7 +20,7 @@ from accounts.models import User
 from actions import drivers, events
 from actions.errors import DecisionConflict, IdempotencyKeyReused, RunNotOpen
 from actions.models import Action, Run
-from actions.services import rows
+from actions.services import rows, values
 from actions.services.attempts import Started, attempt_rows
 from actions.services.locking import RunRow, locked_state
 from actions.services.proposals import Prepared, Proposal, prepare, sent_digest
@@ -30,7 +30,6 @@ from approvals.services import REQUESTS, Question, question_rows
 from audit.generation import current_mark, hold_shared
 from audit.services.recording import EVENTS, Subject, event_row
 from common.actors import SYSTEM, Actor
-from common.canonical import digest
 from common.errors import GovernanceError, InvalidInput, NotFound
 from common.ids import uuid7
 from common.queueing import queue
@@ -38,6 +37,7 @@ from common.sql import Expanding, Row, Write, write
 from policies.asking import decided
 from policies.evaluation import Decision
 from policies.snapshot import Snapshot, snapshot
+from tools.definitions import ToolSpec
 
 EXECUTE = "actions.execute"
 MAX_TRIES = 5
@@ -224,9 +224,7 @@ def _recorded(
     actor = as_actor(item)
     action = _action(item, run, decision, now=now)
     started: Started | None = None
-    made = decision_event(
-        action, decision, item.arguments_digest, actor=actor, now=now, chain=run.chain
-    )
+    made = decision_event(action, decision, item.call.tool, actor=actor, now=now, chain=run.chain)
     if item.proposal.step:
         made["details"]["step"] = item.proposal.step
     if run.delegation:
@@ -338,6 +336,7 @@ def question(item: Prepared, action: Action, run: RunRow) -> Question:
         reasons=action.reasons,
         answerable_users=_answerable(item, run),
         run_id=run.id,
+        said_before=frozenset({"arguments", "facts", "claims"}),
     )
 
 
@@ -352,13 +351,13 @@ def _answerable(item: Prepared, run: RunRow) -> list[int]:
 def decision_event(
     action: Action,
     decision: Decision,
-    arguments_digest: str,
+    spec: ToolSpec,
     *,
     actor: Actor,
     now: datetime,
     chain: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Digests, never values: the log outlives the right to keep personal data."""
+    """What was decided, and from what: the values beside the leaf, where they can be erased."""
     return event_row(
         events.DECISION_MADE,
         actor=actor,
@@ -371,9 +370,8 @@ def decision_event(
             "tier": decision.tier or "",
             "rules": [reason.rule for reason in decision.reasons],
             "release": decision.release,
-            "args_digest": arguments_digest,
-            "facts_digest": digest(action.facts),
-            "claims_digest": digest(action.claims),
+            "args_digest": action.arguments_digest,
+            **values.of_decision(action, spec),
             **({"chain": list(chain)} if chain else {}),
             **({"elevation": decision.elevation} if decision.elevation else {}),
         },

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from actions import events
 from actions.models import Action, Attempt
+from actions.services import values
 from actions.services.attempts import Started
 from actions.services.deciding import action_subject
 from audit.services.recording import event_row, record
@@ -44,8 +45,10 @@ def succeeded(
         "tool": action.tool,
         "attempt": started.number,
         "args_digest": action.arguments_digest,
-        "result_digest": digest(result.value),
         "labels": list(spec.labels),
+        "classes": list(spec.data_classes),
+        "access": spec.access,
+        **values.of_answer(result.value, spec),
     }
     return _event(events.CALL_COMPLETED, action, now, details)
 

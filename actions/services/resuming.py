@@ -215,7 +215,7 @@ def _applied(
 ) -> Started | None:
     """Write the second decision and what follows from it; the attempt to make, if any."""
     event = decision_event(
-        action, decision, action.arguments_digest, actor=SYSTEM, now=now, chain=run.chain
+        action, decision, prepared.call.tool, actor=SYSTEM, now=now, chain=run.chain
     )
     event["details"] |= {"again": True, "approval": str(approval.pk) if approval else ""}
     batch_events = [event]

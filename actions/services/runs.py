@@ -19,10 +19,10 @@ from audit.generation import hold_shared
 from audit.models import Event
 from audit.services.recording import EVENTS, Subject, event_row, record
 from common.actors import Actor
-from common.canonical import digest
 from common.commands import command
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
 from common.ids import uuid7
+from common.intake import required_reason
 from common.sql import Row, write
 from policies.services.elevations import ELEVATE
 from policies.snapshot import snapshot
@@ -118,7 +118,10 @@ def run_rows(
         at=now,
         details={
             "initiator_kind": opening.initiator_kind.value,
-            "initiator_digest": digest(opening.initiator),
+            "initiator": opening.initiator,
+            "purpose": opening.purpose,
+            "reference": opening.reference,
+            "labels": row["labels"],
             "environment": identity.environment,
             "chain": list(opening.chain),
             "delegation": opening.delegation,

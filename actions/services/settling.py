@@ -19,12 +19,15 @@ from actions.services.execution import MAX_ATTEMPTS, may_be_repeated
 from actions.services.results import progress
 from approvals.models import ApprovalRequest
 from audit.services.recording import EVENTS, event_row, record
+from audit.values import bounded
 from common.actors import SYSTEM, Actor
-from common.canonical import digest, normalised
+from common.canonical import normalised
 from common.clock import database_now
 from common.commands import command
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
+from common.intake import required_reason
 from common.queueing import queue
+from common.redaction import redacted
 from common.sql import write
 from tools.catalog import catalog
 
@@ -130,7 +133,7 @@ def resolve_unknown(
     TRY_AGAIN has the call decided and made again, with the same idempotency key. Raises NotFound,
     OutcomeKnown, ReasonRequired, NotCanonical.
     """
-    reason, result = required_reason(reason), normalised(result)
+    reason, result = required_reason(reason), redacted(normalised(result))
     found = Action.objects.filter(pk=action_id).values_list("run_id", flat=True).first()
     if found is None:
         raise NotFound
@@ -146,8 +149,8 @@ def resolve_unknown(
         run_id=action.run_id,
         tool=action.tool,
         answer=str(answer),
-        reason_digest=digest(reason),
-        result_digest=digest(action.result),
+        reason=reason,
+        result=bounded(action.result),
     )
     if action.driver:
         drivers.moved(action)

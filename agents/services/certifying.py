@@ -15,7 +15,8 @@ from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.commands import command
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
+from common.intake import required_reason
 
 # How long before the end people are told; each once.
 REMINDERS = (timedelta(days=14), timedelta(days=7), timedelta(days=1))

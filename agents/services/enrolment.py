@@ -18,7 +18,8 @@ from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor, acting
 from common.commands import command
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
+from common.intake import required_reason
 
 CODE_LIFETIME = timedelta(hours=1)
 # How long a key that was replaced is still accepted: runtimes are not all restarted at once.

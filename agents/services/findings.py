@@ -24,7 +24,8 @@ from agents.services.telling import tell
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
+from common.intake import required_reason
 
 log = logging.getLogger(__name__)
 

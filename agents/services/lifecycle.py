@@ -16,7 +16,8 @@ from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor
 from common.cleaning import ensure_clean
-from common.errors import InvalidInput, NotFound, required_reason
+from common.errors import InvalidInput, NotFound
+from common.intake import required_reason
 
 
 @deciding_command

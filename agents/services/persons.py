@@ -16,7 +16,8 @@ from agents.tokens import granted_scope
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor
-from common.errors import InvalidInput, NotFound, required_reason
+from common.errors import InvalidInput, NotFound
+from common.intake import required_reason
 
 MAX_MINUTES = 8 * 60
 _CODE_BYTES = 24

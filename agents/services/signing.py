@@ -15,7 +15,8 @@ from agents.models import SigningKey
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
+from common.intake import required_reason
 from common.sealing import sealed_by, sealing_key_id
 
 # How long verifiers may hold what they fetched, as `jwks.json` says.

@@ -15,7 +15,8 @@ from approvals.services import Question, open_request, spend, tier_terms
 from audit.generation import deciding_command
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
+from common.intake import required_reason
 
 SUCCEED = "agents.succeed"
 ASKED_AGAIN_AFTER = timedelta(days=1)

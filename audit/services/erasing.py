@@ -20,7 +20,7 @@ from audit.vocabulary import EventType
 from common.actors import Actor
 from common.clock import database_now
 from common.commands import command
-from common.errors import required_reason
+from common.intake import required_reason
 
 MAX_EVENTS = 5_000
 BASES = {

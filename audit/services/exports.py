@@ -14,7 +14,8 @@ from audit.services.two_people import decide, person
 from common.actors import Actor
 from common.clock import database_now
 from common.commands import command
-from common.errors import InvalidInput, NotFound, required_reason
+from common.errors import InvalidInput, NotFound
+from common.intake import required_reason
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from audit.services.two_people import person
 from common.actors import Actor
 from common.clock import database_now
 from common.commands import command
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
+from common.intake import required_reason
 
 # Any fixed 63-bit number; this one names the lock in pg_locks.
 LOCK = 0x6368616E686F6C64

@@ -19,6 +19,7 @@ from audit.writers import next_numbers
 from common.actors import Actor
 from common.canonical import normalised
 from common.ids import uuid7
+from common.redaction import redacted
 from common.requests import current_request_id
 from common.sealing import derived_keys
 from common.sql import Insert, Row, Write, write
@@ -147,16 +148,18 @@ def event_row(
     """
     given = normalised(dict(details or {}))
     ensure_declared(event_type, frozenset(given))
+    # What comes in was looked at where it came in; the log keeps nothing out of trust.
+    given, labels = redacted(given), redacted([actor.label[:200], subject.label[:200]])
     return {
         "uid": uuid7(),
         "recorded_at": at or timezone.now(),
         "type": event_type.name,
         "actor_kind": actor.kind,
         "actor_id": actor.id[:64],
-        "actor_label": actor.label[:200],
+        "actor_label": labels[0][:200],
         "subject_kind": subject.kind,
         "subject_id": subject.id,
-        "subject_label": subject.label[:200],
+        "subject_label": labels[1][:200],
         "run_id": run_id,
         "request_id": current_request_id(),
         "details": given,

@@ -15,7 +15,8 @@ from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.clock import database_now
 from common.commands import command
-from common.errors import InvalidInput, required_reason
+from common.errors import InvalidInput
+from common.intake import required_reason
 
 BATCH = 500
 

@@ -6,7 +6,8 @@ from audit.errors import AlreadyDecided, OwnQuestion, PeopleOnly
 from audit.models.evidence import TwoPeople
 from common.actors import Actor
 from common.clock import database_now
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
+from common.intake import required_reason
 
 T = TypeVar("T", bound=TwoPeople)
 

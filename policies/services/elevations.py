@@ -16,7 +16,8 @@ from audit.generation import deciding_command
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
-from common.errors import InvalidInput, NotFound, required_reason
+from common.errors import InvalidInput, NotFound
+from common.intake import required_reason
 from policies import events
 from policies.errors import AlreadyAsked, ElevationOver, TooManyQuestions
 from policies.models import Elevation

@@ -10,7 +10,8 @@ from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.canonical import digest
 from common.commands import command
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
+from common.intake import required_reason
 from policies import events
 from policies.errors import (
     AlreadyAsked,

@@ -69,6 +69,8 @@ def test_a_question_shows_what_is_asked_and_how_long_there_is(told: Outcomes) ->
         "quorum": 2,
         "expires_at": request.expires_at.isoformat(),
         "digest": request.snapshot_digest,
+        "question": request.title,
+        "shown": {"amount": 5},
     }
     assert (event.subject_kind, event.subject_id) == ("tests.thing", request.subject_id)
 
@@ -128,7 +130,7 @@ def test_one_rejection_rejects_whatever_others_said(
     voted = Event.objects.filter(type="approval.voted").latest("id")
     assert voted.details == {
         "answer": "reject",
-        "reason_digest": digest("Not this customer."),
+        "reason": "Not this customer.",
         "tier": "dual",
         "factor": "",
     }

@@ -17,6 +17,7 @@ from joserfc.jwk import ECKey
 from accounts.models import User
 from actions.models import Attempt
 from actions.services import elevating, resuming, runs, settling
+from actions.services.refusing import record_refused_secret
 from agents.models import AgentKey, Finding, Halt, SigningKey
 from agents.services import (
     certifying,
@@ -189,6 +190,11 @@ def a_system_wants_to_see_a_secret(governed: Governed, monkeypatch: Any) -> None
     monkeypatch.setattr(settings, "SEALING_KEY", f"{new},{settings.SEALING_KEY}")
     call_command("rewrap_keys", stdout=StringIO())
     keeping.withdraw_secret(secret.pk, actor=SYSTEM, reason="It is over.")
+
+
+def an_agent_sends_a_credential(governed: Governed) -> None:
+    found = {"kind": "jwt", "where": "/purpose", "fingerprint": "00" * 8}
+    record_refused_secret(governed.caller, found, actor=governed.actor)
 
 
 def an_agent_is_elevated(governed: Governed, rosa: User, ruben: User) -> None:
@@ -396,6 +402,7 @@ def test_every_declared_event_is_written_by_some_command(  # noqa: PLR0915 - a l
     keys_and_issuers_change(governed, olga)
     tools_and_grants_change(governed)
     a_system_wants_to_see_a_secret(governed, monkeypatch)
+    an_agent_sends_a_credential(governed)
     an_agent_is_elevated(governed, rosa, ruben)
     rules_are_published_and_rejected(olga, clara)
     people_are_asked(governed, rosa)

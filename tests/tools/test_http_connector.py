@@ -1,7 +1,6 @@
 import socket
 import ssl
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +39,6 @@ from tools.connectors.base import (
 from tools.connectors.http import HttpConnector
 
 PATIENT, IMPATIENT = 10.0, 0.2
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Server]:
-    """A second server, which must never hear of a call to the first."""
-    with serving() as running:
-        yield running
 
 
 def endpoint(url: str, *, allow_private: bool = True, max_bytes: int = 10_000) -> EndpointSpec:

@@ -1,6 +1,5 @@
 import pickle
 import traceback
-from collections.abc import Iterator
 from io import StringIO
 from typing import Any
 from uuid import uuid4
@@ -25,7 +24,7 @@ from portal import startup
 from tests import factories
 from tests.common.test_sealing import a_key
 from tests.factories import Governed
-from tests.tools.servers import Answer, Server, serving
+from tests.tools.servers import Answer, Server
 from tests.tools.vaults import CANARY, Shop, echo, everything_stored, forms_of, shop
 from tools import envelope
 from tools.calling import call_tool
@@ -40,18 +39,6 @@ from tools.services.defining import set_endpoint
 
 pytestmark = pytest.mark.django_db
 OTHER = "another-value-of-it"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Server]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture

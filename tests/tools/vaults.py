@@ -12,6 +12,8 @@ from django.core.management import call_command
 from django.db import connection
 
 from accounts.models import Environment
+from audit.leaves import opened
+from audit.models import EventPayload
 from common.actors import SYSTEM
 from tests.tools.servers import Server
 from tools.models import Endpoint, Secret, System
@@ -94,7 +96,9 @@ def forms_of(secret: str) -> set[str]:
 
 
 def everything_stored() -> str:
-    """Every column of every table, as text, and what `dumpdata` writes."""
+    """Every column of every table, as text, what `dumpdata` writes, and the events' values in
+    plain text, which are stored in base64.
+    """
     dumped = StringIO()
     call_command("dumpdata", stdout=dumped)
     parts = [dumped.getvalue()]
@@ -103,6 +107,8 @@ def everything_stored() -> str:
             cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
             for row in cursor.fetchall():
                 parts += [_shown(cell) for cell in row]
+    for beside in EventPayload.objects.values_list("disclosures", flat=True):
+        parts += [json.dumps(opened(text), ensure_ascii=False) for text in beside.values()]
     return "\n".join(parts)
 
 

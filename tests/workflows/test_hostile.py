@@ -209,7 +209,7 @@ def test_what_an_expression_failed_on_is_not_quoted(governed: Governed) -> None:
     step = desk.step(run, "rest")
     assert (run.status, step.error_code) == ("failed", "expression_failed")
     assert step.error == "The expression could not be evaluated: key not found in map."
-    assert "hunter" not in factories.everything_recorded()
+    assert "hunter2" not in factories.everything_recorded()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from agents.services import lifecycle
 from agents.tokens import Caller
 from audit.models import Event
 from common.actors import SYSTEM, Actor
-from common.canonical import digest
 from common.errors import GovernanceError
 from policies.services import grants
 from tests import factories
@@ -127,7 +126,7 @@ def test_a_run_is_started_within_a_run_of_its_agent(
         "workflow": "work",
         "version": run.version_id,
         "digest": run.version.digest,
-        "inputs_digest": digest({"account": "a"}),
+        "inputs": {"account": "a", "amount": 5, "tags": ["new"]},
         "parent": "",
     }
 

@@ -12,7 +12,8 @@ from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.cleaning import ensure_clean
 from common.commands import command
-from common.errors import InvalidInput, NotFound, required_reason
+from common.errors import InvalidInput, NotFound
+from common.intake import required_reason
 from common.sealing import sealing_key_id
 from common.sql import Row, Update, write
 from tools import envelope, events

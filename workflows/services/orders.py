@@ -6,7 +6,8 @@ from agents.tokens import Caller, covers
 from audit.generation import hold_shared
 from common.actors import Actor
 from common.commands import command
-from common.errors import NotFound, required_reason
+from common.errors import NotFound
+from common.intake import required_reason
 from workflows import events
 from workflows.compiled import spec_of
 from workflows.errors import WrongRunState

@@ -12,7 +12,8 @@ from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.canonical import digest
 from common.commands import command
-from common.errors import InvalidInput, NotFound, required_reason
+from common.errors import InvalidInput, NotFound
+from common.intake import required_reason
 from workflows import events
 from workflows.compiled import world_now, written_down
 from workflows.definitions.compiling import compile_text

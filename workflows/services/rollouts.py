@@ -8,7 +8,8 @@ from django.utils import timezone
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.commands import command
-from common.errors import InvalidInput, required_reason
+from common.errors import InvalidInput
+from common.intake import required_reason
 from workflows import events
 from workflows.errors import NoRolloutUnderWay
 from workflows.models import Rollout, Workflow, WorkflowRun, WorkflowVersion

@@ -25,7 +25,8 @@ from common.actors import SYSTEM, Actor
 from common.cleaning import ensure_clean
 from common.clock import database_now
 from common.commands import command
-from common.errors import GovernanceError, NotFound, required_reason
+from common.errors import GovernanceError, NotFound
+from common.intake import required_reason
 from workflows import events
 from workflows.compiled import spec_of
 from workflows.errors import InvalidSchedule, NotAllowedToStart, NothingPublished

@@ -6,6 +6,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from audit.services.recording import record
+from audit.values import bounded
 from common.actors import Actor
 from common.canonical import digest, normalised
 from common.clock import database_now
@@ -61,7 +62,7 @@ def send(
         subject=run,
         run_id=run.pk,
         name=name,
-        payload_digest=digest(payload),
+        payload=bounded(payload),
     )
     wake(run.pk)
     return signal, True

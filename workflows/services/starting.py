@@ -23,9 +23,11 @@ from common.canonical import digest, normalised
 from common.commands import command
 from common.errors import GovernanceError, InvalidInput
 from common.ids import uuid7
+from common.intake import ensure_no_secret
 from common.queueing import queue
 from common.sql import together, write
 from policies.snapshot import Snapshot, snapshot
+from tools.data_classes import as_recorded, ensure_no_secret_argument
 from workflows import events
 from workflows.compiled import digest_of, spec_of
 from workflows.definitions.spec import WorkflowSpec
@@ -148,7 +150,7 @@ def started(caller: Caller, asked: Start, key: str, *, actor: Actor) -> Workflow
             "workflow": spec.slug,
             "version": found.version_id,
             "digest": digest_of(found.version_id),
-            "inputs_digest": row["inputs_digest"],
+            **as_recorded("inputs", inputs, spec.inputs_schema),
             "parent": str(asked.parent or ""),
         },
     )
@@ -237,7 +239,9 @@ def _tighter(given: Budget, spec: WorkflowSpec) -> Budget:
 
 
 def checked_inputs(spec: WorkflowSpec, given: Any) -> dict[str, Any]:
-    """The inputs with defaults put in. Raises InvalidWorkflowInputs, naming no value."""
+    """The inputs with defaults put in. Raises InvalidWorkflowInputs, naming no value, and
+    SecretFound.
+    """
     try:
         plain = normalised(given)
     except InvalidInput as error:
@@ -251,6 +255,8 @@ def checked_inputs(spec: WorkflowSpec, given: Any) -> dict[str, Any]:
         if isinstance(rule, dict) and "default" in rule
     }
     filled = {**defaults, **plain}
+    ensure_no_secret(filled)
+    ensure_no_secret_argument(filled, spec.inputs_schema)
     broken = next(spec.inputs_validator.iter_errors(filled), None)
     if broken is not None:
         where = "/".join(str(part) for part in broken.instance_path)

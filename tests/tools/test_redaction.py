@@ -1,0 +1,247 @@
+"""Credentials that agents send and systems answer: refused or left out, stored nowhere."""
+
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.models import Action, Run
+from agents.models import Halt
+from agents.services.halts import place_halt
+from audit.models import Event
+from common.actors import SYSTEM
+from common.redaction import findings, fingerprint, redacted
+from policies.services import grants
+from tests import factories
+from tests.conftest import Api
+from tests.factories import Governed
+from tests.tools.seeds import secrets_of_all_kinds
+from tests.tools.servers import Server
+from tests.tools.vaults import everything_stored, forms_of, shop
+from tools.models import Tool
+from tools.services.defining import define_tool
+
+RUN = {"initiator_kind": "user", "initiator": "somebody", "purpose": "testing"}
+PASSWORD = "correct horse battery"
+
+
+def pay(api: Api, run: str, **given: Any) -> Any:
+    body = {"run": run, "tool": "toolbox.pay", "arguments": {"account": "a", "amount": 1}}
+    arguments = body["arguments"] | given.pop("arguments", {})
+    return api.post("actions", {**body, "arguments": arguments, **given}, key=given.pop("key", "k"))
+
+
+# Every way in that keeps something of what was sent.
+WAYS_IN: tuple[Callable[[Api, str, str], Any], ...] = (
+    lambda api, _, secret: api.post("runs", {**RUN, "purpose": f"With {secret}, please"}),
+    lambda api, _, secret: api.post("runs", {**RUN, "initiator": secret}),
+    lambda api, _, secret: api.post("runs", {**RUN, "reference": secret[:100]}),
+    lambda api, run, secret: pay(api, run, arguments={"note": secret}),
+    lambda api, run, secret: pay(api, run, arguments={"note": f"use {secret}; thanks"}),
+    lambda api, run, secret: pay(api, run, arguments={"deep": [{"er": {"still": secret}}]}),
+    lambda api, run, secret: pay(api, run, arguments={secret: 1}),
+    lambda api, run, secret: pay(api, run, claims={"confirmed": secret}),
+    lambda api, run, secret: api.post("elevations", {"run": run, "reason": f"for {secret}"}),
+    lambda api, run, secret: api.post(f"runs/{run}/close", {"outcome": f"done with {secret}"}),
+    lambda api, _, secret: api.post("workflows/none/runs", {"inputs": {"x": secret}}, key="w"),
+    lambda api, run, secret: api.post(
+        f"runs/{run}/signals", {"name": "go", "payload": {"x": secret}}, key="s"
+    ),
+    lambda api, run, secret: api.post(f"runs/{run}/cancel", {"reason": f"because {secret}"}),
+)
+
+
+@pytest.mark.django_db
+def test_500_secrets_of_12_kinds_are_stored_nowhere(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    run = str(api.post("runs", RUN).json()["id"])
+    before = (Run.objects.count(), Action.objects.count())
+    seeded = secrets_of_all_kinds(504, seed=20)
+    answers = []
+    for number, (kind, secret) in enumerate(seeded):
+        way = WAYS_IN[number % len(WAYS_IN)]
+        if way is WAYS_IN[2] and len(secret) > 100:
+            way = WAYS_IN[0]
+        response = way(api, run, secret)
+        assert response.status_code == 400, (kind, number % len(WAYS_IN), response.content)
+        assert response.json()["code"] == "secret_in_request"
+        assert response.json()["kind"] == kind
+        answers.append(response.content.decode())
+    assert (Run.objects.count(), Action.objects.count()) == before
+    told = list(Event.objects.filter(type="request.secret_refused").with_values())
+    assert len(told) == len(seeded)
+    stored = "\n".join((everything_stored(), caplog.text, *answers))
+    for _, secret in seeded:
+        assert not [form for form in forms_of(secret) if form in stored]
+    prints = {event.details["fingerprint"] for event in told}
+    assert prints == {fingerprint(secret) for _, secret in seeded}
+
+
+@pytest.mark.django_db
+def test_an_idempotency_key_is_looked_at_too(api: Api) -> None:
+    run = str(api.post("runs", RUN).json()["id"])
+    [(_, secret)] = secrets_of_all_kinds(3, seed=1)[2:]
+    body = {"run": run, "tool": "toolbox.pay", "arguments": {"account": "a", "amount": 1}}
+    assert api.post("actions", body, key=secret).json()["code"] == "secret_in_request"
+    assert secret not in everything_stored()
+
+
+@pytest.mark.django_db
+def test_what_is_named_as_a_secret_is_one(api: Api) -> None:
+    run = str(api.post("runs", RUN).json()["id"])
+    for name in ("password", "Api-Key", "client_secret", "accessToken"):
+        refused = pay(api, run, arguments={name: PASSWORD})
+        assert refused.json()["code"] == "secret_in_request"
+        assert refused.json()["where"] == f"/arguments/{name}"
+    assert PASSWORD not in everything_stored()
+    # Words that only sound like it: the schema may refuse them, this does not.
+    for fine in ({"authorization": "by phone"}, {"password": ""}, {"note": "my password is gone"}):
+        assert pay(api, run, arguments=fine).json().get("code") != "secret_in_request"
+
+
+@pytest.mark.django_db
+def test_what_systems_answer_is_kept_without_secrets(
+    governed: Governed, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    seeded = secrets_of_all_kinds(120, seed=7)
+
+    def answer(_: Server, handler: BaseHTTPRequestHandler) -> None:
+        body = json.dumps(
+            {
+                "listed": [secret for _, secret in seeded],
+                "in_text": " and ".join(secret for _, secret in seeded),
+                "by_name": {secret: n for n, (_, secret) in enumerate(seeded)},
+                "password": PASSWORD,
+                "order": 4711,
+            }
+        ).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    kept = shop(server, governed.identity.environment)
+    grants.grant(governed.role, kept.system, Tool.Access.WRITE, actor=SYSTEM)
+    factories.publish(
+        permit_shop='@id("permit-shop") '
+        'permit(principal, action == Action::"shop.order", resource);'
+    )
+    server.behaviour = answer
+    run = governed.run()
+    done = governed.propose(run, "shop.order", {"to": "me"}).action
+    assert done.status == "succeeded"
+    assert done.result is not None
+    assert done.result["order"] == 4711
+    assert done.result["listed"][1] == f"[redacted jwt {fingerprint(seeded[1][1])}]"
+    server.behaviour = lambda _, handler: handler.send_error(400, seeded[3][1])
+    governed.propose(run, "shop.order", {"to": "you"})
+    stored = everything_stored() + caplog.text
+    for secret in [*(secret for _, secret in seeded), PASSWORD]:
+        assert not [form for form in forms_of(secret) if form in stored]
+
+
+@pytest.mark.django_db
+def test_a_person_who_writes_one_down_is_not_quoted(governed: Governed) -> None:
+    [(_, secret)] = secrets_of_all_kinds(5, seed=3)[4:]
+    place_halt(Halt.Kind.ALL, "", actor=SYSTEM, reason=f"It sent {secret} to everybody.")
+    assert secret not in everything_stored()
+    said = Event.objects.filter(type="halt.placed").with_values().get().details["reason"]
+    assert said == f"It sent [redacted gitlab_token {fingerprint(secret)}] to everybody."
+
+
+CLASSED = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "born": {"type": "string", "x-data-class": "personal"},
+        "people": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"diagnosis": {"type": "string", "x-data-class": "sensitive"}},
+            },
+        },
+        "pin": {"type": "string", "x-data-class": "secret"},
+    },
+}
+
+
+@pytest.mark.django_db
+def test_classes_of_data_are_kept_apart_in_the_log(governed: Governed) -> None:
+    define_tool(
+        governed.system,
+        "read_account",
+        actor=SYSTEM,
+        title="Read an account",
+        access="read",
+        idempotent=True,
+        input_schema=CLASSED,
+    )
+    factories.publish()
+    run = governed.run()
+    given = {"id": "a", "born": "1970-01-02", "people": [{"diagnosis": "measles"}, {}]}
+    governed.propose(run, "toolbox.read_account", given)
+    made = Event.objects.filter(type="decision.made").with_values().get()
+    assert made.details["arguments"] == {
+        "id": "a",
+        "born": "[personal]",
+        "people": [{"diagnosis": "[sensitive]"}, {}],
+    }
+    assert made.details["sensitive"] == {
+        "/born": "1970-01-02",
+        "/people/0/diagnosis": "measles",
+    }
+    answered = Event.objects.filter(type="tool.call.completed").with_values().get()
+    assert answered.details["classes"] == ["personal", "sensitive", "secret"]
+
+
+@pytest.mark.django_db
+def test_a_declared_secret_is_no_argument(api: Api, governed: Governed) -> None:
+    define_tool(
+        governed.system,
+        "read_account",
+        actor=SYSTEM,
+        title="Read an account",
+        access="read",
+        idempotent=True,
+        input_schema=CLASSED,
+    )
+    factories.publish()
+    run = str(api.post("runs", RUN).json()["id"])
+    body = {
+        "run": run,
+        "tool": "toolbox.read_account",
+        "arguments": {"id": "a", "pin": "4711-0815"},
+    }
+    refused = api.post("actions", body, key="k").json()
+    assert (refused["code"], refused["where"]) == ("secret_in_request", "/pin")
+    assert not Action.objects.exists()
+    assert "4711-0815" not in everything_stored()
+
+
+anything = st.recursive(
+    st.text() | st.integers() | st.none(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(anything)
+def test_redacting_twice_changes_nothing_more(value: Any) -> None:
+    once = redacted(value)
+    assert redacted(once) == once
+    assert not findings(once)
+
+
+@given(st.integers(0, 10_000), st.text(max_size=20), st.text(max_size=20))
+def test_a_secret_is_found_between_any_words(seed: int, before: str, after: str) -> None:
+    for kind, secret in secrets_of_all_kinds(12, seed=seed):
+        found = findings(f"{before} {secret} {after}")
+        assert kind in {one.kind for one in found}
+        assert secret not in redacted(f"{before} {secret} {after}")
