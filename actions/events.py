@@ -51,6 +51,7 @@ CALL_COMPLETED = declare(
     "labels",
     "classes",
     "access",
+    "things",
 )
 CALL_FAILED = declare("tool.call.failed", "A tool call failed", "tool", "attempt", "error", "again")
 CALL_UNRESOLVED = declare(

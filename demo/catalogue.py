@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tools.data_classes import IDENTIFIES, KEYWORD
+
 _DATA = Path(__file__).resolve().parent / "airline" / "data"
 
 CONFIRMED = {
@@ -264,12 +266,29 @@ def definitions() -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
+# What the log is told of the arguments: which identify something, and which are about a person.
+_IDENTIFIES = {"reservation_id": "reservation", "user_id": "customer", "payment_id": "payment"}
+_ABOUT_PEOPLE = {"passengers"}
+_PERSONAL = {"get_user_details"}
+
+
+def _classified(schema: dict[str, Any]) -> dict[str, Any]:
+    properties = {
+        name: rule
+        | ({IDENTIFIES: _IDENTIFIES[name]} if name in _IDENTIFIES else {})
+        | ({KEYWORD: "personal"} if name in _ABOUT_PEOPLE else {})
+        for name, rule in schema["properties"].items()
+    }
+    return {**schema, "properties": properties}
+
+
 def _attributes(name: str, title: str) -> dict[str, Any]:
     schema = _schemas()[name]
     return {
         "title": title,
         "description": schema["description"],
-        "input_schema": schema["parameters"],
+        "input_schema": _classified(schema["parameters"]),
+        "output_schema": {"type": "object", KEYWORD: "personal"} if name in _PERSONAL else None,
         "timeout_seconds": 10,
     }
 

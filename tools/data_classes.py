@@ -2,7 +2,8 @@
 
 `"x-data-class": "personal"` in a JSON Schema says what a value is. The portal acts on it: a
 `secret` is no argument and is left out of answers; `personal` and `sensitive` values are kept
-apart in the log, where seeing them is a right of its own.
+apart in the log, where seeing them is a right of its own. `"x-identifies": "order"` says that a
+value is the identifier of an order: so the log can name what a call read, made or changed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from common.redaction import fingerprint, mark_of
 from tools.errors import InvalidDefinition
 
 KEYWORD = "x-data-class"
+IDENTIFIES = "x-identifies"
 PUBLIC, INTERNAL, PERSONAL, SENSITIVE, SECRET = (
     "public",
     "internal",
@@ -24,11 +26,17 @@ PUBLIC, INTERNAL, PERSONAL, SENSITIVE, SECRET = (
 CLASSES = (PUBLIC, INTERNAL, PERSONAL, SENSITIVE, SECRET)
 _APART = frozenset({PERSONAL, SENSITIVE})
 _MAX_DEPTH = 32
+MAX_THINGS = 50
+
+
+def names_things(*schemas: Mapping[str, Any] | None) -> bool:
+    """Whether the schemas say of some value what it identifies."""
+    return any(True for schema in schemas for _ in _keywords(schema, IDENTIFIES, 0))
 
 
 def declared_classes(*schemas: Mapping[str, Any] | None) -> tuple[str, ...]:
     """The classes that the schemas name, each once. Raises InvalidDefinition for others."""
-    found = {name for schema in schemas if schema for name in _classes(schema, 0)}
+    found = {name for schema in schemas if schema for name in _keywords(schema, KEYWORD, 0)}
     unknown = sorted(str(name) for name in found if name not in CLASSES)
     if unknown:
         message = f"{KEYWORD} {unknown[0][:40]} is none of {', '.join(CLASSES)}."
@@ -36,17 +44,31 @@ def declared_classes(*schemas: Mapping[str, Any] | None) -> tuple[str, ...]:
     return tuple(name for name in CLASSES if name in found)
 
 
-def _classes(schema: Any, depth: int) -> Iterator[Any]:
+def _keywords(schema: Any, keyword: str, depth: int) -> Iterator[Any]:
     if depth > 2 * _MAX_DEPTH:
         return
     if isinstance(schema, Mapping):
-        if KEYWORD in schema:
-            yield schema[KEYWORD]
+        if keyword in schema:
+            yield schema[keyword]
         for inner in schema.values():
-            yield from _classes(inner, depth + 1)
+            yield from _keywords(inner, keyword, depth + 1)
     elif isinstance(schema, list):
         for inner in schema:
-            yield from _classes(inner, depth + 1)
+            yield from _keywords(inner, keyword, depth + 1)
+
+
+def things_in(*pairs: tuple[Any, Mapping[str, Any] | None]) -> list[dict[str, str]]:
+    """The kind and identifier of everything that values name by their schemas, each once; the
+    first MAX_THINGS.
+    """
+    found = {
+        (str(kind), str(value)[:200]): None
+        for given, schema in pairs
+        if schema
+        for _, kind, value in _marked(given, schema, "", 0, IDENTIFIES)
+        if isinstance(value, str | int) and not isinstance(value, bool)
+    }
+    return [{"kind": kind, "id": value} for kind, value in list(found)[:MAX_THINGS]]
 
 
 def ensure_no_secret_argument(arguments: Any, schema: Mapping[str, Any]) -> None:
@@ -90,17 +112,19 @@ def as_recorded(name: str, value: Any, schema: Mapping[str, Any] | None) -> dict
     return found
 
 
-def _marked(value: Any, schema: Any, where: str, depth: int) -> Iterator[tuple[str, str, Any]]:
-    """(place, class, value) of everything that has a class, outermost only."""
+def _marked(
+    value: Any, schema: Any, where: str, depth: int, keyword: str = KEYWORD
+) -> Iterator[tuple[str, Any, Any]]:
+    """(place, what the keyword says, value) of everything that has it, outermost only."""
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return
-    if KEYWORD in schema:
-        yield where, schema[KEYWORD], value
+    if keyword in schema:
+        yield where, schema[keyword], value
         return
     for part in (*schema.get("allOf", ()), *schema.get("anyOf", ()), *schema.get("oneOf", ())):
-        yield from _marked(value, part, where, depth + 1)
+        yield from _marked(value, part, where, depth + 1, keyword)
     for place, item, inner in _members(value, schema, where):
-        yield from _marked(item, inner, place, depth + 1)
+        yield from _marked(item, inner, place, depth + 1, keyword)
 
 
 def _members(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any, Any]]:

@@ -13,7 +13,7 @@ import jsonschema_rs
 from common.canonical import NotCanonical, canonical_json, digest, normalised
 from common.cel import Expression, InvalidExpression, compiled
 from common.errors import InvalidInput
-from tools.data_classes import declared_classes, ensure_no_secret_argument
+from tools.data_classes import declared_classes, ensure_no_secret_argument, names_things
 from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
 
 MAX_ARGUMENT_BYTES = 64_000
@@ -104,6 +104,7 @@ class ToolSpec:
     probe: str = ""
     output_schema: Mapping[str, Any] | None = None
     data_classes: tuple[str, ...] = ()
+    names_things: bool = False
 
     @property
     def full_name(self) -> str:
@@ -225,6 +226,7 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         probe=row.get("probe", ""),
         output_schema=row.get("output_schema"),
         data_classes=declared_classes(schema, row.get("output_schema")),
+        names_things=names_things(schema, row.get("output_schema")),
     )
 
 

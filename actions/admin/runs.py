@@ -5,8 +5,11 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from actions.admin.picture import MAX_EVENTS, picture
 from actions.admin.timeline import MAX_SHOWN, timeline
 from actions.models import Run
+from actions.story import story_of
+from audit.models import Event
 from common.admin.pages import EndlessAdmin
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
@@ -54,4 +57,16 @@ class RunAdmin(EndlessAdmin):
         return queryset.filter(wanted), False
 
     def detail(self, request: HttpRequest, obj: Run) -> dict[str, Any]:
-        return {"timeline": timeline(obj), "title": obj.purpose, "max_shown": MAX_SHOWN}
+        return {
+            "timeline": timeline(obj),
+            "picture": self._picture(request, obj),
+            "title": obj.purpose,
+            "max_shown": MAX_SHOWN,
+        }
+
+    def _picture(self, request: HttpRequest, run: Run) -> SafeString:
+        """From the log alone, and without values: for whoever may see its events."""
+        if not request.user.has_perm("audit.view_event"):
+            return SafeString()
+        events = Event.objects.of_run(run.pk).with_values()[:MAX_EVENTS]
+        return picture(story_of(events, with_values=False))

@@ -48,7 +48,7 @@ def succeeded(
         "labels": list(spec.labels),
         "classes": list(spec.data_classes),
         "access": spec.access,
-        **values.of_answer(result.value, spec),
+        **values.of_answer(action, result.value, spec),
     }
     return _event(events.CALL_COMPLETED, action, now, details)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from actions.models import Action
 from audit.values import bounded
-from tools.data_classes import as_recorded
+from tools.data_classes import as_recorded, things_in
 from tools.definitions import ToolSpec
 
 
@@ -20,9 +20,13 @@ def of_decision(action: Action, spec: ToolSpec) -> dict[str, Any]:
     return found
 
 
-def of_answer(value: Any, spec: ToolSpec) -> dict[str, Any]:
-    """What a tool answered, as details of its event."""
-    return _kept("result", value, spec, spec.output_schema)
+def of_answer(action: Action, value: Any, spec: ToolSpec) -> dict[str, Any]:
+    """What a tool answered, and what it read, made or changed, as details of its event."""
+    found = _kept("result", value, spec, spec.output_schema)
+    if spec.names_things:
+        given = (action.arguments, spec.input_schema)
+        found["things"] = things_in(given, (value, spec.output_schema))
+    return found
 
 
 def _kept(name: str, value: Any, spec: ToolSpec, schema: Any) -> dict[str, Any]:

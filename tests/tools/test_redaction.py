@@ -150,7 +150,7 @@ def test_what_systems_answer_is_kept_without_secrets(
 @pytest.mark.django_db
 def test_a_person_who_writes_one_down_is_not_quoted(governed: Governed) -> None:
     [(_, secret)] = secrets_of_all_kinds(5, seed=3)[4:]
-    place_halt(Halt.Kind.ALL, "", actor=SYSTEM, reason=f"It sent {secret} to everybody.")
+    place_halt(Halt.Kind.GLOBAL, actor=SYSTEM, reason=f"It sent {secret} to everybody.")
     assert secret not in everything_stored()
     said = Event.objects.filter(type="halt.placed").with_values().get().details["reason"]
     assert said == f"It sent [redacted gitlab_token {fingerprint(secret)}] to everybody."

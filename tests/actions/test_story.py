@@ -1,0 +1,147 @@
+"""The five questions, answered from the log alone: who began it, what was read, what was done and
+by which rules, who answered for it, what changed.
+"""
+
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import User
+from actions.models import Run
+from actions.services import resuming, runs, settling
+from actions.services.settling import Answer
+from actions.story import Story, story_of
+from approvals.models import ApprovalRequest, Vote
+from approvals.services import cast_vote
+from audit.models import Event
+from common.actors import Actor
+from policies.models import PolicyRelease
+from tests import factories
+from tests.factories import Governed
+from tests.toolbox import TOOLS
+from tools.connectors.base import Unanswered
+from tools.services.defining import define_tool
+
+pytestmark = pytest.mark.django_db
+
+
+def with_things(governed: Governed) -> None:
+    """The tools of the toolbox say what their arguments and answers identify."""
+    for name in ("read_account", "pay"):
+        given = dict(TOOLS[name])
+        key = "id" if name == "read_account" else "account"
+        schema = dict(given.pop("input_schema"))
+        named = {**schema["properties"][key], "x-identifies": "account"}
+        schema["properties"] = {**schema["properties"], key: named}
+        if name == "read_account":
+            given["output_schema"] = {
+                "type": "object",
+                "properties": {"holder": {"type": "string", "x-data-class": "personal"}},
+            }
+        define_tool(governed.system, name, actor=governed.actor, input_schema=schema, **given)
+    factories.publish()
+
+
+def a_day(governed: Governed, rosa: User) -> Run:
+    with_things(governed)
+    governed.toolbox.accounts["a"] = {"frozen": False, "holder": "Ada Example"}
+    run = governed.run(reference="INV-7")
+    governed.toolbox.fail_with = [Unanswered("no answer")]
+    mail = governed.propose(run, "toolbox.mail", {"to": "a@example.org"}).action
+    settling.resolve_unknown(
+        mail.pk, actor=Actor.from_user(rosa), answer=Answer.FAILED, reason="Not in the outbox."
+    )
+    governed.propose(run, "toolbox.read_account", {"id": "a"})
+    paid = governed.pay(run, 500).action
+    cast_vote(
+        ApprovalRequest.objects.get().pk,
+        actor=Actor.from_user(rosa),
+        answer=Vote.Answer.APPROVE,
+        reason="I know the customer.",
+    )
+    resuming.resume(paid.pk)
+    governed.propose(run, "toolbox.mail", {"to": "b@example.org"})
+    runs.close_run(
+        run.pk, actor=governed.actor, identity_id=governed.identity.pk, outcome="settled"
+    )
+    return run
+
+
+def told(run: Run) -> Story:
+    """The story, made from nothing but the tables of the log."""
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        story = story_of(Event.objects.of_run(run.pk).with_values())
+    read = {name for one in queries for name in re.findall(r'"(\w+_\w+)"\.', one["sql"])}
+    assert read == {"audit_event", "audit_eventpayload"}
+    return story
+
+
+def test_who_began_it(governed: Governed, rosa: User) -> None:
+    story = told(a_day(governed, rosa))
+    assert story.agent == governed.identity.client_id
+    assert story.begun_at is not None
+    begun = story.begun
+    assert (begun["initiator_kind"], begun["initiator"]) == ("user", "somebody")
+    assert (begun["purpose"], begun["reference"]) == ("testing", "INV-7")
+
+
+def test_what_it_read(governed: Governed, rosa: User) -> None:
+    [read] = told(a_day(governed, rosa)).sources
+    assert (read.tool, read.labels, read.classes) == (
+        "toolbox.read_account",
+        ("confidential",),
+        ("personal",),
+    )
+    assert read.things == [{"kind": "account", "id": "a"}]
+    assert read.result == {"frozen": False, "holder": "[personal]"}
+
+
+def test_what_was_done_and_by_which_rules(governed: Governed, rosa: User) -> None:
+    story = told(a_day(governed, rosa))
+    release = PolicyRelease.objects.live().get().number
+    first, _, paid, refused = story.calls.values()
+    assert first.decisions[0]["arguments"] == {"to": "a@example.org"}
+    assert [made["outcome"] for made in paid.decisions] == ["needs_approval", "allowed"]
+    assert paid.decisions[0]["rules"] == ["large-payments"]
+    assert paid.decisions[0]["arguments"] == {"account": "a", "amount": 500, "note": ""}
+    assert paid.decisions[0]["facts"] == {"frozen": False, "large": True, "huge": False}
+    assert {made["release"] for made in paid.decisions} == {release}
+    assert (paid.end, paid.result) == ("succeeded", {"done": "pay"})
+    assert (refused.outcome, refused.end) == ("denied", "denied")
+    assert refused.decisions[0]["reasons"][0]["rule"] == "no-confidential-mail"
+    assert story.end["outcome"] == "settled"
+
+
+def test_who_answered_for_it(governed: Governed, rosa: User) -> None:
+    story = told(a_day(governed, rosa))
+    [asked] = list(story.calls.values())[2].questions
+    assert (asked.end, asked.tier) == ("approved", "supervisor")
+    assert asked.shown["run"]["purpose"] == "testing"
+    assert asked.shown["tool_title"] == "Pay"
+    [answer] = asked.answers
+    assert (answer.person, answer.answer, answer.reason) == (
+        "rosa",
+        "approve",
+        "I know the customer.",
+    )
+    [(_, what, who, details)] = story.overrides
+    assert (what, who) == ("tool.call.resolved", "rosa")
+    assert (details["answer"], details["reason"]) == ("did_not_take_effect", "Not in the outbox.")
+
+
+def test_what_changed(governed: Governed, rosa: User) -> None:
+    story = told(a_day(governed, rosa))
+    assert story.effects == [("toolbox.pay", {"kind": "account", "id": "a"})]
+    assert story.end["events"] == len(Event.objects.filter(run_id__isnull=False)) - 1
+
+
+def test_without_values_it_says_codes_and_no_words(governed: Governed, rosa: User) -> None:
+    run = a_day(governed, rosa)
+    story = story_of(Event.objects.of_run(run.pk).with_values(), with_values=False)
+    assert "purpose" not in story.begun
+    paid = list(story.calls.values())[2]
+    assert (paid.end, paid.result, paid.questions[0].answers[0].reason) == ("succeeded", None, "")
