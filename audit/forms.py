@@ -4,7 +4,9 @@ from django import forms
 
 from audit.models import Erasure, Hold
 from audit.retention import CLASSES, FLOOR_DAYS
+from audit.searching import Search
 from audit.services import erasing, exports, holding, inspecting, retaining
+from audit.vocabulary import declared
 from common.actors import Actor
 from common.admin.pages import CommandForm, Made, ReasonForm, Shown
 from common.errors import InvalidInput
@@ -14,11 +16,46 @@ _WORDS = forms.Textarea(attrs={"rows": 3})
 _MOMENT = forms.DateTimeInput(attrs={"type": "datetime-local"})
 
 
+def _types() -> list[tuple[str, str]]:
+    """From the code that declares them, not by a scan of the log."""
+    named = sorted((name, kind.title) for name, kind in declared().items())
+    return [("", "Anything"), *((name, f"{name}: {title}") for name, title in named)]
+
+
+class SearchForm(forms.Form):
+    """What events are looked for by; see `audit.searching`."""
+
+    type = forms.ChoiceField(choices=_types, required=False, label="What happened")
+    agent = forms.CharField(required=False, max_length=64)
+    tool = forms.CharField(required=False, max_length=200)
+    person = forms.CharField(required=False, max_length=64, label="Done by the person")
+    subject = forms.CharField(required=False, max_length=200, label="About")
+    run = forms.UUIDField(required=False)
+    text = forms.CharField(required=False, max_length=200, label="Words in it")
+    since = forms.DateTimeField(required=False, widget=_MOMENT, label="From (UTC)")
+    until = forms.DateTimeField(required=False, widget=_MOMENT, label="Until (UTC)")
+
+    def __init__(self, *args: Any, person: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not person.has_perm("audit.view_eventpayload"):
+            # Finding words tells what they are: it takes the right to see them.
+            del self.fields["text"]
+
+    def search(self) -> Search:
+        return Search(**{name: value for name, value in self.cleaned_data.items() if value})
+
+
 class ViewValuesForm(CommandForm):
+    sensitive = False
+
     def perform(self, *, actor: Actor) -> Shown:
-        values = inspecting.view_values(self.target, actor=actor)
+        values = inspecting.view_values(self.target, actor=actor, sensitive=self.sensitive)
         context = {"title": "Values", "object": self.target, "values": values}
         return Shown("audit/values.html", {**context, "erased": self.target.payload.erased})
+
+
+class ViewSensitiveForm(ViewValuesForm):
+    sensitive = True
 
 
 class AskExportForm(CommandForm):

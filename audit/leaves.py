@@ -38,7 +38,7 @@ _ASCII_NAME = re.compile(r"[ -~]{1,80}")
 # short value could be guessed from them after it was erased.
 OPEN_DETAILS = frozenset(
     {
-        "about", "access", "acting", "action", "actions", "again", "answer", "approval",
+        "about", "access", "acting", "action", "actions", "again", "answer", "apart", "approval",
         "attempt", "basis", "bound", "by_elevation", "call", "chain", "changes", "classes", "days",
         "delegation", "depth", "digest", "elevation", "end", "ends_at", "entry", "environment",
         "epoch", "erased", "error", "errors", "event", "events", "expires_at", "factor",

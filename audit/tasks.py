@@ -1,11 +1,16 @@
 from celery import shared_task
 
-from audit.services import retaining, sealing, witnessing
+from audit.services import indexing, retaining, sealing, witnessing
 
 
 @shared_task(name="audit.seal")
 def seal() -> int:
     return sealing.seal()
+
+
+@shared_task(name="audit.index")
+def index() -> int:
+    return indexing.index()
 
 
 @shared_task(name="audit.witness")

@@ -184,6 +184,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 1.0,
         "options": {"queue": "sealing", "expires": 5},
     },
+    "find events by words": {"task": "audit.index", "schedule": 2.0, "options": {"expires": 5}},
     "remove values in time": {"task": "audit.retain", "schedule": 86_400.0},
     "ask witnesses": {"task": "audit.witness", "schedule": 10.0, "options": {"expires": 10}},
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},

@@ -3,45 +3,25 @@ from typing import Any
 
 from auditlog.models import LogEntry
 from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.contrib.admin.views.main import ChangeList
+from django.http import HttpRequest, HttpResponse
 
-from accounts.models import User
 from audit import forms
-from audit.models import Event, EventPayload
+from audit.admin.explorer import Explorer
+from audit.models import Event
+from audit.services import indexing, inspecting
+from audit.services.inspecting import SENSITIVE
 from audit.shield import shield_of
-from audit.vocabulary import declared, title_of
+from audit.vocabulary import title_of
+from common.actors import Actor
 from common.admin.pages import EndlessAdmin, Page
-from common.ids import is_identifier
-
-MAX_NAMED = 1_000
-
-
-def persons(name: str) -> list[str]:
-    """People are in the log by their keys; by name they are found among the people."""
-    return [str(pk) for pk in User.objects.filter(username=name).values_list("pk", flat=True)]
-
-
-class TypeFilter(admin.SimpleListFilter):
-    """Types come from the code that declares them, not from a scan of the log."""
-
-    title = "what happened"
-    parameter_name = "type"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return sorted((name, kind.title) for name, kind in declared().items())
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
-        return queryset.filter(type=self.value()) if self.value() else queryset
 
 
 @admin.register(Event)
 class EventAdmin(EndlessAdmin):
     list_display = ("recorded_at", "happened", "actor_label", "subject_label", "run")
-    list_filter = (TypeFilter, "actor_kind")
     list_select_related = ("payload",)
-    search_fields = ("actor_id",)
-    search_help_text = "Exactly: a type, an actor, the identifier of a subject, or a run"
+    change_list_template = "audit/explorer.html"
     detail_template = "audit/event.html"
     pages = (
         Page(
@@ -51,6 +31,15 @@ class EventAdmin(EndlessAdmin):
             "audit.view_eventpayload",
             explains="Names, reasons and other words: what lies beside the event. That you look at "
             "them is recorded.",
+        ),
+        Page(
+            "sensitive",
+            "Show sensitive values",
+            forms.ViewSensitiveForm,
+            "audit.see_sensitive",
+            explains="With what tools declare to be personal or sensitive. That you look at it is "
+            "recorded.",
+            available=lambda event: SENSITIVE in event.payload.disclosures,
         ),
     )
 
@@ -62,19 +51,19 @@ class EventAdmin(EndlessAdmin):
     def run(self, event: Event) -> str:
         return str(event.run_id)[-12:] if event.run_id else ""
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Event], search_term: str
-    ) -> tuple[QuerySet[Event], bool]:
-        """By equality on indexed columns: a search through text would read the whole log."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
-        named = EventPayload.objects.filter(subject_label=term).values_list("pk", flat=True)
-        wanted = Q(type=term) | Q(subject_id=term) | Q(uid__in=list(named[:MAX_NAMED]))
-        wanted |= Q(actor_id=term) | Q(actor_id__in=persons(term))
-        if is_identifier(term):
-            wanted |= Q(run_id=term)
-        return queryset.filter(wanted), False
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Explorer
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        response = super().changelist_view(
+            request, {"behind": indexing.behind(), **(extra_context or {})}
+        )
+        found = getattr(response, "context_data", {}).get("cl")
+        if isinstance(found, Explorer) and found.search and found.has_criteria and not found.before:
+            inspecting.note_search(found.search, actor=Actor.from_user(request.user))
+        return response
 
     def detail(self, request: HttpRequest, obj: Event) -> dict[str, Any]:
         beside = sorted({*obj.payload.disclosures, *obj.payload.erased})

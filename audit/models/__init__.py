@@ -9,10 +9,12 @@ from audit.models.evidence import Erasure, Export, Hold, RetentionRule
 from audit.models.log import (
     Checkpoint,
     Cosignature,
+    IndexMark,
     Leaf,
     LogKey,
     Quarantine,
     SealerMark,
+    Term,
     Tile,
     WitnessState,
 )
@@ -28,11 +30,13 @@ __all__ = [
     "Export",
     "Generation",
     "Hold",
+    "IndexMark",
     "Leaf",
     "LogKey",
     "Quarantine",
     "RetentionRule",
     "SealerMark",
+    "Term",
     "Tile",
     "WitnessState",
 ]

@@ -150,6 +150,7 @@ class EventPayload(models.Model):
 
     class Meta:
         default_permissions = ("view",)
+        permissions = [("see_sensitive", "Can see values that are personal or sensitive")]
         indexes = [models.Index(fields=["subject_label"], name="payload_by_subject")]
 
     def __str__(self) -> str:

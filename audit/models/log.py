@@ -50,6 +50,36 @@ class Leaf(_Written):
         return str(self.seq)
 
 
+class Term(models.Model):
+    """That an event is found by a term (`audit.terms`)."""
+
+    pk = models.CompositePrimaryKey("term", "event_number")
+    term = models.BigIntegerField()
+    event_number = models.BigIntegerField(db_index=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.term} {self.event_number}"
+
+
+class IndexMark(models.Model):
+    """Up to which place of the log events are found by terms."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    next_seq = models.BigIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.CheckConstraint(condition=models.Q(id=1), name="index_mark_is_one_row"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.next_seq)
+
+
 class Tile(_Written):
     """256 hashes of a row of the tree, complete and so final (C2SP tlog-tiles, height 8)."""
 

@@ -14,6 +14,7 @@ from audit.errors import HeldEvents, NothingToErase, TooManyEvents
 from audit.leaves import MAX_ITEMS
 from audit.models import Erasure, Event, EventPayload, EventQuerySet
 from audit.services.holding import alone_with_holds, held
+from audit.services.indexing import forget_terms
 from audit.services.recording import Subject, event_row, record, write_events
 from audit.services.two_people import decide, person
 from audit.vocabulary import EventType
@@ -148,3 +149,5 @@ def remove(
             for payload in batch:
                 payload.lose(names, said_by=rows[-1]["uid"])
     write_events(rows)
+    uids = [payload.pk for payload, _ in chosen]
+    forget_terms(list(Event.objects.filter(uid__in=uids).values_list("pk", flat=True)))

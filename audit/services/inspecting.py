@@ -4,10 +4,13 @@ from typing import Any
 
 from audit import events
 from audit.models import Event
+from audit.searching import Search
 from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.commands import command
 
+SENSITIVE = "details.sensitive"
+KEPT_APART = "(to see it takes a right of its own)"
 LOG = Subject("audit.log", "log", "the audit log")
 
 
@@ -28,11 +31,25 @@ def note_verification(*, actor: Actor, size: int, values: int, problems: int, fi
 
 
 @command
-def view_values(event: Event, *, actor: Actor) -> dict[str, Any]:
-    """What lies beside an event, for a person to read, which is recorded; not what was erased."""
+def view_values(event: Event, *, actor: Actor, sensitive: bool = False) -> dict[str, Any]:
+    """What lies beside an event, for a person to read, which is recorded; not what was erased.
+
+    `sensitive`: what tools declare to be personal or sensitive too, which is a right of its own.
+    """
     record(
         events.PAYLOAD_VIEWED,
         actor=actor,
         subject=Subject("audit.event", str(event.uid), event.type),
+        apart=sensitive,
     )
-    return event.values()
+    values = event.values()
+    if SENSITIVE in values and not sensitive:
+        values[SENSITIVE] = KEPT_APART
+    return values
+
+
+@command
+def note_search(search: Search, *, actor: Actor) -> None:
+    """Somebody looked for events by these criteria."""
+    sought = {name: str(getattr(search, name)) for name in search.named}
+    record(events.SEARCHED, actor=actor, subject=LOG, fields=search.named, sought=sought)

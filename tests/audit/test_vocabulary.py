@@ -34,6 +34,8 @@ from agents.services.findings import Anomaly, escalate_unanswered, report, resol
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import ask_for_factor, cast_vote, settle_due, withdraw
 from audit.models import Event
+from audit.searching import Search
+from audit.services import inspecting
 from audit.vocabulary import declared
 from common.actors import SYSTEM, Actor
 from common.ids import uuid7
@@ -425,5 +427,6 @@ def test_every_declared_event_is_written_by_some_command(  # noqa: PLR0915 - a l
     an_agent_is_stopped_in_every_way(governed)
     the_log_is_looked_after(olga, clara, settings, monkeypatch)
     the_log_is_verified()
+    inspecting.note_search(Search(tool="toolbox.pay"), actor=Actor.from_user(olga))
     written = set(Event.objects.values_list("type", flat=True))
     assert written == set(declared())

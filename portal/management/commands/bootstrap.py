@@ -72,6 +72,7 @@ DOERS = {
                 "approve_erasure",
                 "place_hold",
                 "set_retention",
+                "see_sensitive",
             ),
         ),
         ("workflows", _WORKFLOWS),

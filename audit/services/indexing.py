@@ -1,0 +1,88 @@
+"""The index that events are found by: made from sealed events, behind the sealer, and made anew
+for events that lost values.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from audit import terms
+from audit.models import Event, IndexMark, Leaf, Term
+
+BATCH = 2_000
+
+
+def index(*, limit: int = BATCH) -> int:
+    """Index events that were sealed since; how many."""
+    total = 0
+    while (number := _indexed(limit)) == limit:
+        total += number
+    return total + number
+
+
+@transaction.atomic
+def _indexed(limit: int) -> int:
+    IndexMark.objects.get_or_create(pk=1)
+    mark = IndexMark.objects.select_for_update().get(pk=1)
+    found = Leaf.objects.filter(seq__gte=mark.next_seq).order_by("seq")
+    places = list(found.values_list("seq", "event_id")[:limit])
+    if places:
+        add_terms(Event.objects.filter(pk__in=[event for _, event in places]).with_values())
+        mark.next_seq = places[-1][0] + 1
+        mark.save()
+    return len(places)
+
+
+def behind() -> int:
+    """How many sealed events are not found by terms yet."""
+    mark = IndexMark.objects.filter(pk=1).first()
+    last = Leaf.objects.order_by("-seq").values_list("seq", flat=True).first()
+    return (0 if last is None else last + 1) - (mark.next_seq if mark else 0)
+
+
+def add_terms(events: Iterable[Event]) -> None:
+    chosen = list(events)
+    agents = _agents_of({one.run_id for one in chosen if one.run_id})
+    pairs = {(term, one.pk) for one in chosen for term in _terms_of(one, agents)}
+    _write(sorted(pairs))
+
+
+def forget_terms(numbers: Sequence[int]) -> None:
+    """Index these events anew, by what they still have."""
+    Term.objects.filter(event_number__in=numbers).delete()
+    add_terms(Event.objects.filter(pk__in=numbers, place__isnull=False).with_values())
+
+
+def _terms_of(event: Event, agents: dict[UUID, str]) -> set[int]:
+    found = terms.words_beside(event.values())
+    plain = event.plain()
+    if isinstance(plain.get("tool"), str):
+        found.add(terms.tool(plain["tool"]))
+    if event.actor_kind == "agent":
+        found.add(terms.agent(event.actor_id))
+    if event.run_id in agents:
+        found.add(terms.agent(agents[event.run_id]))
+    return found
+
+
+def _agents_of(runs: Collection[UUID]) -> dict[UUID, str]:
+    """Whose each run is, by the event that began it."""
+    began = Event.objects.filter(type="run.started", run_id__in=runs, actor_kind="agent")
+    return {run: agent for run, agent in began.values_list("run_id", "actor_id") if run}
+
+
+def _write(pairs: Sequence[tuple[int, int]]) -> None:
+    if not pairs:
+        return
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "INSERT INTO audit_term (term, event_number) "
+                "SELECT * FROM unnest(%s::bigint[], %s::bigint[]) ON CONFLICT DO NOTHING",
+                [[term for term, _ in pairs], [number for _, number in pairs]],
+            )
+        else:
+            cursor.executemany(
+                "INSERT OR IGNORE INTO audit_term (term, event_number) VALUES (%s, %s)", pairs
+            )
