@@ -45,6 +45,7 @@ ERASURE_DECIDED = declare(
 HOLD_PLACED = declare("audit.hold_placed", "A legal hold was placed", "reason", "run")
 HOLD_RELEASED = declare("audit.hold_released", "A legal hold was released", "reason")
 PAYLOAD_VIEWED = declare("audit.payload_viewed", "The values of an event were looked at", "apart")
+REPORT_VIEWED = declare("audit.report_viewed", "A report was looked at", "report", "since", "until")
 SEARCHED = declare("audit.searched", "Somebody looked for events", "fields", "sought")
 WITNESS_REFUSED = declare(
     "audit.witness_refused", "A witness did not sign the log", "witness", "error", "size"

@@ -24,7 +24,16 @@ CLASSES = {
     "decision": RetentionClass(
         "Decisions, approvals and evidence",
         730,
-        ("decision.", "approval.", "elevation.", "finding.", "halt.", "audit.", "tier."),
+        (
+            "decision.",
+            "approval.",
+            "elevation.",
+            "finding.",
+            "halt.",
+            "audit.",
+            "tier.",
+            "request.",
+        ),
     ),
     "operational": RetentionClass(
         "Tool calls, runs and credentials in use",

@@ -7,6 +7,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 _WIDTH, _HEIGHT, _FOOT, _LEFT = 640, 150, 22, 34
+_NAMES, _LINE = 230, 22
 
 
 @dataclass(frozen=True)
@@ -75,4 +76,41 @@ def stacked_bars(
         _HEIGHT - _FOOT,
         bars,
         ticks,
+    )
+
+
+def bars(title: str, rows: Sequence[tuple[str, int]], tone: str = "plain") -> SafeString:
+    """A bar per row beside its name, the longest across the whole width, with its number."""
+    top = max((value for _, value in rows), default=0) or 1
+    room = _WIDTH - _NAMES - 60
+    drawn = format_html_join(
+        "",
+        '<text x="{}" y="{}" text-anchor="end">{}</text>'
+        '<rect class="bar-{}" x="{}" y="{}" width="{}" height="{}" rx="2"><title>{}</title></rect>'
+        '<text x="{}" y="{}">{}</text>',
+        (
+            (
+                _NAMES - 8,
+                index * _LINE + 15,
+                name if len(name) <= 34 else f"{name[:33]}…",
+                tone,
+                _NAMES,
+                index * _LINE + 4,
+                f"{max(value / top * room, 2):.1f}",
+                _LINE - 8,
+                f"{name}: {value}",
+                f"{_NAMES + max(value / top * room, 2) + 6:.1f}",
+                index * _LINE + 15,
+                value,
+            )
+            for index, (name, value) in enumerate(rows)
+        ),
+    )
+    height = max(len(rows), 1) * _LINE
+    return format_html(
+        '<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>',
+        _WIDTH,
+        height,
+        title,
+        drawn or format_html('<text x="8" y="15">{}</text>', "Nothing in this period"),
     )

@@ -82,6 +82,14 @@ _NAMES = {
     "workflows.ScheduleFire": "Scheduled times",
 }
 
+# In the navigation without being a model: whoever sees events may see them.
+_REPORTS: dict[str, Any] = {
+    "name": "Reports",
+    "object_name": "Reports",
+    "perms": {},
+    "add_url": None,
+}
+
 # Libraries whose own pages are replaced by ours or not needed.
 _WITHOUT_PAGES = {
     "auditlog",
@@ -162,6 +170,8 @@ class ChanceryAdminSite(AdminSite):
                 {**seen[label][1], "name": _NAMES.get(label, seen[label][1]["name"])}
                 for label in present
             ]
+            if title == "Audit":
+                models.insert(0, _REPORTS | {"admin_url": reverse("reports")})
             sections.append({**app, "name": title, "models": models})
         return sections
 

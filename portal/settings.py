@@ -28,6 +28,7 @@ CSRF_TRUSTED_ORIGINS = [ISSUER]
 HTTPS = ISSUER.startswith("https://")
 # The log's name in what it signs; and its key, which the sealer's process alone should be given.
 LOG_ORIGIN = os.environ.get("CHANCERY_LOG_ORIGIN", "") or f"{ISSUER.partition('://')[2]}/log"
+CONTROLS_FILE = os.environ.get("CHANCERY_CONTROLS", "")
 LOG_WITNESSES = os.environ.get("CHANCERY_LOG_WITNESSES", "")
 LOG_SIGNING_KEY = os.environ.get("CHANCERY_LOG_SIGNING_KEY", "")
 
@@ -51,6 +52,7 @@ DEMO_ACCOUNTING_URL = os.environ.get("CHANCERY_DEMO_ACCOUNTING_URL", "http://127
 INSTALLED_APPS = [
     "portal.apps.PortalConfig",
     *(["demo.apps.DemoConfig"] if DEMO else []),
+    "insights.apps.InsightsConfig",
     "workflows.apps.WorkflowsConfig",
     "actions.apps.ActionsConfig",
     "policies.apps.PoliciesConfig",

@@ -6,6 +6,8 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from insights import admin as reporting
+
 # The one inline style of the documentation page, by its digest; the policy stays strict.
 _DOCS_STYLE = "'sha256-MMpT0iDxyjALd9PdfepImGX3DBfJPXZ4IlDWdPAgtn0='"
 _docs = csp_update({"style-src": [_DOCS_STYLE]})(
@@ -21,6 +23,8 @@ def favicon(request: HttpRequest) -> HttpResponseRedirect:
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("favicon.ico", favicon),
+    path("admin/reports/", admin.site.admin_view(reporting.reports), name="reports"),
+    path("admin/reports/<slug:number>/", admin.site.admin_view(reporting.report), name="report"),
     path("admin/", admin.site.urls),
     path("accounts/", include("accounts.urls")),
     path("", include("agents.api.urls")),

@@ -5,11 +5,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-_FILE = Path(__file__).parent / "controls.json"
+from django.conf import settings
+
+_DELIVERED = Path(__file__).parent / "controls.json"
 
 
-@lru_cache(maxsize=1)
 def controls() -> list[dict[str, Any]]:
-    """The mapping as it is delivered: ids of frameworks' controls with titles in our own words."""
-    found: list[dict[str, Any]] = json.loads(_FILE.read_text())
+    """Ids of frameworks' controls with titles in our own words: as delivered, or as the file of
+    CHANCERY_CONTROLS says.
+    """
+    return _read(Path(settings.CONTROLS_FILE) if settings.CONTROLS_FILE else _DELIVERED)
+
+
+@lru_cache(maxsize=4)
+def _read(file: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(file.read_text())
     return found

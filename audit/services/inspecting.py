@@ -49,6 +49,12 @@ def view_values(event: Event, *, actor: Actor, sensitive: bool = False) -> dict[
 
 
 @command
+def note_report(report: str, *, actor: Actor, since: str, until: str) -> None:
+    """Somebody looked at a report over a period."""
+    record(events.REPORT_VIEWED, actor=actor, subject=LOG, report=report, since=since, until=until)
+
+
+@command
 def note_search(search: Search, *, actor: Actor) -> None:
     """Somebody looked for events by these criteria."""
     sought = {name: str(getattr(search, name)) for name in search.named}

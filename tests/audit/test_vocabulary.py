@@ -428,5 +428,8 @@ def test_every_declared_event_is_written_by_some_command(  # noqa: PLR0915 - a l
     the_log_is_looked_after(olga, clara, settings, monkeypatch)
     the_log_is_verified()
     inspecting.note_search(Search(tool="toolbox.pay"), actor=Actor.from_user(olga))
+    inspecting.note_report(
+        "R1", actor=Actor.from_user(olga), since="2026-01-01", until="2026-02-01"
+    )
     written = set(Event.objects.values_list("type", flat=True))
     assert written == set(declared())
