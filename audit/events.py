@@ -8,6 +8,16 @@ RECORD_DELETED = declare("record.deleted", "A governed record was removed", *_CH
 RECORD_RELATED_CHANGED = declare(
     "record.related_changed", "A governed record's relations were changed", *_CHANGE
 )
+BYPASS_DETECTED = declare(
+    "record.bypass_detected",
+    "A governed record was changed by passing the portal by",
+    "model",
+    "pk",
+    "kind",
+    "fields",
+    "database_user",
+    "noticed_at",
+)
 
 HEARTBEAT = declare("audit.heartbeat", "The log is being sealed", "size")
 EVENT_QUARANTINED = declare(

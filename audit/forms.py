@@ -2,6 +2,7 @@ from typing import Any
 
 from django import forms
 
+from accounts.models import User
 from audit.models import Erasure, Hold
 from audit.retention import CLASSES, FLOOR_DAYS
 from audit.searching import Search
@@ -114,11 +115,22 @@ class RefuseExportForm(ApproveExportForm):
     approve = False
 
 
+def _key_of(person: str) -> str:
+    """People are in the log by their keys. Raises InvalidInput for a name that nobody has."""
+    if person.isdecimal():
+        return person
+    found = User.objects.filter(username=person).values_list("pk", flat=True).first()
+    if found is None:
+        message = "Nobody has that name."
+        raise InvalidInput(message)
+    return str(found)
+
+
 class AskErasureForm(CommandForm):
     about = forms.ChoiceField(choices=Erasure.About.choices)
     about_id = forms.CharField(
         max_length=64, label="Which",
-        help_text="A person's key, a run's identifier, or an event's.",
+        help_text="A person's name or key, a run's identifier, or an event's.",
     )  # fmt: skip
     fields_named = forms.CharField(
         required=False, widget=forms.Textarea(attrs={"rows": 2}), label="Fields",
@@ -129,7 +141,9 @@ class AskErasureForm(CommandForm):
 
     def perform(self, *, actor: Actor) -> Made:
         given = self.cleaned_data
-        if given["about"] != Erasure.About.PERSON and not is_identifier(given["about_id"]):
+        if given["about"] == Erasure.About.PERSON:
+            given["about_id"] = _key_of(given["about_id"])
+        elif not is_identifier(given["about_id"]):
             message = "That is not an identifier."
             raise InvalidInput(message)
         return Made(

@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from audit.services import indexing, retaining, sealing, witnessing
+from audit.services import indexing, reconciling, retaining, sealing, witnessing
 
 
 @shared_task(name="audit.seal")
@@ -16,6 +16,11 @@ def index() -> int:
 @shared_task(name="audit.witness")
 def witness() -> int:
     return witnessing.ask_all()
+
+
+@shared_task(name="audit.reconcile")
+def reconcile() -> int:
+    return reconciling.reconcile()
 
 
 @shared_task(name="audit.retain")

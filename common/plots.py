@@ -7,7 +7,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 _WIDTH, _HEIGHT, _FOOT, _LEFT = 640, 150, 22, 34
-_NAMES, _LINE = 230, 22
+_NAMES, _LINE = 190, 22
+_LABEL, _MARGIN = 52, 12
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,16 @@ class Series:
 
 
 def stacked_bars(
-    title: str, labels: Sequence[str], counts: Sequence[Mapping[str, int]], series: Sequence[Series]
+    title: str,
+    labels: Sequence[str],
+    counts: Sequence[Mapping[str, int]],
+    series: Sequence[Series],
+    *,
+    width: int = _WIDTH,
 ) -> SafeString:
     """A bar per label, its parts stacked by series. Every part says its number when pointed at."""
     top = max((sum(row.values()) for row in counts), default=0) or 1
-    step = (_WIDTH - _LEFT) / max(len(labels), 1)
+    step = (width - _LEFT - _MARGIN) / max(len(labels), 1)
     parts = []
     for index, (label, row) in enumerate(zip(labels, counts, strict=True)):
         base = float(_HEIGHT - _FOOT)
@@ -48,7 +54,7 @@ def stacked_bars(
         '<rect class="bar-{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>',
         parts,
     )
-    every = max(1, len(labels) // 8)
+    every = max(1, round(len(labels) * _LABEL / width))
     ticks = format_html_join(
         "",
         '<text x="{}" y="{}" text-anchor="middle">{}</text>',
@@ -63,12 +69,12 @@ def stacked_bars(
         '<line x1="{}" y1="{}" x2="{}" y2="{}"></line>'
         '<text x="{}" y="14" text-anchor="end">{}</text>'
         '<text x="{}" y="{}" text-anchor="end">0</text>{}{}</svg>',
-        _WIDTH,
+        width,
         _HEIGHT,
         title,
         _LEFT,
         _HEIGHT - _FOOT,
-        _WIDTH,
+        width,
         _HEIGHT - _FOOT,
         _LEFT - 6,
         top,
@@ -79,10 +85,12 @@ def stacked_bars(
     )
 
 
-def bars(title: str, rows: Sequence[tuple[str, int]], tone: str = "plain") -> SafeString:
+def bars(
+    title: str, rows: Sequence[tuple[str, int]], tone: str = "plain", *, width: int = _WIDTH
+) -> SafeString:
     """A bar per row beside its name, the longest across the whole width, with its number."""
     top = max((value for _, value in rows), default=0) or 1
-    room = _WIDTH - _NAMES - 60
+    room = width - _NAMES - 60
     drawn = format_html_join(
         "",
         '<text x="{}" y="{}" text-anchor="end">{}</text>'
@@ -92,7 +100,7 @@ def bars(title: str, rows: Sequence[tuple[str, int]], tone: str = "plain") -> Sa
             (
                 _NAMES - 8,
                 index * _LINE + 15,
-                name if len(name) <= 34 else f"{name[:33]}…",
+                name if len(name) <= 28 else f"…{name[-27:]}",
                 tone,
                 _NAMES,
                 index * _LINE + 4,
@@ -109,7 +117,7 @@ def bars(title: str, rows: Sequence[tuple[str, int]], tone: str = "plain") -> Sa
     height = max(len(rows), 1) * _LINE
     return format_html(
         '<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>',
-        _WIDTH,
+        width,
         height,
         title,
         drawn or format_html('<text x="8" y="15">{}</text>', "Nothing in this period"),

@@ -30,8 +30,8 @@ def report(request: HttpRequest, number: str) -> HttpResponse:
     control = next((one for one in controls() if one["report"] == number), None)
     if control is None or number not in REPORTS:
         raise Http404
-    form = PeriodForm(request.GET)
-    period = form.period()
+    period = PeriodForm(request.GET).period()
+    form = PeriodForm(request.GET or PeriodForm.saying(period))
     facts = facts_of(period, control["events"])
     content = REPORTS[number](facts)
     inspecting.note_report(

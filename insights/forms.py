@@ -27,6 +27,12 @@ class PeriodForm(forms.Form):
     def period(self) -> Period:
         return self._period(self.cleaned_data if self.is_valid() else {})
 
+    @staticmethod
+    def saying(period: Period) -> dict[str, str]:
+        """What the form holds for a period of whole days."""
+        last = period.until - timedelta(days=1)
+        return {"since": f"{period.since:%Y-%m-%d}", "until": f"{last:%Y-%m-%d}"}
+
     def _period(self, given: dict[str, Any]) -> Period:
         until = given.get("until") or timezone.now().date()
         since = given.get("since") or until - timedelta(days=DEFAULT_DAYS)

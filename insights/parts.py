@@ -12,6 +12,7 @@ from common.plots import Series, bars, stacked_bars
 from insights.facts import Fact, Period
 
 MAX_ROWS = 40
+WIDTH = 460
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ def over_time(
         if 0 <= place < len(counts):
             counts[place][key] += 1
     labels = [period.label(start) for start in starts]
-    return Chart(title, stacked_bars(title, labels, counts, series), series, note)
+    return Chart(title, stacked_bars(title, labels, counts, series, width=WIDTH), series, note)
 
 
 def most(title: str, counts: Mapping[str, int], *, tone: str = "plain", note: str = "") -> Chart:
     """The largest of some counts as bars that lie beside their names."""
     rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))[:12]
-    return Chart(title, bars(title, rows, tone), note=note)
+    return Chart(title, bars(title, rows, tone, width=WIDTH), note=note)
 
 
 def listed(

@@ -187,6 +187,11 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"queue": "sealing", "expires": 5},
     },
     "find events by words": {"task": "audit.index", "schedule": 2.0, "options": {"expires": 5}},
+    "notice what went round": {
+        "task": "audit.reconcile",
+        "schedule": 30.0,
+        "options": {"expires": 30},
+    },
     "remove values in time": {"task": "audit.retain", "schedule": 86_400.0},
     "ask witnesses": {"task": "audit.witness", "schedule": 10.0, "options": {"expires": 10}},
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},

@@ -14,4 +14,4 @@ class ToolsConfig(AppConfig):
         govern(models.Endpoint, decides=True)
         govern(models.Tool, decides=True)
         govern(models.Secret, decides=True)
-        govern(models.SecretVersion, ignored=("wrapped_key", "ciphertext"))
+        govern(models.SecretVersion, ignored=("key_id", "wrapped_key", "ciphertext"))

@@ -10,7 +10,8 @@ from django.utils.safestring import SafeString
 from actions.story import Call, Question, Story
 
 MAX_ROWS, MAX_EVENTS = 60, 1_000
-_WIDTH, _LEFT, _RIGHT, _ROW, _TOP, _FOOT = 960, 210, 20, 26, 20, 24
+_WIDTH, _LEFT, _RIGHT, _ROW, _TOP, _FOOT = 960, 220, 30, 26, 12, 24
+_WIDEST, _TIME_ROOM = 56, 64
 _TONES = {
     "allowed": "good",
     "succeeded": "good",
@@ -46,7 +47,7 @@ class _Scale:
     @classmethod
     def over(cls, moments: Iterable[datetime]) -> "_Scale":
         ordered = sorted(set(moments))
-        room = (_WIDTH - _LEFT - _RIGHT) / max(len(ordered) - 1, 1)
+        room = min((_WIDTH - _LEFT - _RIGHT) / max(len(ordered) - 1, 1), _WIDEST)
         return cls({moment: _LEFT + index * room for index, moment in enumerate(ordered)})
 
 
@@ -153,21 +154,19 @@ def _shape(mark: _Mark, scale: _Scale) -> SafeString:
 
 def _times(scale: _Scale, height: int) -> SafeString:
     moments = list(scale.places)
-    every = max(1, len(moments) // 6)
+    room = scale.places[moments[1]] - _LEFT if len(moments) > 1 else _WIDEST
+    every = max(1, int(_TIME_ROOM / room) + 1)
     shown = moments[::every]
-    if len(moments) > 1 and moments[-1] not in shown:
-        shown[-1:] = [moments[-1]] if len(shown) > 6 else [shown[-1], moments[-1]]
     return format_html_join(
         "",
         '<line class="tick" x1="{0}" y1="{1}" x2="{0}" y2="{2}"></line>'
-        '<text class="time" x="{0}" y="{3}" text-anchor="{4}">{5}</text>',
+        '<text class="time" x="{0}" y="{3}" text-anchor="middle">{4}</text>',
         (
             (
                 f"{scale.places[moment]:.1f}",
                 _TOP,
                 height - _FOOT,
                 height - 8,
-                "end" if moment == moments[-1] and len(moments) > 1 else "middle",
                 f"{moment:%H:%M:%S}",
             )
             for moment in shown

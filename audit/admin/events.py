@@ -19,7 +19,7 @@ from common.admin.pages import EndlessAdmin, Page
 
 @admin.register(Event)
 class EventAdmin(EndlessAdmin):
-    list_display = ("recorded_at", "happened", "actor_label", "subject_label", "run")
+    list_display = ("recorded", "happened", "who", "about", "run")
     list_select_related = ("payload",)
     change_list_template = "audit/explorer.html"
     detail_template = "audit/event.html"
@@ -42,6 +42,18 @@ class EventAdmin(EndlessAdmin):
             available=lambda event: SENSITIVE in event.payload.disclosures,
         ),
     )
+
+    @admin.display(description="recorded (UTC)")
+    def recorded(self, event: Event) -> str:
+        return f"{event.recorded_at:%Y-%m-%d %H:%M:%S}"
+
+    @admin.display(description="who")
+    def who(self, event: Event) -> str:
+        return event.actor_label
+
+    @admin.display(description="about")
+    def about(self, event: Event) -> str:
+        return event.subject_label
 
     @admin.display(description="what happened")
     def happened(self, event: Event) -> str:

@@ -18,11 +18,13 @@ from audit.models.log import (
     Tile,
     WitnessState,
 )
+from audit.models.noticing import DbChange
 
 __all__ = [
     "ERASED",
     "Checkpoint",
     "Cosignature",
+    "DbChange",
     "Erasure",
     "Event",
     "EventPayload",

@@ -96,7 +96,7 @@ class Erasure(TwoPeople):
     """Values to be erased: of one person, one run or one event; all values, or those named."""
 
     class About(models.TextChoices):
-        PERSON = "person", "a person, by their key"
+        PERSON = "person", "a person"
         RUN = "run", "a run"
         EVENT = "event", "an event, by its identifier"
 

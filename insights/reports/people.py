@@ -7,7 +7,18 @@ from datetime import datetime
 from accounts.models import User
 from common.plots import Series, stacked_bars
 from insights.facts import Facts
-from insights.parts import Chart, Content, Figure, count, duration, listed, middle, most, over_time
+from insights.parts import (
+    WIDTH,
+    Chart,
+    Content,
+    Figure,
+    count,
+    duration,
+    listed,
+    middle,
+    most,
+    over_time,
+)
 
 _ENDS = ("approval.approved", "approval.rejected", "approval.expired", "approval.withdrawn")
 _STEPS = (
@@ -101,7 +112,7 @@ def _latency(answered: list[_Answered]) -> Chart:
     series = (Series("approved", "approved", "good"), Series("rejected", "rejected", "bad"))
     title = "How long people took"
     plot = stacked_bars(title, [f"≤ {label}" if label != "longer" else label
-                                for label, _ in _STEPS], counts, series)  # fmt: skip
+                                for label, _ in _STEPS], counts, series, width=WIDTH)  # fmt: skip
     return Chart(title, plot, series)
 
 

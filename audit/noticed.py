@@ -1,0 +1,74 @@
+"""Which tables are noticed: those of every record that the change log is kept of."""
+
+from functools import cache
+from typing import Any
+
+from auditlog.models import LogEntry
+from auditlog.registry import auditlog
+from django.db import connection, models
+
+from common.noticing import NOTES, Noticed, install
+
+ENTRIES = LogEntry._meta.label_lower
+
+
+def noticed() -> list[Noticed]:
+    found = [
+        Noticed(
+            LogEntry._meta.db_table,
+            ENTRIES,
+            "object_pk",
+            (),
+            operation="action",
+            also="content_type_id",
+        )
+    ]
+    for model in auditlog.get_models():
+        found.append(_of(model))
+        found += [_of_relation(relation, rows) for relation, rows in _relations(model)]
+    return found
+
+
+def _of(model: type[models.Model]) -> Noticed:
+    fields = model._meta.concrete_fields
+    # The moment of the last save is set after the change log has compared.
+    moments = {one.name for one in fields if getattr(one, "auto_now", False)}
+    left_out = moments | set(auditlog.get_model_fields(model)["exclude_fields"])
+    columns = {one.name: str(one.column) for one in fields}
+    return Noticed(
+        model._meta.db_table,
+        model._meta.label_lower,
+        str(model._meta.pk.column),
+        list(columns.values()),
+        [column for name, column in columns.items() if name in left_out],
+    )
+
+
+def _relations(model: type[models.Model]) -> list[tuple[Any, type[models.Model]]]:
+    """Many-to-many fields whose rows are nothing but the relation, with the model of those rows."""
+    pairs = [(one, one.remote_field.through) for one in model._meta.many_to_many]
+    return [(one, rows) for one, rows in pairs if rows is not None and rows._meta.auto_created]
+
+
+def _of_relation(relation: Any, rows: type[models.Model]) -> Noticed:
+    columns = [str(one.column) for one in rows._meta.concrete_fields]
+    return Noticed(rows._meta.db_table, rows._meta.label_lower, relation.m2m_column_name(), columns)
+
+
+@cache
+def related_owners() -> dict[str, str]:
+    """By the label of a relation's table: that of the record which its rows belong to."""
+    return {
+        rows._meta.label_lower: model._meta.label_lower
+        for model in auditlog.get_models()
+        for _, rows in _relations(model)
+    }
+
+
+def notice(sender: object, **kwargs: object) -> None:
+    """After migrations: every table that there is, again, since a rebuilt table has lost its
+    triggers.
+    """
+    there = set(connection.introspection.table_names())
+    if NOTES in there:
+        install(connection, [one for one in noticed() if one.table in there])

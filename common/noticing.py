@@ -1,0 +1,100 @@
+"""Triggers that note every change of a table, also one that passes by the portal.
+
+What is noted lies in one table, `audit_dbchange`: which row, what was done to it, which columns
+changed, by which database user, in which transaction. The triggers say nothing of values.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+NOTES = "audit_dbchange"
+
+_FUNCTION = f"""
+CREATE OR REPLACE FUNCTION {NOTES}_note() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  ignored text[] := string_to_array(TG_ARGV[1], ',');
+  changed text;
+  old_row jsonb := CASE WHEN TG_OP = 'INSERT' THEN '{{}}' ELSE to_jsonb(OLD) END;
+  new_row jsonb := CASE WHEN TG_OP = 'DELETE' THEN '{{}}' ELSE to_jsonb(NEW) END;
+  kept jsonb := CASE WHEN TG_OP = 'DELETE' THEN to_jsonb(OLD) ELSE to_jsonb(NEW) END;
+BEGIN
+  IF TG_OP = 'UPDATE' THEN
+    SELECT string_agg(n.key, ',' ORDER BY n.key) INTO changed
+      FROM jsonb_each(new_row) AS n JOIN jsonb_each(old_row) AS o ON o.key = n.key
+      WHERE n.value IS DISTINCT FROM o.value AND NOT n.key = ANY (ignored);
+    IF changed IS NULL THEN RETURN NULL; END IF;
+  END IF;
+  INSERT INTO {NOTES} (at, transaction, "table", row, operation, columns, database_user)
+    VALUES (clock_timestamp(), pg_current_xact_id()::text, TG_ARGV[2], kept ->> TG_ARGV[0],
+            CASE WHEN TG_ARGV[3] <> '' THEN kept ->> TG_ARGV[3] ELSE lower(TG_OP) END,
+            CASE WHEN TG_ARGV[4] <> '' THEN kept ->> TG_ARGV[4]
+                 ELSE left(coalesce(changed, ''), 500) END, session_user);
+  RETURN NULL;
+END $$
+"""  # noqa: S608 - names are ours
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """A table whose changes are noted under `label`. `key`: the column that names the row;
+    `ignored`: columns whose change alone is none; `operation`: a column that says what was done,
+    where it is not what was done to the row, and `also` one that is kept beside it.
+    """
+
+    table: str
+    label: str
+    key: str
+    columns: Sequence[str]
+    ignored: Sequence[str] = ()
+    operation: str = ""
+    also: str = ""
+
+
+def install(connection: BaseDatabaseWrapper, noticed: Sequence[Noticed]) -> None:
+    """Have these tables noticed; safe to repeat, and needed again after a table was rebuilt."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(_FUNCTION)
+        for one in noticed:
+            made = _on_postgresql(one) if connection.vendor == "postgresql" else _on_sqlite(one)
+            for statement in made:
+                cursor.execute(statement)
+
+
+def _on_postgresql(one: Noticed) -> list[str]:
+    name = f"{one.table}_noticed"
+    parts = (one.key, ",".join(one.ignored), one.label, one.operation, one.also)
+    given = ", ".join(f"'{part}'" for part in parts)
+    events = "INSERT" if one.operation else "INSERT OR UPDATE OR DELETE"
+    return [
+        f"DROP TRIGGER IF EXISTS {name} ON {one.table}",
+        f"CREATE TRIGGER {name} AFTER {events} ON {one.table} "
+        f"FOR EACH ROW EXECUTE FUNCTION {NOTES}_note({given})",
+        f"ALTER TABLE {one.table} ENABLE ALWAYS TRIGGER {name}",
+    ]
+
+
+def _on_sqlite(one: Noticed) -> list[str]:
+    watched = [name for name in one.columns if name not in one.ignored]
+    changed = " || ".join(
+        f"CASE WHEN NEW.\"{c}\" IS NOT OLD.\"{c}\" THEN '{c},' ELSE '' END" for c in watched
+    )
+    met = " OR ".join(f'NEW."{c}" IS NOT OLD."{c}"' for c in watched)
+    into = f'INSERT INTO {NOTES} (at, "transaction", "table", "row", operation, columns, '
+    into += "database_user) VALUES (strftime('%Y-%m-%d %H:%M:%f', 'now'), ''"
+    into = f'INSERT INTO {NOTES} (at, "transaction", "table", "row", operation, columns, '
+    into += "database_user) VALUES (strftime('%Y-%m-%d %H:%M:%f', 'now'), ''"
+    found = []
+    for event in ("insert",) if one.operation else ("insert", "update", "delete"):
+        row = "OLD" if event == "delete" else "NEW"
+        done = f'{row}."{one.operation}"' if one.operation else f"'{event}'"
+        columns = f"rtrim({changed}, ',')" if event == "update" else "''"
+        columns = f'{row}."{one.also}"' if one.also else columns
+        when = f"WHEN {met} " if event == "update" else ""
+        name = f"{one.table}_noticed_{event}"
+        given = f"'{one.label}', {row}.\"{one.key}\", {done}, {columns}, ''"
+        trigger = f"CREATE TRIGGER {name} AFTER {event.upper()} ON {one.table} {when}"
+        found += [f"DROP TRIGGER IF EXISTS {name}", f"{trigger}BEGIN {into}, {given}); END"]
+    return found

@@ -1,0 +1,154 @@
+"""Every way of writing to a governed record is in the change log, or is reported."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.db import connection, transaction
+from django.db.models import F
+
+from accounts.models import Environment, User
+from agents.models import Agent
+from agents.services import lifecycle
+from approvals.models import Tier
+from audit.models import DbChange, Event
+from audit.services import reconciling
+from audit.services.reconciling import reconcile
+from common.actors import SYSTEM
+from tests import factories
+from tests.factories import Governed
+from tests.tools.vaults import ANYTHING
+from tools.models import System, Tool
+from tools.services.defining import define_tool
+
+pytestmark = pytest.mark.django_db
+
+NOW = timedelta(seconds=-1)
+
+
+def compared() -> list[dict[str, Any]]:
+    """What is reported about everything that was noticed until now."""
+    before = set(Event.objects.values_list("pk", flat=True))
+    number = reconcile(settle=NOW)
+    reported = Event.objects.filter(type="record.bypass_detected").exclude(pk__in=before)
+    found = [event.details for event in reported.order_by("id").with_values()]
+    assert len(found) == number
+    return found
+
+
+def raw(statement: str, *parameters: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+
+
+def group() -> Group:
+    return Group.objects.create(name="some")
+
+
+BYPASSES: dict[str, Callable[[System], object]] = {
+    "update of a query set": lambda system: System.objects.update(title="Other"),
+    "bulk_create": lambda _: Environment.objects.bulk_create([Environment(slug="x", title="X")]),
+    "bulk_update": lambda system: System.objects.bulk_update([_named(system)], ["title"]),
+    "raw update": lambda system: raw("UPDATE tools_system SET title = 'Raw'"),
+    "raw delete": lambda _: raw("DELETE FROM accounts_environment WHERE slug = 'spare'"),
+    "raw insert": lambda _: raw("INSERT INTO auth_group (name) VALUES ('raw')"),
+    "_raw_delete": lambda _: Environment.objects.filter(slug="spare")._raw_delete("default"),
+    "save over an existing row": lambda system: System(
+        pk=system.pk, slug=system.slug, title="Over", kind=system.kind
+    ).save(),
+    "rows of a relation": lambda _: _permit_in_bulk(),
+}
+
+
+def _named(system: System) -> System:
+    system.title = "Bulk"
+    return system
+
+
+def _permit_in_bulk() -> None:
+    rows = Group.permissions.through
+    rows.objects.bulk_create(
+        [rows(group=Group.objects.get(name="some"), permission=Permission.objects.first())]
+    )
+
+
+@pytest.fixture
+def system() -> System:
+    Environment.objects.create(slug="spare", title="Spare")
+    group()
+    made = System.objects.create(slug="shop", title="Shop", kind=System.Kind.HTTP)
+    assert compared() == []
+    return made
+
+
+@pytest.mark.parametrize("way", list(BYPASSES))
+def test_what_the_change_log_does_not_see_is_reported(system: System, way: str) -> None:
+    with transaction.atomic():
+        BYPASSES[way](system)
+    [found] = compared()
+    assert found["kind"] in {"insert", "update", "delete"}
+    if found["kind"] == "update":
+        assert found["fields"] == ["title"]
+    assert compared() == []
+
+
+def test_what_the_change_log_sees_is_not(
+    governed: Governed, rosa: User, tiers: dict[str, Tier]
+) -> None:
+    define_tool(
+        governed.system, "new", actor=SYSTEM, title="N", access=Tool.Access.READ,
+        idempotent=True, input_schema=ANYTHING,
+    )  # fmt: skip
+    some = group()
+    rosa.groups.add(some)
+    some.permissions.set(Permission.objects.all()[:3])
+    some.permissions.clear()
+    rosa.first_name = "Rosa"
+    rosa.save()
+    Tool.objects.filter(name="new").get().delete()
+    lifecycle.suspend(governed.identity.agent_id, actor=SYSTEM, reason="A test.")
+    factories.publish()
+    User.objects.create_user("gone").delete()
+    assert DbChange.objects.count() > 10
+    assert compared() == []
+    assert not DbChange.objects.exists()
+
+
+def test_a_change_beside_one_that_is_logged_is_still_seen(system: System) -> None:
+    with transaction.atomic():
+        system.title = "Logged"
+        system.save()
+        System.objects.update(title="And again")
+    assert [found["model"] for found in compared()] == ["tools.system"]
+
+
+def test_what_changes_nothing_or_only_what_is_not_logged_is_not_noticed(
+    governed: Governed, system: System
+) -> None:
+    compared()
+    with transaction.atomic():
+        System.objects.update(title=F("title"))
+        Agent.objects.update(reminded_at="2026-01-01T00:00Z")
+        User.objects.update(last_login="2026-01-01T00:00Z")
+    assert not DbChange.objects.exists()
+
+
+def test_what_was_undone_was_not_done(system: System) -> None:
+    with transaction.atomic():
+        System.objects.update(title="Undone")
+        transaction.set_rollback(True)
+    assert not DbChange.objects.exists()
+    assert compared() == []
+
+
+def test_what_may_not_be_over_yet_waits(system: System) -> None:
+    System.objects.update(title="Just now")
+    assert reconcile() == 0
+    assert DbChange.objects.exists()
+    assert timedelta(seconds=10) <= reconciling.SETTLE
+    [found] = compared()
+    assert found["pk"] == str(system.pk)
+    user = "" if connection.vendor == "sqlite" else connection.settings_dict["USER"]
+    assert found["database_user"] == user
