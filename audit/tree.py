@@ -1,5 +1,7 @@
 """The stored tree: complete tiles as they were written, its right edge from the leaves."""
 
+from collections.abc import Sequence
+
 from audit.merkle import HASH_BYTES, root_of
 from audit.models import Leaf, Tile
 
@@ -39,9 +41,23 @@ class StoredTree:
         first = index * WIDTH
         complete = min(first + WIDTH, self.size // WIDTH**level)
         if level:
-            return [root_of(self.tile(level - 1, place)) for place in range(first, complete)]
+            return self._roots_below(level, first, complete)
         leaves = Leaf.objects.filter(seq__gte=first, seq__lt=complete).order_by("seq")
         return [bytes(one) for one in leaves.values_list("hash", flat=True)]
+
+    def _roots_below(self, level: int, first: int, complete: int) -> list[bytes]:
+        """The hashes `first` to `complete` of a row, from the complete tiles of the row below."""
+        stored = Tile.objects.filter(level=level - 1, index__gte=first, index__lt=complete)
+        roots = {index: bytes(root) for index, root in stored.values_list("index", "root")}
+        missing = [place for place in range(first, complete) if place not in roots]
+        for place in missing:
+            roots[place] = root_of(self.tile(level - 1, place))
+        return [roots[place] for place in range(first, complete)]
+
+
+def tile_of(level: int, index: int, hashes: Sequence[bytes]) -> Tile:
+    """A complete tile, not yet written."""
+    return Tile(level=level, index=index, hashes=b"".join(hashes), root=root_of(hashes))
 
 
 def split_hashes(hashes: bytes) -> list[bytes]:

@@ -241,11 +241,12 @@ class _Walk:
         if len(row) < WIDTH:
             return
         index = self.tree.size // WIDTH ** (level + 1) - 1
-        stored = Tile.objects.filter(level=level, index=index).values_list("hashes", flat=True)
-        if split_hashes(bytes(stored.first() or b"")) != row:
+        stored = Tile.objects.filter(level=level, index=index).first()
+        above = root_of(row)
+        if stored is None or _said(stored) != (row, above):
             self._report.add("tile", f"Tile {level}/{index} does not hold the hashes below it.")
         self._rows[level] = []
-        self._tile(level + 1, root_of(row))
+        self._tile(level + 1, above)
 
     def _event(self, seq: int, event: dict[str, Any]) -> None:
         try:
@@ -341,6 +342,10 @@ class _Walk:
             if self._writers.get(writer, 0) < count:
                 message = f"Writer {writer} wrote {count} events; here are fewer."
                 self._report.add("gap", message, seq)
+
+
+def _said(tile: Tile) -> tuple[list[bytes], bytes]:
+    return split_hashes(bytes(tile.hashes)), bytes(tile.root)
 
 
 def _unlike(leaf: dict[str, Any], event: dict[str, Any]) -> Iterator[str]:

@@ -93,6 +93,18 @@ def frozen_columns(
     return {"postgresql": postgresql, "sqlite": sqlite}
 
 
+def never_truncated(table: str) -> list[str]:
+    """PostgreSQL's statements that refuse to empty the table at once; also for replicas."""
+    function = f"{table}_kept"
+    return [
+        _POSTGRESQL_FUNCTION.format(name=function, table=table),
+        f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
+        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_no_truncate",
+        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_frozen",
+    ]
+
+
 def losing_only(table: str, *, key: str, labels: Sequence[str]) -> dict[str, list[str]]:
     """Statements, per vendor, that let a row lose values and nothing else: what leaves the JSON
     object `disclosures` must be named in `erased`, where it stays, and a label may be emptied.

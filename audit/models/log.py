@@ -81,11 +81,16 @@ class IndexMark(models.Model):
 
 
 class Tile(_Written):
-    """256 hashes of a row of the tree, complete and so final (C2SP tlog-tiles, height 8)."""
+    """256 hashes of a row of the tree, complete and so final (C2SP tlog-tiles, height 8).
+
+    `root`: the hash of the row above that they make together, so that a row which is not complete
+    yet is read at once.
+    """
 
     level = models.PositiveSmallIntegerField()
     index = models.BigIntegerField()
     hashes = models.BinaryField()
+    root = models.BinaryField()
 
     objects: models.Manager["Tile"] = AppendOnlyQuerySet.as_manager()
 

@@ -7,7 +7,9 @@ section 11.1); the leaf, its place and every proof stay. What is left says which
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from django.db.models import Q
+from auditlog.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import Q, QuerySet
 
 from audit import events
 from audit.errors import HeldEvents, NothingToErase, TooManyEvents
@@ -99,6 +101,28 @@ def concerned(erasure: Erasure) -> EventQuerySet:
     return Event.objects.filter(own | Q(subject_kind="accounts.user", subject_id=erasure.about_id))
 
 
+def _entries(erasure: Erasure) -> QuerySet[LogEntry]:
+    """What the change log says of the person themselves; none for an erasure of other things."""
+    entries: QuerySet[LogEntry] = LogEntry.objects.all()
+    if erasure.about != Erasure.About.PERSON or erasure.fields:
+        return entries.none()
+    kind = ContentType.objects.get_by_natural_key("accounts", "user")
+    return entries.filter(content_type=kind, object_pk=erasure.about_id)
+
+
+def _empty_entries(erasure: Erasure) -> None:
+    """Names and addresses in the change log, and the name under which the person acted; by whom a
+    change was is still in the log, by key.
+    """
+    _entries(erasure).update(
+        object_repr="", changes={}, changes_text="", serialized_data=None, actor_email=None
+    )
+    if erasure.about == Erasure.About.PERSON and not erasure.fields:
+        LogEntry.objects.filter(
+            additional_data__actor="human", additional_data__id=erasure.about_id
+        ).update(additional_data={})
+
+
 def _erasable(erasure: Erasure) -> list[Event]:
     found = concerned(erasure)
     if held(found).exists():
@@ -125,6 +149,7 @@ def _erase(erasure: Erasure, *, actor: Actor) -> int:
         subject=Subject.of(erasure),
         because=(events.PAYLOAD_ERASED, {"request": str(erasure.pk), "basis": erasure.basis}),
     )
+    _empty_entries(erasure)
     return len(chosen)
 
 

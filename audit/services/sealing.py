@@ -21,7 +21,7 @@ from audit.notes import Checkpoint as Statement
 from audit.notes import Note, Signer
 from audit.services.inspecting import LOG
 from audit.services.recording import mac_keys, record
-from audit.tree import WIDTH, StoredTree
+from audit.tree import WIDTH, StoredTree, tile_of
 from common.actors import SYSTEM
 from common.clock import database_now
 from common.sealing import decoded_key
@@ -154,14 +154,14 @@ def _complete_tiles(size: int, hashes: Sequence[bytes]) -> None:
     begun = Leaf.objects.filter(seq__gte=first, seq__lt=size).order_by("seq")
     row = [bytes(one) for one in begun.values_list("hash", flat=True)] + list(hashes)
     tiles = [
-        Tile(level=0, index=(first + at) // WIDTH, hashes=b"".join(row[at : at + WIDTH]))
+        tile_of(0, (first + at) // WIDTH, row[at : at + WIDTH])
         for at in range(0, len(row) - WIDTH + 1, WIDTH)
     ]
     Tile.objects.bulk_create(tiles, batch_size=200)
     tree, level, below = StoredTree(size + len(hashes)), 1, WIDTH * WIDTH
     while tree.size // below > size // below:
         for index in range(size // below, tree.size // below):
-            Tile.objects.create(level=level, index=index, hashes=b"".join(tree.tile(level, index)))
+            tile_of(level, index, tree.tile(level, index)).save(force_insert=True)
         level, below = level + 1, below * WIDTH
 
 

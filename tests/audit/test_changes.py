@@ -11,7 +11,8 @@ from auditlog.models import LogEntry
 from auditlog.registry import auditlog
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
-from django.db import IntegrityError, models, transaction
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
 from accounts.models import Environment, Groups, User
@@ -31,7 +32,8 @@ from agents.models import (
 from agents.services.enrolment import issue_enrolment_code
 from approvals.models import Tier
 from audit.generation import current_mark
-from audit.models import Event, Generation
+from audit.models import Erasure, Event, Generation
+from audit.services import erasing
 from common.actors import SYSTEM, Actor, acting
 from common.ids import uuid7
 from policies.models import (
@@ -519,3 +521,49 @@ def test_an_event_holds_no_personal_value(clara: User, sam: User) -> None:
     assert event.details["changes"] == ["email", "first_name"]
     assert "private" not in str(event.details)
     assert event.subject_label == f"accounts.user {sam.pk}"
+
+
+def test_the_change_log_cannot_be_emptied_or_rewritten(admin_user: User) -> None:
+    entry = LogEntry.objects.latest("id")
+    for statement in (
+        "DELETE FROM auditlog_logentry",
+        "UPDATE auditlog_logentry SET object_pk = '99'",
+        "UPDATE auditlog_logentry SET changes = '{\"title\": [1, 2]}'",
+        "UPDATE auditlog_logentry SET object_repr = 'somebody else'",
+        'UPDATE auditlog_logentry SET additional_data = \'{"label": "somebody else"}\'',
+    ):
+        with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(statement)
+    with pytest.raises(CommandError, match="is kept"):
+        call_command("auditlogflush", "--yes")
+    assert LogEntry.objects.get(pk=entry.pk).changes == entry.changes
+
+
+def test_a_person_with_a_history_is_not_deleted(rosa: User, as_actor: Any) -> None:
+    with acting(Actor.from_user(rosa)):
+        Group.objects.create(name="made by rosa")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        rosa.delete()
+    assert User.objects.filter(pk=rosa.pk).exists()
+
+
+def test_an_erasure_of_a_person_empties_the_change_log_of_them(rosa: User, olga: User) -> None:
+    rosa.first_name, rosa.email = "Rosalinde", "rosalinde@example.org"
+    rosa.save()
+    with acting(Actor.from_user(rosa)):
+        Group.objects.create(name="made by rosa")
+    by_rosa = LogEntry.objects.get(additional_data__id=str(rosa.pk))
+    asked = erasing.ask(
+        Erasure.About.PERSON,
+        str(rosa.pk),
+        actor=Actor.from_user(olga),
+        basis="objection",
+        purpose="She left.",
+    )
+    boss = User.objects.create_user("boss")
+    erasing.decide_erasure(asked.pk, actor=Actor.from_user(boss), approve=True, reason="Yes.")
+    said = str(list(LogEntry.objects.values()))
+    assert "osalinde" not in said
+    entry = LogEntry.objects.get(pk=by_rosa.pk)
+    assert (entry.actor_id, entry.additional_data) == (rosa.pk, {})
+    assert entry.changes != {}
