@@ -6,15 +6,24 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from audit import events
-from audit.models import Checkpoint, Event, Quarantine, SealerMark, WitnessState
+from audit.models import Checkpoint, Event, Quarantine, SealerMark, SinkState, WitnessState
 
 SEALED_WITHIN = timedelta(minutes=1)
+DELIVERED_WITHIN = timedelta(minutes=5)
+SAID_FOR = timedelta(days=1)
 WITNESSED_WITHIN = timedelta(minutes=10)
 
 
 def alarms() -> list[str]:
     """Each a sentence. Bounded reads, by index."""
-    return [*_unsealed(), *_kept_out(), *_unverified(), *_unwitnessed()]
+    return [
+        *_unsealed(),
+        *_kept_out(),
+        *_unverified(),
+        *_unwitnessed(),
+        *_undelivered(),
+        *_passed_by(),
+    ]
 
 
 def _unsealed() -> Iterator[str]:
@@ -48,6 +57,20 @@ def _unwitnessed() -> Iterator[str]:
             yield f"The witness {one.name} has seen another log than this one."
         elif _is_late(one, now):
             yield f"The witness {one.name} has not signed for a while."
+
+
+def _undelivered() -> Iterator[str]:
+    now = timezone.now()
+    for one in SinkState.objects.exclude(trouble=""):
+        if one.since is not None and now - one.since > DELIVERED_WITHIN:
+            yield f"The sink {one.name} does not take the log: {one.trouble}."
+
+
+def _passed_by() -> Iterator[str]:
+    recent = Event.objects.filter(type=events.BYPASS_DETECTED.name).order_by("-pk")
+    last = recent.values_list("recorded_at", flat=True).first()
+    if last is not None and timezone.now() - last < SAID_FOR:
+        yield "A governed record was changed by passing the portal by in the last day."
 
 
 def _is_late(one: WitnessState, now: datetime) -> bool:

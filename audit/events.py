@@ -60,6 +60,9 @@ SEARCHED = declare("audit.searched", "Somebody looked for events", "fields", "so
 WITNESS_REFUSED = declare(
     "audit.witness_refused", "A witness did not sign the log", "witness", "error", "size"
 )
+SINK_REFUSED = declare(
+    "audit.sink_refused", "A sink did not take events", "sink", "error", "number"
+)
 VERIFY_PASSED = declare("audit.verify_passed", "The log was verified", "size", "values")
 VERIFY_FAILED = declare(
     "audit.verify_failed", "The log is not what it was", "size", "problems", "first"

@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from audit.services import indexing, reconciling, retaining, sealing, witnessing
+from audit.services import forwarding, indexing, reconciling, retaining, sealing, witnessing
 
 
 @shared_task(name="audit.seal")
@@ -11,6 +11,11 @@ def seal() -> int:
 @shared_task(name="audit.index")
 def index() -> int:
     return indexing.index()
+
+
+@shared_task(name="audit.forward")
+def forward() -> int:
+    return forwarding.forward_all()
 
 
 @shared_task(name="audit.witness")

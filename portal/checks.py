@@ -8,6 +8,7 @@ from django.db import connection
 
 from audit.notes import NoteInvalid
 from audit.services.witnessing import witnesses
+from audit.sinks.targets import SinkInvalid, sinks
 from common.sealing import ring_of
 from portal.startup import problems
 
@@ -44,7 +45,16 @@ def witnesses_are_known(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         witnesses()
     except NoteInvalid as error:
         hint = "The key as the witness prints it, a space, its address."
-        return [Error(f"CHANCERY_LOG_WITNESSES: {error}", hint=hint, id="chancery.E007")]
+        return [Error(f"CHANCERY_LOG_WITNESSES: {error}", hint=hint, id="chancery.E009")]
+    return []
+
+
+@register(Tags.security)
+def sinks_are_known(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        sinks()
+    except SinkInvalid as error:
+        return [Error(f"CHANCERY_LOG_SINKS: {error}", id="chancery.E008")]
     return []
 
 

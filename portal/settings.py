@@ -29,6 +29,8 @@ HTTPS = ISSUER.startswith("https://")
 # The log's name in what it signs; and its key, which the sealer's process alone should be given.
 LOG_ORIGIN = os.environ.get("CHANCERY_LOG_ORIGIN", "") or f"{ISSUER.partition('://')[2]}/log"
 CONTROLS_FILE = os.environ.get("CHANCERY_CONTROLS", "")
+LOG_SINKS = os.environ.get("CHANCERY_LOG_SINKS", "")
+LOG_SINK_SECRET = os.environ.get("CHANCERY_LOG_SINK_SECRET", "")
 LOG_WITNESSES = os.environ.get("CHANCERY_LOG_WITNESSES", "")
 LOG_SIGNING_KEY = os.environ.get("CHANCERY_LOG_SIGNING_KEY", "")
 
@@ -192,6 +194,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 30.0,
         "options": {"expires": 30},
     },
+    "forward the log": {"task": "audit.forward", "schedule": 2.0, "options": {"expires": 5}},
     "remove values in time": {"task": "audit.retain", "schedule": 86_400.0},
     "ask witnesses": {"task": "audit.witness", "schedule": 10.0, "options": {"expires": 10}},
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from audit.models import Checkpoint, Quarantine, WitnessState
+from audit.models import Checkpoint, Quarantine, SinkState, WitnessState
 from audit.proving import as_text
 from common.admin.pages import EndlessAdmin, GovernedAdmin
 from common.templatetags.blocks import badge
@@ -42,6 +42,16 @@ class QuarantineAdmin(EndlessAdmin):
     list_display = ("found_at", "event", "reason")
     list_select_related = ("event",)
     detail_fields = ("event", "reason", "found_at")
+
+
+@admin.register(SinkState)
+class SinkStateAdmin(GovernedAdmin):
+    list_display = ("name", "state", "next_seq", "delivered_at")
+    detail_fields = ("name", "state", "next_seq", "delivered_at", "trouble", "since")
+
+    @admin.display(description="status")
+    def state(self, one: SinkState) -> SafeString:
+        return badge("failed", one.trouble) if one.trouble else badge("active", "takes")
 
 
 @admin.register(WitnessState)

@@ -162,6 +162,23 @@ class WitnessState(models.Model):
         return self.name
 
 
+class SinkState(models.Model):
+    """How far a sink has got, or what is wrong since when."""
+
+    name = models.CharField(max_length=200, unique=True)
+    next_seq = models.BigIntegerField(default=0)
+    delivered_at = models.DateTimeField(null=True)
+    trouble = models.CharField(max_length=32, blank=True)
+    since = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["name"]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Quarantine(_Written):
     """An event that no process of the portal wrote: it does not come into the log."""
 

@@ -1,0 +1,164 @@
+"""Delivering to a sink: all of a batch, or an error; what was delivered may come again.
+
+Sinks are named by CHANCERY_LOG_SINKS, several by comma, each as shape and address:
+`ocsf+file:///var/log/chancery.jsonl`, `cloudevents+https://siem.example/in`,
+`ocsf+syslog://collector:514` (TCP, RFC 6587) or `ocsf+syslog+udp://collector:514`.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import httpx
+from django.conf import settings
+
+from audit.sinks.shapes import SHAPES, Sealed
+
+TIMEOUT = 10.0
+_NOTICE = 13 * 8 + 5  # RFC 5424: facility "log audit", severity "notice"
+_BATCH_TYPE = "application/cloudevents-batch+json"
+_AT_HOME = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class SinkInvalid(Exception):
+    """What CHANCERY_LOG_SINKS says cannot be meant."""
+
+
+class Undelivered(Exception):
+    """`code` says in a word why; no address and nothing of an event is in it."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """One place to deliver to; `name` is without what could be a secret in its address."""
+
+    name: str
+    shape: str
+    url: SplitResult
+
+    def deliver(self, batch: Sequence[Sealed]) -> None:
+        """Raises Undelivered."""
+        _TARGETS[self.url.scheme](self, [SHAPES[self.shape](one) for one in batch])
+
+
+def sinks() -> list[Sink]:
+    """Raises SinkInvalid."""
+    return [_sink(part.strip()) for part in settings.LOG_SINKS.split(",") if part.strip()]
+
+
+def _sink(text: str) -> Sink:
+    shape, _, address = text.partition("+")
+    url = urlsplit(address)
+    if shape not in SHAPES or url.scheme not in _TARGETS:
+        message = f"a sink is one of {', '.join(SHAPES)}, a plus, and an address."
+        raise SinkInvalid(message)
+    if url.scheme == "http" and url.hostname not in _AT_HOME:
+        message = "events go over https, but for this machine."
+        raise SinkInvalid(message)
+    if url.scheme.startswith("http") and not settings.LOG_SINK_SECRET:
+        message = "CHANCERY_LOG_SINK_SECRET is needed to sign what is sent."
+        raise SinkInvalid(message)
+    host = url.hostname or ""
+    port = f":{url.port}" if url.port else ""
+    return Sink(f"{shape}+{url.scheme}://{host}{port}{url.path}"[:200], shape, url)
+
+
+def _to_file(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
+    """One line of JSON for each, on disk when this returns; the file is opened anew each time, so
+    that it can be rotated.
+    """
+    lines = "".join(f"{_compact(event)}\n" for event in events).encode()
+    try:
+        file = os.open(sink.url.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        try:
+            os.write(file, lines)
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError as error:
+        code = "not_writable"
+        raise Undelivered(code) from error
+
+
+def _to_web(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
+    """POST of all as one JSON array, signed after the Standard Webhooks specification: the
+    receiver checks that it is ours and new, and by `webhook-id` that it came once.
+    """
+    body = f"[{','.join(map(_compact, events))}]".encode()
+    kind = _BATCH_TYPE if sink.shape == "cloudevents" else "application/json"
+    headers = {"Content-Type": kind, **signature_headers(body)}
+    try:
+        answer = httpx.post(
+            sink.url.geturl(), content=body, headers=headers, timeout=TIMEOUT,
+            follow_redirects=False,
+        )  # fmt: skip
+    except httpx.HTTPError as error:
+        code = "unreachable"
+        raise Undelivered(code) from error
+    if not answer.is_success:
+        code = f"status_{answer.status_code}"
+        raise Undelivered(code)
+
+
+def signature_headers(body: bytes, *, at: int | None = None) -> dict[str, str]:
+    """`webhook-id` is of the content, so a batch that comes again has the same."""
+    moment = int(time.time()) if at is None else at
+    number = f"batch_{hashlib.sha256(body).hexdigest()[:32]}"
+    signed = f"{number}.{moment}.".encode() + body
+    mac = hmac.digest(settings.LOG_SINK_SECRET.encode(), signed, "sha256")
+    return {
+        "webhook-id": number,
+        "webhook-timestamp": str(moment),
+        "webhook-signature": f"v1,{base64.b64encode(mac).decode()}",
+    }
+
+
+def _to_syslog(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
+    """RFC 5424 lines; over TCP each with its length before it (RFC 6587 section 3.4.1)."""
+    lines = [_line(event) for event in events]
+    is_stream = sink.url.scheme == "syslog"
+    address = (sink.url.hostname or "localhost", sink.url.port or 514)
+    try:
+        if is_stream:
+            with socket.create_connection(address, timeout=TIMEOUT) as connection:
+                connection.sendall(b"".join(b"%d %s" % (len(line), line) for line in lines))
+        else:
+            family, kind, _, _, found = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, kind) as connection:
+                for line in lines:
+                    connection.sendto(line, found)
+    except OSError as error:
+        code = "unreachable"
+        raise Undelivered(code) from error
+
+
+def _line(event: dict[str, Any]) -> bytes:
+    at = event.get("time")
+    moment = at if isinstance(at, str) else event["unmapped"]["at"]
+    host = socket.gethostname()[:255] or "-"
+    return f"<{_NOTICE}>1 {moment} {host} chancery - - - {_compact(event)}".encode()
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+_TARGETS: dict[str, Callable[[Sink, Sequence[dict[str, Any]]], None]] = {
+    "file": _to_file,
+    "http": _to_web,
+    "https": _to_web,
+    "syslog": _to_syslog,
+    "syslog+udp": _to_syslog,
+}
