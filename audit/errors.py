@@ -56,6 +56,21 @@ class AlreadyReleased(GovernanceError):
     sentence = "The hold has been released already."
 
 
+class NoPassForThem(GovernanceError):
+    code = "no_pass_for_them"
+    sentence = "A pass is for somebody else, and not for an administrator, whom it would not limit."
+
+
+class PassEnded(GovernanceError):
+    code = "pass_ended"
+    sentence = "The pass has been withdrawn already."
+
+
+class OutOfScope(GovernanceError):
+    code = "out_of_scope"
+    sentence = "Your pass does not cover this."
+
+
 class AuditMisuse(Exception):
     """The code asked the log for something it refuses: a defect, not a refusal to a caller."""
 

@@ -60,6 +60,16 @@ SEARCHED = declare("audit.searched", "Somebody looked for events", "fields", "so
 WITNESS_REFUSED = declare(
     "audit.witness_refused", "A witness did not sign the log", "witness", "error", "size"
 )
+PASS_GRANTED = declare(
+    "audit.pass_granted",
+    "An auditor was given a pass",
+    "ends_at",
+    "agents",
+    "since",
+    "until",
+    "reason",
+)
+PASS_WITHDRAWN = declare("audit.pass_withdrawn", "An auditor's pass was withdrawn", "reason")
 SINK_REFUSED = declare(
     "audit.sink_refused", "A sink did not take events", "sink", "error", "number"
 )

@@ -6,7 +6,7 @@ from accounts.models import User
 from audit.models import Erasure, Hold
 from audit.retention import CLASSES, FLOOR_DAYS
 from audit.searching import Search
-from audit.services import erasing, exports, holding, inspecting, retaining
+from audit.services import erasing, exports, holding, inspecting, passes, retaining
 from audit.vocabulary import declared
 from common.actors import Actor
 from common.admin.pages import CommandForm, Made, ReasonForm, Shown
@@ -124,6 +124,31 @@ def _key_of(person: str) -> str:
         message = "Nobody has that name."
         raise InvalidInput(message)
     return str(found)
+
+
+class GrantPassForm(ReasonForm):
+    person = forms.CharField(max_length=150, help_text="Their user name.")
+    ends_at = forms.DateTimeField(widget=_MOMENT, label="Ends at", help_text="UTC")
+    agents = forms.CharField(
+        required=False, widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Client ids, one on a line: what they did, and their runs. Nothing: all agents.",
+    )  # fmt: skip
+    since = forms.DateTimeField(required=False, widget=_MOMENT, help_text="UTC")
+    until = forms.DateTimeField(required=False, widget=_MOMENT, help_text="UTC")
+    field_order = ("person", "ends_at", "agents", "since", "until", "reason")
+
+    def perform(self, *, actor: Actor) -> Made:
+        given = self.cleaned_data
+        bounds = passes.Bounds(
+            given["ends_at"], given["agents"].split(), given["since"], given["until"]
+        )
+        key = int(_key_of(given["person"]))
+        return Made(passes.grant(key, bounds, actor=actor, reason=given["reason"]))
+
+
+class WithdrawPassForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> None:
+        passes.withdraw(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
 
 
 class AskErasureForm(CommandForm):

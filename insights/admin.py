@@ -8,6 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from audit.evidence.controls import controls
+from audit.scope import scope_of
 from audit.services import inspecting
 from common.actors import Actor
 from insights.facts import MAX_EVENTS, facts_of, types_like
@@ -57,7 +58,8 @@ def report(request: HttpRequest, number: str) -> HttpResponse:
 
 def _ensure_allowed(request: HttpRequest) -> None:
     """Raises PermissionDenied."""
-    if not request.user.has_perm(PERMISSION):
+    # Reports count everything: a pass for some of it does not open them.
+    if not request.user.has_perm(PERMISSION) or scope_of(request.user) is not None:
         raise PermissionDenied
 
 

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
 from accounts.second_factor import has_second_factor, where_to_prove
+from audit.scope import scope_of
 from portal.home import overview
 
 # The sections of the navigation, in the order of a working day, by app and model.
@@ -59,6 +60,7 @@ _SECTIONS = (
             "audit.WitnessState",
             "audit.SinkState",
             "audit.Export",
+            "audit.AuditorPass",
             "audit.Hold",
             "audit.Erasure",
             "audit.RetentionRule",
@@ -120,6 +122,9 @@ class ChanceryAdminSite(AdminSite):
         """Staff who have shown a second factor in this session."""
         if not super().has_permission(request):
             return False
+        scope = scope_of(request.user)
+        if scope is not None and scope.is_over:
+            return False
         return not settings.SECOND_FACTOR_REQUIRED or has_second_factor(request)
 
     def login(
@@ -132,7 +137,8 @@ class ChanceryAdminSite(AdminSite):
         if not request.user.is_authenticated:
             query = urlencode({REDIRECT_FIELD_NAME: back_to})
             return HttpResponseRedirect(f"{resolve_url(settings.LOGIN_URL)}?{query}")
-        if not super().has_permission(request):
+        scope = scope_of(request.user)
+        if not super().has_permission(request) or (scope is not None and scope.is_over):
             raise PermissionDenied
         if self.has_permission(request):
             return HttpResponseRedirect(back_to)
@@ -172,7 +178,7 @@ class ChanceryAdminSite(AdminSite):
                 {**seen[label][1], "name": _NAMES.get(label, seen[label][1]["name"])}
                 for label in present
             ]
-            if title == "Audit":
+            if title == "Audit" and scope_of(request.user) is None:
                 models.insert(0, _REPORTS | {"admin_url": reverse("reports")})
             sections.append({**app, "name": title, "models": models})
         return sections

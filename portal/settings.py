@@ -205,6 +205,7 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
     # First: whoever has guessed too often is not looked at.
     "axes.backends.AxesStandaloneBackend",
+    "audit.backends.AuditorsWithPass",
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
     "guardian.backends.ObjectPermissionBackend",

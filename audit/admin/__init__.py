@@ -1,3 +1,3 @@
-from audit.admin import events, evidence, log
+from audit.admin import events, evidence, log, passes
 
-__all__ = ["events", "evidence", "log"]
+__all__ = ["events", "evidence", "log", "passes"]

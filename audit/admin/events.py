@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from audit import forms
 from audit.admin.explorer import Explorer
 from audit.models import Event
+from audit.scope import scope_of
 from audit.services import indexing, inspecting
 from audit.services.inspecting import SENSITIVE
 from audit.shield import shield_of
@@ -62,6 +63,11 @@ class EventAdmin(EndlessAdmin):
     @admin.display(description="run")
     def run(self, event: Event) -> str:
         return str(event.run_id)[-12:] if event.run_id else ""
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        found: Any = super().get_queryset(request)
+        scope = scope_of(request.user)
+        return found if scope is None else scope.of(found)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return Explorer

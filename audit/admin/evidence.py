@@ -12,6 +12,7 @@ from audit import forms
 from audit.evidence.bundle import bundle, range_for
 from audit.models import Erasure, Export, Hold, RetentionRule
 from audit.retention import CLASSES
+from audit.scope import scope_of
 from audit.services import exports
 from audit.services.retaining import days_of
 from common.actors import Actor
@@ -70,6 +71,10 @@ class ExportAdmin(_TwoPeopleAdmin):
             available=lambda one: one.is_asked,
         ),
     )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        found: Any = super().get_queryset(request)
+        return found if scope_of(request.user) is None else found.filter(asked_by=request.user.pk)
 
     def detail(self, request: HttpRequest, obj: Export) -> dict[str, Any]:
         may = obj.asked_by_id == request.user.pk and obj.may_be_taken(timezone.now())

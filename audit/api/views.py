@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from audit import proving
 from audit.models import Event
+from audit.scope import scope_of
 from common.errors import NotFound
 
 
@@ -49,7 +50,9 @@ class ReceiptView(APIView):
         responses={(200, "text/plain"): OpenApiResponse(str)},
     )
     def get(self, request: Request, uid: UUID) -> HttpResponse:
-        event = Event.objects.filter(uid=uid).first()
+        scope = scope_of(request.user)
+        seen = Event.objects.all() if scope is None else scope.of(Event.objects.all())
+        event = seen.filter(uid=uid).first()
         if event is None:
             raise NotFound
         text = str(proving.receipt(event))

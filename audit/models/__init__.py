@@ -20,9 +20,11 @@ from audit.models.log import (
     WitnessState,
 )
 from audit.models.noticing import DbChange
+from audit.models.passes import AuditorPass
 
 __all__ = [
     "ERASED",
+    "AuditorPass",
     "Checkpoint",
     "Cosignature",
     "DbChange",

@@ -1,14 +1,16 @@
 """Evidence is taken away when one person has asked for it and another has approved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from accounts.models import User
 from audit import events
-from audit.errors import ExportNotApproved
+from audit.errors import ExportNotApproved, OutOfScope
 from audit.models import Export, LogKey
 from audit.notes import NoteInvalid, Verifier, opened_checkpoint
+from audit.scope import Scope, scope_of
 from audit.services.recording import record
 from audit.services.two_people import decide, person
 from common.actors import Actor
@@ -30,10 +32,26 @@ class Wanted:
     held: str = ""
 
 
+def _within(scope: Scope, wanted: Wanted) -> Wanted:
+    """What somebody with a pass may ask for. Raises OutOfScope for agents and runs beyond it."""
+    if scope.is_over or wanted.runs or not set(wanted.agents) <= set(scope.agents or wanted.agents):
+        raise OutOfScope
+    return replace(
+        wanted,
+        agents=wanted.agents or scope.agents,
+        since=max(filter(None, (scope.since, wanted.since)), default=None),
+        until=min(filter(None, (scope.until, wanted.until)), default=None),
+    )
+
+
 @command
 def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
-    """Raises PeopleOnly, ReasonRequired, and InvalidInput for a checkpoint of another log."""
+    """Raises PeopleOnly, ReasonRequired, OutOfScope for more than a pass covers, and InvalidInput
+    for a checkpoint of another log."""
     purpose = required_reason(purpose)
+    scope = scope_of(User.objects.get(pk=person(actor)))
+    if scope is not None:
+        wanted = _within(scope, wanted)
     if wanted.held:
         _ensure_of_this_log(wanted.held)
     export = Export.objects.create(

@@ -13,7 +13,16 @@ from accounts.models import User
 from agents import events as agent_events
 from audit.models import Erasure, Event, Hold
 from audit.notes import Signer
-from audit.services import erasing, exports, forwarding, holding, inspecting, retaining, witnessing
+from audit.services import (
+    erasing,
+    exports,
+    forwarding,
+    holding,
+    inspecting,
+    passes,
+    retaining,
+    witnessing,
+)
 from audit.services.recording import event_row, write_events
 from common.actors import Actor
 from common.ids import uuid7
@@ -50,6 +59,9 @@ def the_log_is_looked_after(
     settings.LOG_WITNESSES = f"{Signer.from_seed('w', b'w' * 32).witness} http://w.invalid"
     monkeypatch.setattr(httpx.Client, "post", lambda *given, **more: httpx.Response(500))
     witnessing.ask_all()
+    bounds = passes.Bounds(timezone.now() + timedelta(days=1))
+    given = passes.grant(one.pk, bounds, actor=second, reason="An audit.")
+    passes.withdraw(given.pk, actor=second, reason="It is over.")
     settings.LOG_SINKS = "ocsf+file:///no/such/folder/log.jsonl"
     forwarding.forward_all()
     settings.LOG_SINKS = ""

@@ -73,6 +73,7 @@ DOERS = {
                 "place_hold",
                 "set_retention",
                 "see_sensitive",
+                "grant_pass",
             ),
         ),
         ("workflows", _WORKFLOWS),

@@ -1,0 +1,50 @@
+"""What an auditor from outside may see, and until when."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from common.ids import uuid7
+
+
+class AuditorPass(models.Model):
+    """A person sees the log of these agents and this time, and nothing else, until it ends.
+
+    Whoever was ever given one sees only through one: a pass that has ended opens nothing.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="auditor_passes"
+    )
+    agents = models.JSONField(default=list, help_text="Client ids; none: all agents.")
+    since = models.DateTimeField(null=True)
+    until = models.DateTimeField(null=True)
+    ends_at = models.DateTimeField()
+    reason = models.TextField()
+    granted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"
+    )
+    granted_at = models.DateTimeField()
+    withdrawn_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "auditor passes"
+        default_permissions = ("view",)
+        permissions = [("grant_pass", "Can give and withdraw auditors' passes")]
+        constraints = [
+            models.CheckConstraint(condition=~Q(reason=""), name="pass_has_a_reason"),
+            models.CheckConstraint(
+                condition=Q(ends_at__gt=F("granted_at")), name="pass_ends_after_it_begins"
+            ),
+            models.CheckConstraint(
+                condition=~Q(person=F("granted_by")), name="pass_by_somebody_else"
+            ),
+            models.UniqueConstraint(
+                fields=["person"], condition=Q(withdrawn_at=None), name="pass_one_per_person"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"pass of {self.person}"

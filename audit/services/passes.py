@@ -1,0 +1,83 @@
+"""Giving auditors a pass, and taking it back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from accounts.models import User
+from audit import events
+from audit.errors import NoPassForThem, PassEnded
+from audit.models import AuditorPass
+from audit.services.recording import record
+from audit.services.two_people import person
+from common.actors import Actor
+from common.clock import database_now
+from common.commands import command
+from common.errors import InvalidInput, NotFound
+from common.intake import required_reason
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a pass shows: of these agents (none: all), in this time, until it ends."""
+
+    ends_at: datetime
+    agents: Sequence[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@command
+def grant(user_id: int, bounds: Bounds, *, actor: Actor, reason: str) -> AuditorPass:
+    """A pass in place of any that the person has.
+
+    Raises NotFound, NoPassForThem (oneself, or somebody whom no pass could limit), InvalidInput,
+    ReasonRequired, PeopleOnly.
+    """
+    reason, now = required_reason(reason), database_now()
+    holder = User.objects.select_for_update().filter(pk=user_id, is_active=True).first()
+    if holder is None:
+        raise NotFound
+    if holder.is_superuser or holder.pk == person(actor):
+        raise NoPassForThem
+    if bounds.ends_at <= now or (bounds.since and bounds.until and bounds.since >= bounds.until):
+        message = "It has to end later than now, and its time to begin before it ends."
+        raise InvalidInput(message)
+    AuditorPass.objects.filter(person=holder, withdrawn_at=None).update(withdrawn_at=now)
+    given = AuditorPass.objects.create(
+        person=holder,
+        agents=list(bounds.agents),
+        since=bounds.since,
+        until=bounds.until,
+        ends_at=bounds.ends_at,
+        reason=reason,
+        granted_by_id=person(actor),
+        granted_at=now,
+    )
+    record(
+        events.PASS_GRANTED,
+        actor=actor,
+        subject=given,
+        ends_at=bounds.ends_at.isoformat(),
+        agents=list(bounds.agents),
+        since=bounds.since.isoformat() if bounds.since else None,
+        until=bounds.until.isoformat() if bounds.until else None,
+        reason=reason,
+    )
+    return given
+
+
+@command
+def withdraw(pass_id: UUID, *, actor: Actor, reason: str) -> AuditorPass:
+    """From the next request on it opens nothing. Raises NotFound, PassEnded, ReasonRequired."""
+    reason = required_reason(reason)
+    given = AuditorPass.objects.select_for_update().filter(pk=pass_id).first()
+    if given is None:
+        raise NotFound
+    if given.withdrawn_at is not None:
+        raise PassEnded
+    given.withdrawn_at = database_now()
+    given.save(update_fields=["withdrawn_at"])
+    record(events.PASS_WITHDRAWN, actor=actor, subject=given, reason=reason)
+    return given

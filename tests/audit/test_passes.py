@@ -1,0 +1,217 @@
+"""Auditors from outside: what a pass shows, what it does not, and that it ends."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.management import call_command
+from django.db import IntegrityError, transaction
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import Groups, User
+from audit.errors import NoPassForThem, OutOfScope, PassEnded
+from audit.models import AuditorPass, Event, Export
+from audit.services import exports, passes
+from audit.services.passes import Bounds
+from common.actors import SYSTEM, Actor
+from common.errors import InvalidInput, NotFound, ReasonRequired
+from tests.audit.test_explorer import OTTO, TILDA, begun, called, indexed
+from tests.audit.test_pages import url
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def eva(db: Any) -> User:
+    """An auditor with every right that the group gives."""
+    call_command("bootstrap", username="first", stdout=StringIO())
+    user = User.objects.create_user("eva", is_staff=True)
+    user.groups.add(Group.objects.get(name=Groups.AUDITORS))
+    return user
+
+
+@pytest.fixture
+def boss(db: Any) -> User:
+    return User.objects.create_user("boss", is_staff=True)
+
+
+def given(
+    eva: User,
+    boss: User,
+    *,
+    agents: Sequence[str] = (TILDA.id,),
+    days: float = 1,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> AuditorPass:
+    bounds = Bounds(timezone.now() + timedelta(days=days), agents, since, until)
+    return passes.grant(eva.pk, bounds, actor=Actor.from_user(boss), reason="The yearly audit.")
+
+
+def at_work(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def listed(client: Client) -> set[str]:
+    page: Any = client.get(url("event_changelist"))
+    assert page.status_code == 200
+    return {event.actor_id for event in page.context_data["cl"].result_list}
+
+
+def two_agents() -> tuple[Event, Event]:
+    for actor in (TILDA, OTTO):
+        called(begun(actor), "crm.read", {"of": actor.id})
+    indexed()
+    mine, other = (
+        Event.objects.filter(type="run.started", actor_id=actor.id).get() for actor in (TILDA, OTTO)
+    )
+    return mine, other
+
+
+def test_a_pass_shows_its_agents_and_their_runs_and_nothing_else(eva: User, boss: User) -> None:
+    mine, other = two_agents()
+    assert OTTO.id in listed(at_work(eva))
+    given(eva, boss)
+    client = at_work(eva)
+    assert listed(client) == {TILDA.id, SYSTEM.id}
+    page: Any = client.get(url("event_changelist"), {"agent": OTTO.id})
+    assert page.context_data["cl"].result_count == 0
+    assert client.get(url("event_change", mine.pk)).status_code == 200
+    for hidden in (url("event_change", other.pk), url("event_values", other.pk)):
+        assert client.get(hidden).status_code in {302, 404}
+    assert client.get(f"/api/v1/audit/events/{other.uid}/receipt").status_code == 404
+    assert client.get(f"/api/v1/audit/events/{mine.uid}/receipt").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/admin/actions/run/",
+        "/admin/agents/agent/",
+        "/admin/approvals/approvalrequest/?status__exact=pending",
+        "/admin/audit/hold/",
+        "/admin/audit/erasure/",
+        "/admin/reports/",
+        "/admin/reports/R4/",
+        "/admin/accounts/user/",
+    ],
+)
+def test_a_pass_closes_the_rest_of_the_portal(eva: User, boss: User, address: str) -> None:
+    eva.groups.add(Group.objects.get(name=Groups.COMPLIANCE))
+    assert at_work(eva).get(address).status_code == 200
+    given(eva, boss)
+    client = at_work(eva)
+    assert client.get(address).status_code in {302, 403}
+    home = client.get("/admin/")
+    assert home.status_code == 200
+    assert address not in home.content.decode()
+
+
+def test_a_pass_shows_its_time_only(eva: User, boss: User) -> None:
+    mine, _ = two_agents()
+    given(eva, boss, agents=(), until=mine.recorded_at)
+    assert listed(at_work(eva)) & {TILDA.id, OTTO.id} == set()
+    given(eva, boss, agents=(), since=mine.recorded_at)
+    assert listed(at_work(eva)) >= {TILDA.id, OTTO.id}
+
+
+def test_a_pass_ends_and_what_it_opened_stays_closed(eva: User, boss: User) -> None:
+    two_agents()
+    one = given(eva, boss)
+    client = at_work(eva)
+    assert client.get("/admin/").status_code == 200
+    AuditorPass.objects.update(
+        granted_at=timezone.now() - timedelta(days=3), ends_at=timezone.now() - timedelta(days=1)
+    )
+    assert client.get("/admin/").status_code in {302, 403}
+    assert client.get(url("event_changelist")).status_code in {302, 403}
+    assert not eva.has_perm("audit.view_event") or eva.is_superuser
+    # Not even a withdrawal makes it wider again.
+    passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Over.")
+    assert at_work(eva).get(url("event_changelist")).status_code in {302, 403}
+    given(eva, boss, days=1)
+    assert at_work(eva).get(url("event_changelist")).status_code == 200
+    assert AuditorPass.objects.filter(withdrawn_at=None).count() == 1
+
+
+def test_withdrawn_it_opens_nothing_from_the_next_click_on(eva: User, boss: User) -> None:
+    one = given(eva, boss)
+    client = at_work(eva)
+    assert client.get(url("event_changelist")).status_code == 200
+    passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="They left.")
+    assert client.get(url("event_changelist")).status_code in {302, 403}
+    with pytest.raises(PassEnded):
+        passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Again.")
+
+
+def test_evidence_is_asked_for_within_the_pass(eva: User, boss: User) -> None:
+    mine, other = two_agents()
+    since = mine.recorded_at - timedelta(hours=1)
+    given(eva, boss, since=since)
+    actor = Actor.from_user(eva)
+    for beyond in (
+        exports.Wanted(agents=[OTTO.id]),
+        exports.Wanted(runs=[other.run_id] if other.run_id else []),
+    ):
+        with pytest.raises(OutOfScope):
+            exports.ask(beyond, actor=actor, purpose="More.")
+    assert not Export.objects.exists()
+    export = exports.ask(
+        exports.Wanted(since=since - timedelta(days=9)), actor=actor, purpose="Audit."
+    )
+    assert (export.agents, export.since) == ([TILDA.id], since)
+    elsewhere = exports.ask(exports.Wanted(), actor=Actor.from_user(boss), purpose="Ours.")
+    client = at_work(eva)
+    assert client.get(url("export_change", export.pk)).status_code == 200
+    assert client.get(url("export_change", elsewhere.pk)).status_code in {302, 404}
+
+
+def test_who_can_be_given_one(eva: User, boss: User, admin_user: User) -> None:
+    by_boss = Actor.from_user(boss)
+    bounds = Bounds(timezone.now() + timedelta(days=1))
+    for who, refusal in (
+        (boss.pk, NoPassForThem),
+        (admin_user.pk, NoPassForThem),
+        (10**9, NotFound),
+    ):
+        with pytest.raises(refusal):
+            passes.grant(who, bounds, actor=by_boss, reason="Why not.")
+    with pytest.raises(InvalidInput):
+        passes.grant(eva.pk, Bounds(timezone.now()), actor=by_boss, reason="It ends now.")
+    with pytest.raises(ReasonRequired):
+        passes.grant(eva.pk, bounds, actor=by_boss, reason=" ")
+    assert not AuditorPass.objects.exists()
+    assert not Event.objects.filter(type="audit.pass_granted").exists()
+    one = given(eva, boss)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        AuditorPass.objects.filter(pk=one.pk).update(granted_by=eva)
+
+
+def test_a_pass_is_given_and_withdrawn_on_its_pages(eva: User, admin_user: User) -> None:
+    office = at_work(admin_user)
+    form = {
+        "person": "eva",
+        "ends_at": f"{timezone.now() + timedelta(days=2):%Y-%m-%dT%H:%M}",
+        "agents": "tilda.prod\notto.prod",
+        "reason": "The yearly audit.",
+    }
+    assert office.post(url("auditorpass_grant"), form).status_code == 302
+    one = AuditorPass.objects.get()
+    assert (one.person, one.agents) == (eva, ["tilda.prod", "otto.prod"])
+    assert "in force" in office.get(url("auditorpass_changelist")).content.decode()
+    office.post(url("auditorpass_withdraw", one.pk), {"reason": "Over."})
+    assert "withdrawn" in office.get(url("auditorpass_change", one.pk)).content.decode()
+    wrong = office.post(url("auditorpass_grant"), {**form, "person": "nobody"})
+    assert "Nobody has that name" in wrong.content.decode()
+    assert at_work(eva).get(url("auditorpass_changelist")).status_code in {302, 403}
+    types = Event.objects.filter(type__startswith="audit.pass_").order_by("id")
+    assert list(types.values_list("type", flat=True)) == [
+        "audit.pass_granted",
+        "audit.pass_withdrawn",
+    ]
