@@ -1,5 +1,6 @@
 from celery import shared_task
 
+from audit import verifying
 from audit.services import forwarding, indexing, reconciling, retaining, sealing, witnessing
 
 
@@ -16,6 +17,11 @@ def index() -> int:
 @shared_task(name="audit.forward")
 def forward() -> int:
     return forwarding.forward_all()
+
+
+@shared_task(name="audit.verify")
+def verify() -> int:
+    return verifying.verify_and_note().found
 
 
 @shared_task(name="audit.witness")

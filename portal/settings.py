@@ -195,6 +195,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 30},
     },
     "forward the log": {"task": "audit.forward", "schedule": 2.0, "options": {"expires": 5}},
+    "verify the log": {"task": "audit.verify", "schedule": 86_400.0},
     "remove values in time": {"task": "audit.retain", "schedule": 86_400.0},
     "ask witnesses": {"task": "audit.witness", "schedule": 10.0, "options": {"expires": 10}},
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},

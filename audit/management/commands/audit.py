@@ -4,9 +4,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit.notes import NoteInvalid, Verifier
-from audit.services import inspecting, sealing
+from audit.services import sealing
 from audit.verification import Report, verify
-from common.actors import SYSTEM
+from audit.verifying import note
 from common.terminal import bar, text_of
 
 
@@ -33,13 +33,7 @@ class Command(BaseCommand):
             return
         report = self._verified(_trusted(options["key"]), [text_of(one) for one in options["held"]])
         if not options["no_record"]:
-            inspecting.note_verification(
-                actor=SYSTEM,
-                size=report.size,
-                values=report.values,
-                problems=report.found,
-                first=str(report.problems[0]) if report.problems else "",
-            )
+            note(report)
         self._say(report)
 
     def _verified(self, trusted: list[Verifier], held: list[str]) -> Report:
