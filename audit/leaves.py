@@ -21,6 +21,7 @@ from uuid import UUID
 from audit.errors import LeafInvalid
 from audit.vocabulary import words_of
 from common.canonical import canonical_json
+from common.redaction import may_hold_secret, redacted
 
 VERSION = 1
 MAX_LEAF_BYTES = 65_535  # C2SP tlog-tiles: the length of an entry is a uint16
@@ -55,10 +56,13 @@ OPEN_DETAILS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """`text` is what is hashed, byte for byte, in UTF-8; `disclosures` by the field's name."""
+    """`text` is what is hashed, byte for byte, in UTF-8; `disclosures` by the field's name, and of
+    them the labels as they are, to show lists by.
+    """
 
     text: str
     disclosures: Mapping[str, str]
+    labels: Mapping[str, str]
 
 
 def split(event: Mapping[str, Any], *, writer: list[Any]) -> Split:
@@ -66,7 +70,12 @@ def split(event: Mapping[str, Any], *, writer: list[Any]) -> Split:
 
     Raises LeafInvalid for one that is too large.
     """
-    closed = {"actor.label": event["actor_label"], "subject.label": event["subject_label"]}
+    # A label that is but the identifier again says nothing that the leaf does not.
+    closed = {
+        f"{one}.label": event[f"{one}_label"]
+        for one in ("actor", "subject")
+        if event[f"{one}_label"] != event[f"{one}_id"]
+    }
     in_the_open = {}
     words = words_of(event["type"])
     for name, value in event["details"].items():
@@ -74,11 +83,9 @@ def split(event: Mapping[str, Any], *, writer: list[Any]) -> Split:
             in_the_open[name] = value
         else:
             closed[f"details.{name}"] = value
-    salts = os.urandom(_SALT_BYTES * len(closed))
-    disclosures = {
-        name: disclosure(name, value, salts[_SALT_BYTES * n : _SALT_BYTES * (n + 1)])
-        for n, (name, value) in enumerate(closed.items())
-    }
+    closed, texts = _without_secrets(closed)
+    disclosures = _disclosed(texts)
+    labels = {f"{one}_label": closed.get(f"{one}.label", "") for one in ("actor", "subject")}
     leaf: dict[str, Any] = {
         "v": VERSION,
         "uid": str(event["uid"]),
@@ -100,7 +107,32 @@ def split(event: Mapping[str, Any], *, writer: list[Any]) -> Split:
     if len(text) > MAX_LEAF_BYTES // 4 and len(text.encode()) > MAX_LEAF_BYTES:
         message = f"The leaf of {event['type']} is larger than {MAX_LEAF_BYTES} bytes."
         raise LeafInvalid(message)
-    return Split(text, disclosures)
+    return Split(text, disclosures, labels)
+
+
+def _without_secrets(closed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values, and each as JSON; without credentials, which nothing should have let in: the log
+    keeps nothing out of trust.
+    """
+    texts = {name: _compact(value) for name, value in closed.items()}
+    if may_hold_secret("\n".join(texts.values())):
+        closed = {name: redacted(value) for name, value in closed.items()}
+        texts = {name: _compact(value) for name, value in closed.items()}
+    return closed, texts
+
+
+def _disclosed(texts: Mapping[str, str]) -> dict[str, str]:
+    """The values as disclosures, each with a salt of its own; see `disclosure`."""
+    salts = _b64_of_parts(os.urandom(_SALT_BYTES * len(texts)))
+    return {
+        name: _b64url(f'["{salt}","{name}",{text}]'.encode())
+        for salt, (name, text) in zip(salts, texts.items(), strict=True)
+    }
+
+
+def _b64_of_parts(salts: bytes) -> list[str]:
+    starts = range(0, len(salts), _SALT_BYTES)
+    return [_b64url(salts[at : at + _SALT_BYTES]) for at in starts]
 
 
 def leaf_text(leaf: Mapping[str, Any]) -> str:

@@ -8,10 +8,9 @@ from django.db.models import Q
 
 from accounts.models import User
 from audit import terms
-from audit.models import Event, EventPayload, EventQuerySet, Term
+from audit.models import Event, EventQuerySet, Term
 from common.ids import first_key_at
 
-MAX_NAMED = 1_000
 # Identifiers are allotted as rows are written, moments a little before: how far they can be apart.
 _SLACK = 10_000
 
@@ -67,8 +66,8 @@ def _keys_of(person: str) -> list[str]:
 
 
 def _about(subject: str) -> Q:
-    labelled = EventPayload.objects.filter(subject_label=subject).values_list("pk", flat=True)
-    return Q(subject_id=subject) | Q(uid__in=list(labelled[:MAX_NAMED]))
+    labelled = Term.objects.filter(term=terms.label(subject)).values("event_number")
+    return Q(subject_id=subject) | Q(pk__in=labelled)
 
 
 def _within(events: EventQuerySet, since: datetime | None, until: datetime | None) -> EventQuerySet:

@@ -34,6 +34,11 @@ def tool(name: str) -> int:
     return _term("tool", name)
 
 
+def label(text: str) -> int:
+    """What an event is about, by the name that it had."""
+    return _term("label", text)
+
+
 def agent(client_id: str) -> int:
     return _term("agent", client_id)
 

@@ -104,11 +104,15 @@ class Event(models.Model):
 
     @property
     def actor_label(self) -> str:
-        return self.payload.actor_label or ERASED
+        return self._label("actor", self.payload.actor_label, self.actor_id)
 
     @property
     def subject_label(self) -> str:
-        return self.payload.subject_label or ERASED
+        return self._label("subject", self.payload.subject_label, self.subject_id)
+
+    def _label(self, of: str, label: str, known: str) -> str:
+        """A label that is but the identifier is not kept."""
+        return label or (ERASED if f"{of}.label" in self.payload.erased else known)
 
     @property
     def details(self) -> dict[str, Any]:
@@ -152,7 +156,6 @@ class EventPayload(models.Model):
     class Meta:
         default_permissions = ("view",)
         permissions = [("see_sensitive", "Can see values that are personal or sensitive")]
-        indexes = [models.Index(fields=["subject_label"], name="payload_by_subject")]
 
     def __str__(self) -> str:
         return f"values of {self.event_id}"

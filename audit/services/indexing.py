@@ -56,6 +56,7 @@ def forget_terms(numbers: Sequence[int]) -> None:
 
 def _terms_of(event: Event, agents: dict[UUID, str]) -> set[int]:
     found = terms.words_beside(event.values())
+    found.add(terms.label(event.subject_label))
     plain = event.plain()
     if isinstance(plain.get("tool"), str):
         found.add(terms.tool(plain["tool"]))

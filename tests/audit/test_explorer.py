@@ -110,6 +110,7 @@ def test_who_what_and_about_what(rosa: User) -> None:
             subject=Subject("tests.thing", "7", "the seventh"),
             reason="Again.",
         )
+    indexed()
     mine = {"type": "run.reopened"}
     assert found(person="rosa", **mine) == found(person=str(rosa.pk), **mine) == ["run.reopened"]
     assert found(person="ruben", **mine) == []
