@@ -5,14 +5,18 @@ by which rules, who answered for it, what changed.
 import re
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts.models import User
+from actions.admin.picture import picture
 from actions.models import Run
 from actions.services import resuming, runs, settling
 from actions.services.settling import Answer
-from actions.story import Story, story_of
+from actions.story import Call, Story, story_of
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
 from audit.models import Event
@@ -145,3 +149,43 @@ def test_without_values_it_says_codes_and_no_words(governed: Governed, rosa: Use
     assert "purpose" not in story.begun
     paid = list(story.calls.values())[2]
     assert (paid.end, paid.result, paid.questions[0].answers[0].reason) == ("succeeded", None, "")
+
+
+def test_the_picture_has_a_row_for_each_action_and_a_mark_for_each_moment(
+    governed: Governed, rosa: User
+) -> None:
+    run = a_day(governed, rosa)
+    story = story_of(Event.objects.of_run(run.pk).with_values(), with_values=False)
+    drawn = picture(story)
+    assert drawn.count('class="name"') == 4
+    assert drawn.count("<polygon") == sum(len(call.decisions) for call in story.calls.values())
+    assert drawn.count('is-wait question"') == 1
+    assert "rosa: approve" in drawn
+    assert "Decided: needs approval by large-payments" in drawn
+    assert "Decided: denied by no-confidential-mail" in drawn
+    assert drawn.count(' call"') == 3
+    assert picture(Story()) == ""
+
+
+def test_names_in_a_picture_are_text(governed: Governed) -> None:
+    call = Call("1", "<script>alert(1)</script>", timezone.now())
+    call.decisions.append({"outcome": "allowed", "rules": ["<b>"], "at": timezone.now()})
+    drawn = picture(Story(calls={"1": call}))
+    assert "<script" not in drawn
+    assert "<b>" not in drawn
+
+
+def test_the_runs_page_shows_it_to_whoever_may_see_events(
+    governed: Governed, rosa: User, admin_user: User
+) -> None:
+    run = a_day(governed, rosa)
+    office = Client()
+    office.force_login(admin_user)
+    address = f"/admin/actions/run/{run.pk}/change/"
+    assert 'class="picture"' in office.get(address).content.decode()
+    sam = User.objects.create_user("looker", is_staff=True)
+    sam.user_permissions.add(Permission.objects.get(codename="view_run"))
+    office.force_login(sam)
+    page = office.get(address)
+    assert page.status_code == 200
+    assert 'class="picture"' not in page.content.decode()
