@@ -32,7 +32,12 @@ RETENTION_APPLIED = declare(
 # Those that say which values are gone.
 ERASING = (PAYLOAD_ERASED.name, RETENTION_APPLIED.name)
 RETENTION_SET = declare(
-    "audit.config_changed", "How long values are kept was changed", "kind", "days", "reason"
+    "audit.config_changed",
+    "How long values are kept was changed",
+    "kind",
+    "days",
+    "system",
+    "reason",
 )
 EXPORT_ASKED = declare(
     "audit.export_asked", "Evidence was asked for", "purpose", "values", words=("purpose",)

@@ -213,8 +213,17 @@ class ReleaseHoldForm(ReasonForm):
 class SetRetentionForm(ReasonForm):
     kind = forms.ChoiceField(choices=[(k, c.title) for k, c in CLASSES.items()], label="Of what")
     days = forms.IntegerField(min_value=FLOOR_DAYS, max_value=36_500)
-    field_order = ("kind", "days", "reason")
+    system = forms.SlugField(
+        required=False, max_length=64, help_text="Of this system's calls only. Nothing: of all."
+    )
+    field_order = ("kind", "days", "system", "reason")
 
     def perform(self, *, actor: Actor) -> None:
         given = self.cleaned_data
-        retaining.set_rule(given["kind"], given["days"], actor=actor, reason=given["reason"])
+        retaining.set_rule(
+            given["kind"],
+            given["days"],
+            actor=actor,
+            reason=given["reason"],
+            system=given["system"],
+        )

@@ -41,7 +41,10 @@ CLASSES = {
         ("tool.call.", "run.", "workflow.", "breaker.", "secret.used", "credential.issued"),
     ),
     "config": RetentionClass("Changes of configuration, rights and keys", 2190, ("",)),
+    # By class of the data, whatever the event: the one field that such values are kept apart in.
+    "sensitive": RetentionClass("Personal and sensitive values of calls", 214, ()),
 }
+SENSITIVE_FIELD = "details.sensitive"
 
 
 def class_of(name: str) -> str:
@@ -56,4 +59,6 @@ def class_of(name: str) -> str:
 
 
 def types_of(kind: str) -> list[str]:
+    if kind == "sensitive":
+        return sorted(name for name, one in declared().items() if "sensitive" in one.details)
     return sorted(name for name in declared() if class_of(name) == kind)

@@ -13,11 +13,11 @@ from typing import Any
 
 from django.conf import settings
 
+from audit.retention import SENSITIVE_FIELD
 from common.sealing import derived_keys
 
 MAX_WORDS = 200
 _WORD = re.compile(r"\w{1,40}")
-_OWN_RIGHT = "details.sensitive"
 _BITS = 64
 
 
@@ -49,7 +49,7 @@ def words_beside(values: Mapping[str, Any]) -> set[int]:
     """
     found: dict[str, None] = {}
     for name, value in values.items():
-        if name != _OWN_RIGHT:
+        if name != SENSITIVE_FIELD:
             for text in _texts(value):
                 found.update(dict.fromkeys(words_of(text)))
         if len(found) >= MAX_WORDS:

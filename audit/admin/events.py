@@ -9,9 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from audit import forms
 from audit.admin.explorer import Explorer
 from audit.models import Event
+from audit.retention import SENSITIVE_FIELD
 from audit.scope import scope_of
 from audit.services import indexing, inspecting
-from audit.services.inspecting import SENSITIVE
 from audit.shield import shield_of
 from audit.vocabulary import title_of
 from common.actors import Actor
@@ -40,7 +40,7 @@ class EventAdmin(EndlessAdmin):
             "audit.see_sensitive",
             explains="With what tools declare to be personal or sensitive. That you look at it is "
             "recorded.",
-            available=lambda event: SENSITIVE in event.payload.disclosures,
+            available=lambda event: SENSITIVE_FIELD in event.payload.disclosures,
         ),
     )
 

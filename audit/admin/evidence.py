@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 
 from audit import forms
 from audit.evidence.bundle import bundle, range_for
-from audit.models import Erasure, Export, Hold, RetentionRule
+from audit.models import Erasure, Export, Hold, RetentionRule, SystemRetention
 from audit.retention import CLASSES
 from audit.scope import scope_of
 from audit.services import exports
@@ -218,4 +218,5 @@ class RetentionRuleAdmin(GovernedAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         classes = [(one.title, days_of(kind), one.days) for kind, one in CLASSES.items()]
-        return super().changelist_view(request, {"classes": classes, **(extra_context or {})})
+        context = {"classes": classes, "systems": SystemRetention.objects.all()}
+        return super().changelist_view(request, {**context, **(extra_context or {})})

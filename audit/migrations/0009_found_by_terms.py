@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('pk', models.CompositePrimaryKey('term', 'event_number', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('term', models.BigIntegerField()),
-                ('event_number', models.BigIntegerField(db_index=True)),
+                ('event_number', models.BigIntegerField()),
             ],
             options={
                 'default_permissions': (),

@@ -5,7 +5,7 @@ from audit.models.events import (
     EventQuerySet,
     Generation,
 )
-from audit.models.evidence import Erasure, Export, Hold, RetentionRule
+from audit.models.evidence import Erasure, Export, Hold, RetentionRule, SystemRetention
 from audit.models.log import (
     Checkpoint,
     Cosignature,
@@ -42,6 +42,7 @@ __all__ = [
     "RetentionRule",
     "SealerMark",
     "SinkState",
+    "SystemRetention",
     "Term",
     "Tile",
     "WitnessState",

@@ -148,6 +148,30 @@ class RetentionRule(models.Model):
         return f"{self.get_kind_display()}: {self.days} days"
 
 
+class SystemRetention(models.Model):
+    """For how many days the values of a system's calls are kept, whatever the rule for all says."""
+
+    system = models.CharField(max_length=64)
+    kind = models.CharField(
+        max_length=16, choices=[(name, one.title) for name, one in CLASSES.items()]
+    )
+    days = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["system", "kind"]
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["system", "kind"], name="system_retention_once"),
+            models.CheckConstraint(
+                condition=Q(days__gte=FLOOR_DAYS), name="system_retention_above_the_floor"
+            ),
+            models.CheckConstraint(condition=~Q(system=""), name="system_retention_of_a_system"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.system}, {self.get_kind_display()}: {self.days} days"
+
+
 class Hold(models.Model):
     """A legal hold: what it covers is neither erased nor removed in time. It covers everything
     that was recorded in its period, of the agent or the run if one is named.

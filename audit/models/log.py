@@ -55,7 +55,7 @@ class Term(models.Model):
 
     pk = models.CompositePrimaryKey("term", "event_number")
     term = models.BigIntegerField()
-    event_number = models.BigIntegerField(db_index=True)
+    event_number = models.BigIntegerField()
 
     class Meta:
         default_permissions = ()

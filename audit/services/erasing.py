@@ -16,7 +16,7 @@ from audit.errors import HeldEvents, NothingToErase, TooManyEvents
 from audit.leaves import MAX_ITEMS
 from audit.models import Erasure, Event, EventPayload, EventQuerySet
 from audit.services.holding import alone_with_holds, held
-from audit.services.indexing import forget_terms
+from audit.services.indexing import alone_with_index, forget_terms, terms_by_event
 from audit.services.recording import Subject, event_row, record, write_events
 from audit.services.two_people import decide, person
 from audit.vocabulary import EventType
@@ -162,6 +162,9 @@ def remove(
 ) -> None:
     """Take these fields out of these payloads; for each batch of one kind an event says so."""
     kind, reasons = because
+    uids = [payload.pk for payload, _ in chosen]
+    alone_with_index()
+    before = terms_by_event(uids)
     alike: dict[tuple[str, ...], list[EventPayload]] = {}
     for payload, fields in chosen:
         alike.setdefault(tuple(fields), []).append(payload)
@@ -174,5 +177,4 @@ def remove(
             for payload in batch:
                 payload.lose(names, said_by=rows[-1]["uid"])
     write_events(rows)
-    uids = [payload.pk for payload, _ in chosen]
-    forget_terms(list(Event.objects.filter(uid__in=uids).values_list("pk", flat=True)))
+    forget_terms(before, terms_by_event(uids))

@@ -2,7 +2,7 @@
 for events that lost values.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -23,8 +23,7 @@ def index(*, limit: int = BATCH) -> int:
 
 @transaction.atomic
 def _indexed(limit: int) -> int:
-    IndexMark.objects.get_or_create(pk=1)
-    mark = IndexMark.objects.select_for_update().get(pk=1)
+    mark = alone_with_index()
     found = Leaf.objects.filter(seq__gte=mark.next_seq).order_by("seq")
     places = list(found.values_list("seq", "event_id")[:limit])
     if places:
@@ -32,6 +31,12 @@ def _indexed(limit: int) -> int:
         mark.next_seq = places[-1][0] + 1
         mark.save()
     return len(places)
+
+
+def alone_with_index() -> IndexMark:
+    """Until the transaction ends nobody else indexes: what is read of an event is what it has."""
+    IndexMark.objects.get_or_create(pk=1)
+    return IndexMark.objects.select_for_update().get(pk=1)
 
 
 def behind() -> int:
@@ -48,10 +53,18 @@ def add_terms(events: Iterable[Event]) -> None:
     _write(sorted(pairs))
 
 
-def forget_terms(numbers: Sequence[int]) -> None:
-    """Index these events anew, by what they still have."""
-    Term.objects.filter(event_number__in=numbers).delete()
-    add_terms(Event.objects.filter(pk__in=numbers, place__isnull=False).with_values())
+def terms_by_event(uids: Sequence[UUID]) -> dict[int, set[int]]:
+    """By what these events are found, from what they have now."""
+    chosen = list(Event.objects.filter(uid__in=uids).with_values())
+    agents = _agents_of({one.run_id for one in chosen if one.run_id})
+    return {one.pk: _terms_of(one, agents) for one in chosen}
+
+
+def forget_terms(before: Mapping[int, set[int]], after: Mapping[int, set[int]]) -> None:
+    """What events had and have no more, they are found by no more."""
+    for number, terms_before in before.items():
+        gone = terms_before - after.get(number, set())
+        Term.objects.filter(event_number=number, term__in=gone).delete()
 
 
 def _terms_of(event: Event, agents: dict[UUID, str]) -> set[int]:

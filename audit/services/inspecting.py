@@ -4,12 +4,12 @@ from typing import Any
 
 from audit import events
 from audit.models import Event
+from audit.retention import SENSITIVE_FIELD
 from audit.searching import Search
 from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.commands import command
 
-SENSITIVE = "details.sensitive"
 KEPT_APART = "(to see it takes a right of its own)"
 LOG = Subject("audit.log", "log", "the audit log")
 
@@ -43,8 +43,8 @@ def view_values(event: Event, *, actor: Actor, sensitive: bool = False) -> dict[
         apart=sensitive,
     )
     values = event.values()
-    if SENSITIVE in values and not sensitive:
-        values[SENSITIVE] = KEPT_APART
+    if SENSITIVE_FIELD in values and not sensitive:
+        values[SENSITIVE_FIELD] = KEPT_APART
     return values
 
 

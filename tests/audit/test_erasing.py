@@ -14,6 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import User
+from actions import events as action_events
 from agents import events as agent_events
 from audit.errors import (
     AlreadyDecided,
@@ -23,7 +24,7 @@ from audit.errors import (
     OwnQuestion,
     RetentionTooShort,
 )
-from audit.models import ERASED, Erasure, Event, EventPayload, Hold
+from audit.models import ERASED, Erasure, Event, EventPayload, Hold, SystemRetention
 from audit.retention import CLASSES, class_of, types_of
 from audit.services import erasing, holding, retaining
 from audit.services.recording import Subject, event_row, record, write_events
@@ -202,11 +203,60 @@ def test_a_rule_shortens_it_but_not_below_the_floor(anna: Actor) -> None:
     assert Event.objects.get(pk=event.pk).payload.disclosures == {}
 
 
+def called(days: int, tool: str, **more: Any) -> Event:
+    row = event_row(
+        action_events.CALL_COMPLETED, actor=ROSE, subject=Subject("actions.action", "1", tool),
+        at=timezone.now() - timedelta(days=days),
+        details={"tool": tool, "attempt": 1, "result": {"born": "[personal]"}, **more},
+    )  # fmt: skip
+    with transaction.atomic():
+        write_events([row])
+    return Event.objects.get(uid=row["uid"])
+
+
+def test_a_system_can_have_a_time_of_its_own(anna: Actor) -> None:
+    """Shorter or longer than for all, and each for its own calls only."""
+    retaining.set_rule("operational", 200, actor=anna, reason="Less.", system="crm")
+    retaining.set_rule("operational", 400, actor=anna, reason="More.", system="pay")
+    events = [called(210, "crm.read"), called(210, "hr.read"), called(300, "pay.send")]
+    over = called(300, "hr.read")
+    sealed_all()
+    assert retaining.retain() == 2
+    kept = [Event.objects.get(pk=one.pk).payload.disclosures != {} for one in (*events, over)]
+    assert kept == [False, True, True, False]
+    rules = Event.objects.filter(type="audit.retention_applied").order_by("id").with_values()
+    assert [event.details["rule"] for event in rules] == [
+        "operational 200 days",
+        "operational 214 days",
+    ]
+    with pytest.raises(RetentionTooShort):
+        retaining.set_rule("operational", 30, actor=anna, reason="Less.", system="crm")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        SystemRetention.objects.update(days=30)
+
+
+def test_sensitive_values_go_by_themselves(anna: Actor) -> None:
+    retaining.set_rule("operational", 400, actor=anna, reason="More.")
+    event = called(300, "crm.read", sensitive={"/born": "1970-01-02"})
+    young = called(10, "crm.read", sensitive={"/born": "1970-01-02"})
+    sealed_all()
+    assert retaining.retain() == 1
+    left = Event.objects.get(pk=event.pk)
+    assert "details.sensitive" not in left.payload.disclosures
+    assert left.details["result"] == {"born": "[personal]"}
+    assert "details.sensitive" in Event.objects.get(pk=young.pk).payload.disclosures
+    assert retaining.retain() == 0
+    sealed_all()
+    assert verify().is_sound
+
+
 def test_every_type_has_one_class() -> None:
     assert class_of("tool.call.completed") == "operational"
     assert class_of("decision.made") == "decision"
     assert class_of("record.updated") == "config"
-    types = [name for kind in CLASSES for name in types_of(kind)]
+    # By class of the data instead: of events of several kinds.
+    kinds = [kind for kind in CLASSES if kind != "sensitive"]
+    types = [name for kind in kinds for name in types_of(kind)]
     assert sorted(types) == sorted(declared())
 
 
