@@ -42,10 +42,9 @@ class Search:
         if self.person:
             events = events.filter(actor_kind="human", actor_id__in=_keys_of(self.person))
         if self.subject:
-            events = events.filter(_about(self.subject))
+            events = events.filter(_having(terms.about(self.subject)))
         for term in self._terms():
-            having = Term.objects.filter(term=term).values("event_number")
-            events = events.filter(pk__in=having)
+            events = events.filter(_having(term))
         return _within(events, self.since, self.until)
 
     def _terms(self) -> list[int]:
@@ -65,9 +64,8 @@ def _keys_of(person: str) -> list[str]:
     return [person, *(str(pk) for pk in named)]
 
 
-def _about(subject: str) -> Q:
-    labelled = Term.objects.filter(term=terms.label(subject)).values("event_number")
-    return Q(subject_id=subject) | Q(pk__in=labelled)
+def _having(term: int) -> Q:
+    return Q(pk__in=Term.objects.filter(term=term).values("event_number"))
 
 
 def _within(events: EventQuerySet, since: datetime | None, until: datetime | None) -> EventQuerySet:

@@ -34,9 +34,9 @@ def tool(name: str) -> int:
     return _term("tool", name)
 
 
-def label(text: str) -> int:
-    """What an event is about, by the name that it had."""
-    return _term("label", text)
+def about(text: str) -> int:
+    """What an event is about, by its identifier or by the name that it had."""
+    return _term("about", text)
 
 
 def agent(client_id: str) -> int:

@@ -3,7 +3,8 @@
     python -m benchmarks.audit [--events 1000000] [--seconds 5] [--out FILE]
 
 On PostgreSQL and on SQLite, each with a log of its own:
-1. Appending with eight writers, beside a hash chain whose head is locked row by row.
+1. Appending with eight writers, beside a hash chain whose head is locked row by row: as fast as
+   both can, and within transactions that take 5 ms, as events are written in practice.
 2. Sealing a log of that many events, and from an event to its checkpoint at 1,000 a second.
 3. Inclusion proofs from a cold start.
 4. Finding events in it by every criterion.
@@ -46,8 +47,11 @@ def cut(times: Sequence[float], share: int = 95) -> float:
 # -- writers, each a process of its own --------------------------------------------------------
 
 
-def append_events(seconds: float) -> int:
-    """Transactions with one event each."""
+BUSINESS_SECONDS = 0.005
+
+
+def append_events(seconds: float, pause: float = 0) -> int:
+    """Transactions with one event each; `pause` is what else a transaction does after it."""
     from django.db import transaction
 
     from audit.services.recording import write_events
@@ -60,11 +64,12 @@ def append_events(seconds: float) -> int:
         row = {**rows[written % len(rows)], "uid": uuid7()}
         with transaction.atomic():
             write_events([row])
+            time.sleep(pause)
         written += 1
     return written
 
 
-def append_chain(seconds: float) -> int:
+def append_chain(seconds: float, pause: float = 0) -> int:
     """The same leaf in a hash chain: lock the head, hash, insert, move the head."""
     import hashlib
 
@@ -79,6 +84,7 @@ def append_chain(seconds: float) -> int:
             head = hashlib.sha256((cursor.fetchone()[0] + leaf).encode()).hexdigest()
             cursor.execute("INSERT INTO bench_chain (leaf, hash) VALUES (%s, %s)", [leaf, head])
             cursor.execute("UPDATE bench_head SET hash = %s WHERE id = 1", [head])
+            time.sleep(pause)
         written += 1
     return written
 
@@ -106,6 +112,8 @@ def paced(seconds: float) -> int:
 ROLES: dict[str, Callable[[float], int]] = {
     "events": append_events,
     "chain": append_chain,
+    "events_in_work": lambda seconds: append_events(seconds, BUSINESS_SECONDS),
+    "chain_in_work": lambda seconds: append_chain(seconds, BUSINESS_SECONDS),
     "paced": paced,
 }
 
@@ -131,15 +139,19 @@ def appending(seconds: float, rounds: int = 3) -> list[str]:
         cursor.execute(f"CREATE TABLE bench_chain (id {kind} PRIMARY KEY, leaf text, hash text)")
         cursor.execute("CREATE TABLE bench_head (id integer PRIMARY KEY, hash text)")
         cursor.execute("INSERT INTO bench_head VALUES (1, '')")
-    ours, chain = [], []
+    found: dict[str, list[float]] = {role: [] for role in ROLES if role != "paced"}
     for _ in range(rounds):
-        ours.append(at_once("events", seconds) / seconds)
-        chain.append(at_once("chain", seconds) / seconds)
-    a, b = statistics.median(ours), statistics.median(chain)
+        for role, rates in found.items():
+            rates.append(at_once(role, seconds) / seconds)
+    rate = {role: statistics.median(rates) for role, rates in found.items()}
     return [
-        f"| {WRITERS} writers, one event per transaction, with its values | {a:,.0f}/s |",
-        f"| a locked hash chain, one row per transaction, without values | {b:,.0f}/s |",
-        f"| ratio | **{a / b:.1f}** |",
+        f"| {WRITERS} writers, a transaction for each event with its values | "
+        f"{rate['events']:,.0f}/s |",
+        f"| a hash chain with a locked head, without values | {rate['chain']:,.0f}/s |",
+        f"| ratio | **{rate['events'] / rate['chain']:.1f}** |",
+        f"| the same in transactions that take 5 ms: events | {rate['events_in_work']:,.0f}/s |",
+        f"| chain | {rate['chain_in_work']:,.0f}/s |",
+        f"| ratio | **{rate['events_in_work'] / rate['chain_in_work']:.1f}** |",
     ]
 
 
@@ -306,7 +318,7 @@ def taking_away(folder: Path) -> list[str]:
     return [
         f"| export of everything with values, {size:,.0f} MB | {took:.0f} s, {memory:.0f} MB |",
         f"| verified offline (`python3 -I verify.py`) | {checked:.0f} s, {needed:.0f} MB |",
-        f"| it says | {said.splitlines()[-1] if said else ''} |",
+        f"| it says | {said.splitlines()[0] if said else ''} |",
     ]
 
 

@@ -132,7 +132,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; "
         # Hot pages are written back once for many commits.
-        "PRAGMA wal_autocheckpoint=8000; PRAGMA cache_size=-16000;",
+        "PRAGMA wal_autocheckpoint=8000; PRAGMA cache_size=-8000;",
     }
 else:
     # The few statements of the governed path are planned once per connection. Behind a pooler that

@@ -69,7 +69,7 @@ def forget_terms(before: Mapping[int, set[int]], after: Mapping[int, set[int]]) 
 
 def _terms_of(event: Event, agents: dict[UUID, str]) -> set[int]:
     found = terms.words_beside(event.values())
-    found.add(terms.label(event.subject_label))
+    found |= {terms.about(event.subject_id), terms.about(event.subject_label)}
     plain = event.plain()
     if isinstance(plain.get("tool"), str):
         found.add(terms.tool(plain["tool"]))

@@ -67,7 +67,7 @@ def seal(*, limit: int = BATCH) -> int:
             message = f"There is not one leaf for each of the {size} events that were signed."
             raise LogInconsistent(message)
         mark, seen = SealerMark.objects.get_or_create(pk=1)[0], _seen()
-        sealed = _accepted(_unsealed(mark.low, limit))
+        sealed = _accepted(_following(mark.low, limit) or _unsealed(mark.low, limit))
         if sealed:
             _append(size, sealed)
             _sign(last, size + len(sealed), signing)
@@ -96,6 +96,17 @@ def _alone() -> bool:
 def _leaves_count() -> int:
     last = Leaf.objects.order_by("-seq").values_list("seq", flat=True).first()
     return 0 if last is None else last + 1
+
+
+def _following(low: int, limit: int) -> list[_Unsealed]:
+    """A whole batch after the event that was sealed last, if so many wait: then what was committed
+    late, with a lower identifier, waits until they are sealed, and is not looked for each time.
+    """
+    last = Leaf.objects.order_by("-seq").values_list("event_id", flat=True).first()
+    if last is None or last <= low:
+        return []
+    found = _unsealed(last, limit)
+    return found if len(found) == limit else []
 
 
 def _unsealed(low: int, limit: int) -> list[_Unsealed]:
