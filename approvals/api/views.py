@@ -5,7 +5,7 @@ from django.contrib.auth.models import AnonymousUser
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -14,6 +14,7 @@ from accounts.models import User
 from accounts.second_factor import latest_factor
 from approvals import services
 from approvals.models import ApprovalRequest, Vote
+from audit.scope import scope_of
 from common.actors import Actor
 
 MAX_LISTED = 100
@@ -46,11 +47,18 @@ class VoteSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=2_000)
 
 
+class SeesMoreThanTheLog(BasePermission):
+    """Not people with an auditor's pass, whatever groups they are in."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return scope_of(request.user) is None
+
+
 class PersonView(APIView):
     """For people with a session; agents' tokens are not looked at here."""
 
     authentication_classes = (SessionAuthentication,)
-    permission_classes = (IsAuthenticated,)
+    permission_classes = (IsAuthenticated, SeesMoreThanTheLog)
 
     @property
     def person(self) -> User:

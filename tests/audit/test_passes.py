@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group
@@ -111,6 +112,16 @@ def test_a_pass_closes_the_rest_of_the_portal(eva: User, boss: User, address: st
     home = client.get("/admin/")
     assert home.status_code == 200
     assert address not in home.content.decode()
+
+
+def test_a_pass_closes_the_questions_of_the_api_too(eva: User, boss: User) -> None:
+    eva.groups.add(Group.objects.get(name=Groups.SUPERVISORS))
+    assert at_work(eva).get("/api/v1/approvals").status_code == 200
+    given(eva, boss)
+    client = at_work(eva)
+    assert client.get("/api/v1/approvals").status_code == 403
+    vote = f"/api/v1/approvals/{uuid4()}/votes"
+    assert client.post(vote, {"answer": "approve", "reason": "x"}).status_code == 403
 
 
 def test_a_pass_shows_its_time_only(eva: User, boss: User) -> None:
