@@ -24,7 +24,7 @@ def uuid7() -> UUID:
 
 def first_key_at(moment: datetime) -> UUID:
     """The smallest uuid7 of that millisecond: where a list of keys by time begins."""
-    milliseconds = int(moment.timestamp() * 1000)
+    milliseconds = max(int(moment.timestamp() * 1000), 0)
     return UUID(int=(milliseconds << 80) | (0x7 << 76) | (0b10 << 62))
 
 

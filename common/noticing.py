@@ -84,8 +84,6 @@ def _on_sqlite(one: Noticed) -> list[str]:
     met = " OR ".join(f'NEW."{c}" IS NOT OLD."{c}"' for c in watched)
     into = f'INSERT INTO {NOTES} (at, "transaction", "table", "row", operation, columns, '
     into += "database_user) VALUES (strftime('%Y-%m-%d %H:%M:%f', 'now'), ''"
-    into = f'INSERT INTO {NOTES} (at, "transaction", "table", "row", operation, columns, '
-    into += "database_user) VALUES (strftime('%Y-%m-%d %H:%M:%f', 'now'), ''"
     found = []
     for event in ("insert",) if one.operation else ("insert", "update", "delete"):
         row = "OLD" if event == "delete" else "NEW"

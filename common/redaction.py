@@ -58,7 +58,7 @@ _DETECTORS = (
     _detector("aws_key", "AKIA¦ASIA", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
     _detector(
         "aws_secret",
-        "aws_¦AWS_",
+        "aws¦AWS",
         r"(?i)aws_?\w{0,20}(?:secret|session)\w{0,20}[\"']?\s{0,5}[:=]\s{0,5}[\"']?"
         r"([A-Za-z0-9/+]{40,})",
     ),
@@ -109,7 +109,8 @@ _DETECTORS = (
 _HINTS = tuple({hint: None for found in _DETECTORS for hint in found.hints})
 # The numbers of payment cards (ISO/IEC 7812): 14 to 19 digits of an issuer's range, in groups or
 # not, whose last digit is right (Luhn).
-_DIGITS = re.compile(r"(?<![\w.-])[2-6]\d{3}[ -]?\d{4}")
+# In JSON a line break is two characters, of which the second is a letter.
+_DIGITS = re.compile(r"(?:(?<![\w.-])|(?<=\\[nrt]))[2-6]\d{3}[ -]?\d{4}")
 _CARD = re.compile(
     r"(?<![\w.-])(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|3[47]\d\d|3[0689]\d\d|6\d{3})"
     r"(?:[ -]?\d{4}){2}[ -]?\d{2,7}(?![\w-])|(?<![\w.-])3[47]\d\d[ -]?\d{6}[ -]?\d{5}(?![\w-])"
@@ -122,6 +123,7 @@ _SECRET_NAMES = frozenset(
         "credential", "credentials", "cookie", "setcookie", "authorization", "proxyauthorization",
     }
 )  # fmt: skip
+_SECRET_ENDS = ("password", "passwd", "passphrase", "clientsecret", "apikey", "privatekey")
 # Under these names there are also words that are no secrets ("authorization": "by phone").
 _HEADER_NAMES = {
     "authorization": re.compile(r"(?i)^(?:bearer|basic|digest|dpop|token|negotiate|aws4-\S+)\s"),
@@ -198,7 +200,8 @@ def _names_in(value: Any) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def _is_secret_name(name: str) -> bool:
-    return _plain_name(name) in _SECRET_NAMES
+    plain = _plain_name(name)
+    return plain in _SECRET_NAMES or plain.endswith(_SECRET_ENDS)
 
 
 def _plain_name(name: str) -> str:

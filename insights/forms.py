@@ -1,4 +1,4 @@
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
@@ -7,6 +7,7 @@ from django.utils import timezone
 from insights.facts import Period
 
 DEFAULT_DAYS, MAX_DAYS = 30, 3_660
+_FIRST, _LAST = date(1970, 1, 1), date(2999, 12, 31)
 _DAY = forms.DateInput(attrs={"type": "date"})
 
 
@@ -15,6 +16,12 @@ class PeriodForm(forms.Form):
 
     since = forms.DateField(required=False, widget=_DAY, label="From")
     until = forms.DateField(required=False, widget=_DAY, label="Until and with")
+
+    def clean_since(self) -> Any:
+        return _sensible(self.cleaned_data["since"])
+
+    def clean_until(self) -> Any:
+        return _sensible(self.cleaned_data["until"])
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
@@ -37,6 +44,13 @@ class PeriodForm(forms.Form):
         until = given.get("until") or timezone.now().date()
         since = given.get("since") or until - timedelta(days=DEFAULT_DAYS)
         return Period(_begin(since), _begin(until + timedelta(days=1)))
+
+
+def _sensible(day: Any) -> Any:
+    if day is not None and not _FIRST <= day <= _LAST:
+        message = "That day is beyond what a log can hold."
+        raise forms.ValidationError(message)
+    return day
 
 
 def _begin(day: Any) -> datetime:

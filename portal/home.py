@@ -14,6 +14,7 @@ from actions.models import Action
 from agents.models import Agent, Halt
 from approvals.models import ApprovalRequest
 from audit.alarms import alarms
+from audit.scope import scope_of
 from common.ids import first_key_at
 from common.plots import Series, stacked_bars
 from policies.models import PolicyRelease
@@ -57,7 +58,7 @@ def overview(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
         "waiting_for_me": waiting.for_approver(user).count() if isinstance(user, User) else 0,
         "waiting_count": waiting.count(),
         "halts": Halt.objects.in_force()[:MAX_WAITING_SHOWN] if may("agents.view_halt") else [],
-        "alarms": alarms() if may("audit.view_event") else [],
+        "alarms": alarms() if may("audit.view_event") and scope_of(user) is None else [],
         "release": PolicyRelease.objects.live().defer("text", "schema", "tools").first(),
         "unknown": list(_unknown()) if sees_actions else [],
         "stopped": list(_stopped()) if may("workflows.view_workflowrun") else [],

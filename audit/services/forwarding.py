@@ -64,7 +64,8 @@ def _note_trouble(state: SinkState, code: str) -> None:
     """An event when it begins or changes, not each time it is found again."""
     if state.trouble == code:
         return
-    state.trouble, state.since = code, database_now()
+    # Since when nothing was taken, whatever the word for it.
+    state.trouble, state.since = code, state.since or database_now()
     state.save()
     record(
         events.SINK_REFUSED, actor=SYSTEM, subject=LOG, sink=state.name, error=code,

@@ -55,7 +55,11 @@ class Sink:
 
 def sinks() -> list[Sink]:
     """Raises SinkInvalid."""
-    return [_sink(part.strip()) for part in settings.LOG_SINKS.split(",") if part.strip()]
+    found = [_sink(part.strip()) for part in settings.LOG_SINKS.split(",") if part.strip()]
+    if len({one.name for one in found}) < len(found):
+        message = "two sinks differ in no more than what may be a secret: they would share a state."
+        raise SinkInvalid(message)
+    return found
 
 
 def _sink(text: str) -> Sink:
@@ -63,6 +67,9 @@ def _sink(text: str) -> Sink:
     url = urlsplit(address)
     if shape not in SHAPES or url.scheme not in _TARGETS:
         message = f"a sink is one of {', '.join(SHAPES)}, a plus, and an address."
+        raise SinkInvalid(message)
+    if url.scheme == "file" and url.netloc:
+        message = "a file is named as file:///path."
         raise SinkInvalid(message)
     if url.scheme == "http" and url.hostname not in _AT_HOME:
         message = "events go over https, but for this machine."
@@ -83,7 +90,8 @@ def _to_file(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
     try:
         file = os.open(sink.url.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         try:
-            os.write(file, lines)
+            while lines:  # a disk that is nearly full takes a part and says no error
+                lines = lines[os.write(file, lines) :]
             os.fsync(file)
         finally:
             os.close(file)

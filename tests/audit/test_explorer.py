@@ -1,6 +1,6 @@
 """Finding events: by what they are, whose, about what, by words and by time."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -99,6 +99,11 @@ def test_by_time_from_one_moment_until_before_another() -> None:
     assert len(found(since=at)) == len(found(until=at + step)) == 1
     assert found(since=at + step) == found(until=at) == []
     assert len(found(since=at - timedelta(days=400), until=at + timedelta(days=400))) == 1
+
+
+def test_a_time_before_there_was_any_finds_all() -> None:
+    said("first")
+    assert found(since=datetime(1960, 1, 1, tzinfo=UTC)) == ["agent.suspended"]
 
 
 def test_who_what_and_about_what(rosa: User) -> None:

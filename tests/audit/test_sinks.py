@@ -216,7 +216,14 @@ def test_syslog_over_udp(settings: LazySettings) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["file:///x", "xml+file:///x", "ocsf+ftp://x", "ocsf+http://elsewhere.example/in"],
+    [
+        "file:///x",
+        "xml+file:///x",
+        "ocsf+ftp://x",
+        "ocsf+http://elsewhere.example/in",
+        "ocsf+file://var/log/x",
+        "ocsf+https://a.example/in?k=1, ocsf+https://a.example/in?k=2",
+    ],
 )
 def test_a_sink_that_cannot_be_meant_is_said_at_start_up(
     settings: LazySettings, wrong: str

@@ -232,6 +232,20 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"note": "card:\n4111 1111 1111 1111"},
+        {"db_password": "hunter22"},
+        {"smtpPassword": "hunter22"},
+        {"note": "awsSecretAccessKey=" + "a1" * 20},
+    ],
+)
+def test_what_an_attack_found_to_come_in_does_not(value: Any) -> None:
+    assert findings(value)
+    assert redacted(value) != value
+
+
 @given(anything)
 def test_redacting_twice_changes_nothing_more(value: Any) -> None:
     once = redacted(value)
