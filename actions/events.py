@@ -9,6 +9,7 @@ RUN_STARTED = declare(
     "reference",
     "labels",
     "environment",
+    "agent",
     "chain",
     "delegation",
 )

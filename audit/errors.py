@@ -58,12 +58,20 @@ class AlreadyReleased(GovernanceError):
 
 class NoPassForThem(GovernanceError):
     code = "no_pass_for_them"
-    sentence = "A pass is for somebody else, and not for an administrator, whom it would not limit."
+    sentence = (
+        "A pass binds an account for good: it is for somebody else, whose account may look and do "
+        "nothing more, and not for an administrator, whom it would not limit."
+    )
 
 
 class PassEnded(GovernanceError):
     code = "pass_ended"
     sentence = "The pass has been withdrawn already."
+
+
+class ValuesNotYours(GovernanceError):
+    code = "values_not_yours"
+    sentence = "What you may not see yourself, you cannot take away."
 
 
 class OutOfScope(GovernanceError):

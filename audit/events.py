@@ -40,12 +40,19 @@ RETENTION_SET = declare(
     "reason",
 )
 EXPORT_ASKED = declare(
-    "audit.export_asked", "Evidence was asked for", "purpose", "values", words=("purpose",)
+    "audit.export_asked",
+    "Evidence was asked for",
+    "purpose",
+    "values",
+    "apart",
+    words=("purpose",),
 )
 EXPORT_DECIDED = declare(
     "audit.export_decided", "A second person decided on evidence", "answer", "reason"
 )
-EXPORTED = declare("audit.exported", "Evidence was taken away", "start", "end", "size", "values")
+EXPORTED = declare(
+    "audit.exported", "Evidence was taken away", "start", "end", "size", "values", "apart"
+)
 ERASURE_ASKED = declare(
     "audit.erasure_asked",
     "The erasure of values was asked for",

@@ -14,6 +14,7 @@ from common.errors import InvalidInput
 from common.ids import is_identifier
 
 _WORDS = forms.Textarea(attrs={"rows": 3})
+_LONGEST_KEY = 18  # as many digits as fit into a 64 bit key, whatever they are
 _MOMENT = forms.DateTimeInput(attrs={"type": "datetime-local"})
 
 
@@ -74,6 +75,10 @@ class AskExportForm(CommandForm):
     with_values = forms.BooleanField(
         required=False, help_text="With what lies beside the events, such as people's names."
     )
+    with_sensitive = forms.BooleanField(
+        required=False,
+        help_text="With personal and sensitive values, too. It takes the right to see them.",
+    )
     held = forms.CharField(
         required=False, widget=forms.Textarea(attrs={"rows": 5, "class": "code"}),
         label="The auditor's checkpoint from before", strip=False,
@@ -95,7 +100,8 @@ class AskExportForm(CommandForm):
             agents=given["agents"].split(),
             since=given["since"],
             until=given["until"],
-            with_values=given["with_values"],
+            with_values=given["with_values"] or given["with_sensitive"],
+            with_sensitive=given["with_sensitive"],
             held=given["held"],
         )
         return Made(exports.ask(asked, actor=actor, purpose=given["purpose"]))
@@ -116,14 +122,16 @@ class RefuseExportForm(ApproveExportForm):
 
 
 def _key_of(person: str) -> str:
-    """People are in the log by their keys. Raises InvalidInput for a name that nobody has."""
-    if person.isdecimal():
-        return person
+    """People are in the log by their keys, also when they have left. A name comes before a key: it
+    may be of digits. Raises InvalidInput for what is neither.
+    """
     found = User.objects.filter(username=person).values_list("pk", flat=True).first()
-    if found is None:
-        message = "Nobody has that name."
-        raise InvalidInput(message)
-    return str(found)
+    if found is not None:
+        return str(found)
+    if person.isascii() and person.isdigit() and len(person) <= _LONGEST_KEY:
+        return str(int(person))
+    message = "Nobody has that name."
+    raise InvalidInput(message)
 
 
 class GrantPassForm(ReasonForm):

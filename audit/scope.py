@@ -46,11 +46,7 @@ class Scope:
             named = [terms.agent(one) for one in self.agents]
             seen = Term.objects.filter(term__in=named).values("event_number")
             events = events.filter(pk__in=seen)
-        if self.since:
-            events = events.filter(recorded_at__gte=self.since)
-        if self.until:
-            events = events.filter(recorded_at__lt=self.until)
-        return events
+        return events.within(self.since, self.until)
 
 
 def scope_of(user: Any) -> Scope | None:

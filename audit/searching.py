@@ -8,11 +8,7 @@ from django.db.models import Q
 
 from accounts.models import User
 from audit import terms
-from audit.models import Event, EventQuerySet, Term
-from common.ids import first_key_at
-
-# Identifiers are allotted as rows are written, moments a little before: how far they can be apart.
-_SLACK = 10_000
+from audit.models import EventQuerySet, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +41,7 @@ class Search:
             events = events.filter(_having(terms.about(self.subject)))
         for term in self._terms():
             events = events.filter(_having(term))
-        return _within(events, self.since, self.until)
+        return events.within(self.since, self.until)
 
     def _terms(self) -> list[int]:
         found = [terms.word(one) for one in terms.words_of(self.text)]
@@ -66,23 +62,3 @@ def _keys_of(person: str) -> list[str]:
 
 def _having(term: int) -> Q:
     return Q(pk__in=Term.objects.filter(term=term).values("event_number"))
-
-
-def _within(events: EventQuerySet, since: datetime | None, until: datetime | None) -> EventQuerySet:
-    """Identifiers grow with time, and the time is in the UUID (RFC 9562): bounds by its index."""
-    if since:
-        first = _number_at(since)
-        if first is not None:
-            events = events.filter(pk__gte=first - _SLACK)
-        events = events.filter(recorded_at__gte=since)
-    if until:
-        last = _number_at(until)
-        if last is not None:
-            events = events.filter(pk__lte=last + _SLACK)
-        events = events.filter(recorded_at__lt=until)
-    return events
-
-
-def _number_at(moment: datetime) -> int | None:
-    following = Event.objects.filter(uid__gte=first_key_at(moment)).order_by("uid")
-    return following.values_list("pk", flat=True).first()

@@ -12,6 +12,7 @@ from typing import Any
 from audit.values import bounded
 from common.intake import SecretFound
 from common.redaction import fingerprint, mark_of
+from tools.annotations import escaped, marks, spoken_of, unresolved
 from tools.errors import InvalidDefinition
 
 KEYWORD = "x-data-class"
@@ -23,20 +24,21 @@ PUBLIC, INTERNAL, PERSONAL, SENSITIVE, SECRET = (
     "sensitive",
     "secret",
 )
+# From the most open to the strictest.
 CLASSES = (PUBLIC, INTERNAL, PERSONAL, SENSITIVE, SECRET)
 _APART = frozenset({PERSONAL, SENSITIVE})
-_MAX_DEPTH = 32
+_CLOSED = _APART | {SECRET}
 MAX_THINGS = 50
 
 
 def names_things(*schemas: Mapping[str, Any] | None) -> bool:
     """Whether the schemas say of some value what it identifies."""
-    return any(True for schema in schemas for _ in _keywords(schema, IDENTIFIES, 0))
+    return any(marks(schema, IDENTIFIES)[0] for schema in schemas if schema)
 
 
 def declared_classes(*schemas: Mapping[str, Any] | None) -> tuple[str, ...]:
     """The classes that the schemas name, each once. Raises InvalidDefinition for others."""
-    found = {name for schema in schemas if schema for name in _keywords(schema, KEYWORD, 0)}
+    found = [name for schema in schemas if schema for name in marks(schema, KEYWORD)[0]]
     unknown = sorted(str(name) for name in found if name not in CLASSES)
     if unknown:
         message = f"{KEYWORD} {unknown[0][:40]} is none of {', '.join(CLASSES)}."
@@ -44,36 +46,60 @@ def declared_classes(*schemas: Mapping[str, Any] | None) -> tuple[str, ...]:
     return tuple(name for name in CLASSES if name in found)
 
 
-def _keywords(schema: Any, keyword: str, depth: int) -> Iterator[Any]:
-    if depth > 2 * _MAX_DEPTH:
-        return
-    if isinstance(schema, Mapping):
-        if keyword in schema:
-            yield schema[keyword]
-        for inner in schema.values():
-            yield from _keywords(inner, keyword, depth + 1)
-    elif isinstance(schema, list):
-        for inner in schema:
-            yield from _keywords(inner, keyword, depth + 1)
+def ensure_acted_on(*schemas: Mapping[str, Any] | None) -> None:
+    """Raises InvalidDefinition for what the schemas say of classes and identifiers in vain: where
+    the portal would not see it in a value, or in other words than it knows.
+    """
+    declared_classes(*schemas)
+    for schema in filter(None, schemas):
+        for keyword in (KEYWORD, IDENTIFIES):
+            _ensure_acted_on(schema, keyword)
+
+
+def _ensure_acted_on(schema: Mapping[str, Any], keyword: str) -> None:
+    found, in_vain = marks(schema, keyword)
+    if in_vain:
+        message = f"{keyword} at {in_vain[0][:80]} says nothing of a value there."
+        raise InvalidDefinition(message)
+    if any(not isinstance(one, str) or not one for one in found):
+        message = f"{keyword} is a word."
+        raise InvalidDefinition(message)
+    if found and (others := unresolved(schema)):
+        message = f"{others[0]} is not followed beside {keyword}: refer to '#/...'."
+        raise InvalidDefinition(message)
 
 
 def things_in(*pairs: tuple[Any, Mapping[str, Any] | None]) -> list[dict[str, str]]:
     """The kind and identifier of everything that values name by their schemas, each once; the
-    first MAX_THINGS.
+    first MAX_THINGS. An identifier that is kept apart is not named: its class stands for it.
     """
-    found = {
-        (str(kind), str(value)[:200]): None
-        for given, schema in pairs
-        if schema
-        for _, kind, value in _marked(given, schema, "", 0, IDENTIFIES)
-        if isinstance(value, str | int) and not isinstance(value, bool)
-    }
+    found: dict[tuple[str, str], None] = {}
+    for given, schema in pairs:
+        if not schema:
+            continue
+        classes = _classes(given, schema)
+        for where, part, value in spoken_of(given, schema):
+            if IDENTIFIES in part and isinstance(value, str | int) and not isinstance(value, bool):
+                named = _closed_class(where, classes)
+                known = f"[{named}]" if named else str(value)[:200]
+                found[str(part[IDENTIFIES]), known] = None
     return [{"kind": kind, "id": value} for kind, value in list(found)[:MAX_THINGS]]
+
+
+def _closed_class(where: str, classes: Mapping[str, tuple[str, Any]]) -> str:
+    """The class of a value, or of what it is within, if it does not lie in the open."""
+    while True:
+        name, _ = classes.get(where, (PUBLIC, None))
+        if name in _CLOSED:
+            return name
+        if not where:
+            return ""
+        where = where.rpartition("/")[0]
 
 
 def ensure_no_secret_argument(arguments: Any, schema: Mapping[str, Any]) -> None:
     """Raises SecretFound for a value that is declared to be a secret."""
-    for where, name, value in _marked(arguments, schema, "", 0):
+    for where, (name, value) in _classes(arguments, schema).items():
         if name == SECRET and value not in (None, "", [], {}):
             raise SecretFound(where=where, kind="declared", fingerprint=fingerprint(str(value)))
 
@@ -84,7 +110,7 @@ def without_secrets(value: Any, schema: Mapping[str, Any] | None) -> Any:
         return value
     places = {
         where: mark_of("declared", str(found))
-        for where, name, found in _marked(value, schema, "", 0)
+        for where, (name, found) in _classes(value, schema).items()
         if name == SECRET and found not in (None, "")
     }
     return _replaced(value, places, "") if places else value
@@ -92,15 +118,36 @@ def without_secrets(value: Any, schema: Mapping[str, Any] | None) -> Any:
 
 def set_apart(value: Any, schema: Mapping[str, Any] | None) -> tuple[Any, dict[str, Any]]:
     """The value with its class in place of what is personal or sensitive, and that by its place
-    (RFC 6901).
+    (RFC 6901). What lies within something that is kept apart goes with it.
     """
     if not schema:
         return value, {}
-    apart, places = {}, {}
-    for where, name, found in _marked(value, schema, "", 0):
-        if name in _APART:
-            apart[where], places[where] = found, f"[{name}]"
-    return (_replaced(value, places, ""), apart) if apart else (value, {})
+    classes = _classes(value, schema)
+    chosen = {where: one for where, one in classes.items() if one[0] in _APART}
+    outermost = {where: one for where, one in chosen.items() if not any(_above(where, chosen))}
+    if not outermost:
+        return value, {}
+    places = {where: f"[{name}]" for where, (name, _) in outermost.items()}
+    return _replaced(value, places, ""), {where: found for where, (_, found) in outermost.items()}
+
+
+def _above(where: str, places: Mapping[str, Any]) -> Iterator[bool]:
+    while where:
+        where = where.rpartition("/")[0]
+        yield where in places
+
+
+def _classes(value: Any, schema: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """(class, value) by place; of several classes for one place the strictest."""
+    found: dict[str, tuple[str, Any]] = {}
+    for where, part, item in spoken_of(value, schema):
+        name = part.get(KEYWORD)
+        if not isinstance(name, str) or name not in CLASSES:
+            continue
+        known = found.get(where)
+        if known is None or CLASSES.index(known[0]) < CLASSES.index(name):
+            found[where] = (name, item)
+    return found
 
 
 def as_recorded(name: str, value: Any, schema: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -112,42 +159,12 @@ def as_recorded(name: str, value: Any, schema: Mapping[str, Any] | None) -> dict
     return found
 
 
-def _marked(
-    value: Any, schema: Any, where: str, depth: int, keyword: str = KEYWORD
-) -> Iterator[tuple[str, Any, Any]]:
-    """(place, what the keyword says, value) of everything that has it, outermost only."""
-    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
-        return
-    if keyword in schema:
-        yield where, schema[keyword], value
-        return
-    for part in (*schema.get("allOf", ()), *schema.get("anyOf", ()), *schema.get("oneOf", ())):
-        yield from _marked(value, part, where, depth + 1, keyword)
-    for place, item, inner in _members(value, schema, where):
-        yield from _marked(item, inner, place, depth + 1, keyword)
-
-
-def _members(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any, Any]]:
-    """(place, value, schema) of each part that the schema speaks of."""
-    if isinstance(value, Mapping):
-        for name, inner in (schema.get("properties") or {}).items():
-            if name in value:
-                yield f"{where}/{_escaped(name)}", value[name], inner
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield f"{where}/{number}", item, schema.get("items")
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
-
-
 def _replaced(value: Any, places: Mapping[str, str], where: str) -> Any:
     if where in places:
         return places[where]
     if isinstance(value, Mapping):
         return {
-            name: _replaced(item, places, f"{where}/{_escaped(name)}")
+            name: _replaced(item, places, f"{where}/{escaped(name)}")
             for name, item in value.items()
         }
     if isinstance(value, list):

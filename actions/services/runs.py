@@ -123,6 +123,7 @@ def run_rows(
             "reference": opening.reference,
             "labels": row["labels"],
             "environment": identity.environment,
+            "agent": identity.client_id,
             "chain": list(opening.chain),
             "delegation": opening.delegation,
         },

@@ -39,7 +39,7 @@ class ExportAdmin(_TwoPeopleAdmin):
     detail_template = "audit/export.html"
     detail_fields = (
         "purpose", "state", "asked_by", "asked_at", "decided_by", "decided_at", "decision",
-        "runs", "agents", "since", "until", "with_values",
+        "runs", "agents", "since", "until", "with_values", "with_sensitive",
     )  # fmt: skip
     pages = (
         Page(

@@ -22,6 +22,8 @@ from audit.leaves import moment
 from audit.models import Checkpoint, Event, EventQuerySet, Export, Leaf, LogKey
 from audit.notes import parsed_checkpoint, parsed_note
 from audit.proving import as_text, continuation, latest, range_of
+from audit.retention import SENSITIVE_FIELD
+from audit.scope import scope_of
 
 FORMAT = "chancery-evidence/1"
 CHUNK = 1_000
@@ -32,8 +34,14 @@ Progress = Callable[[int, int], None]
 
 
 def wanted(export: Export) -> EventQuerySet:
-    """The events that were asked for; all if no run, agent or time was named."""
-    found = Event.objects.all()
+    """The events that were asked for; all if no run, agent or time was named.
+
+    Of somebody with a pass, none that the pass does not show: what is of its agents is told by the
+    index, which follows the log in its order, so the range ends where that has got to.
+    """
+    found, scope = Event.objects.all(), scope_of(export.asked_by)
+    if scope is not None:
+        found = scope.of(found)
     if export.since is not None:
         found = found.filter(recorded_at__gte=export.since)
     if export.until is not None:
@@ -142,13 +150,17 @@ def _lines(export: Export, start: int, end: int, written: _Written) -> bytes:
         leaf, values, erased = shown[seq]
         line: dict[str, Any] = {"leaf": leaf}
         if export.with_values:
-            line["values"] = values
+            line["values"] = values if export.with_sensitive else _usual(values)
         if erased:
             line["erased"] = erased
             written.erased_by.update(erased.values())
         written.shown += 1
         lines.append(json.dumps(line, ensure_ascii=False))
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _usual(values: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if name != SENSITIVE_FIELD}
 
 
 def _proofs(export: Export, of: Range, written: _Written) -> dict[str, Any]:
@@ -195,6 +207,7 @@ def _manifest(export: Export, of: Range, written: _Written) -> dict[str, Any]:
         "since": _moment(export.since),
         "until": _moment(export.until),
         "with_values": export.with_values,
+        "with_sensitive": export.with_sensitive,
         "start": of.start,
         "end": of.end,
         "size": of.checkpoint.size,

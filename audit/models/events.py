@@ -1,5 +1,6 @@
 import json
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -8,9 +9,11 @@ from django.db import models
 from audit.errors import AppendOnly
 from audit.leaves import opened
 from audit.vocabulary import title_of
-from common.ids import uuid7
+from common.ids import first_key_at, uuid7
 
 ERASED = "(erased)"
+# Identifiers are allotted as rows are written, moments a little before: how far they can be apart.
+_SLACK = 10_000
 
 
 M = TypeVar("M", bound=models.Model)
@@ -40,6 +43,21 @@ class EventQuerySet(AppendOnlyQuerySet["Event"]):
         runs = Event.objects.filter(own, run_id__isnull=False).values("run_id")
         return self.filter(own | models.Q(run_id__in=runs))
 
+    def within(self, since: datetime | None, until: datetime | None) -> "EventQuerySet":
+        """From `since`, before `until`. Identifiers grow with time, and the time is in the UUID
+        (RFC 9562): bounds by its index.
+        """
+        found = self
+        if since:
+            first = _number_at(since)
+            found = found.filter(pk__gte=first - _SLACK) if first is not None else found
+            found = found.filter(recorded_at__gte=since)
+        if until:
+            last = _number_at(until)
+            found = found.filter(pk__lte=last + _SLACK) if last is not None else found
+            found = found.filter(recorded_at__lt=until)
+        return found
+
     def recorded_of_run(self, run_id: Any) -> int:
         """How many events of the run are in the log by now; a later count is never less."""
         return self.filter(run_id=run_id).count()
@@ -47,6 +65,11 @@ class EventQuerySet(AppendOnlyQuerySet["Event"]):
     def with_values(self) -> "EventQuerySet":
         """With what lies beside the leaf, in one query."""
         return self.select_related("payload")
+
+
+def _number_at(moment: datetime) -> int | None:
+    following = Event.objects.filter(uid__gte=first_key_at(moment)).order_by("uid")
+    return following.values_list("pk", flat=True).first()
 
 
 class Event(models.Model):

@@ -72,6 +72,9 @@ class Export(TwoPeople):
     with_values = models.BooleanField(
         default=False, help_text="With what lies beside the events, such as people's names."
     )
+    with_sensitive = models.BooleanField(
+        default=False, help_text="With what tools declare to be personal or sensitive, too."
+    )
     held = models.TextField(blank=True)
 
     class Meta:
@@ -81,7 +84,13 @@ class Export(TwoPeople):
             ("ask_export", "Can ask to take evidence away"),
             ("approve_export", "Can approve that evidence is taken away"),
         ]
-        constraints = _by_two("export")
+        constraints = [
+            *_by_two("export"),
+            models.CheckConstraint(
+                condition=Q(with_sensitive=False) | Q(with_values=True),
+                name="export_sensitive_are_values",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"Evidence: {self.purpose[:60]}"

@@ -167,6 +167,11 @@ class SinkState(models.Model):
 
     name = models.CharField(max_length=200, unique=True)
     next_seq = models.BigIntegerField(default=0)
+    # A batch that was begun and not noted as delivered comes again as the same one.
+    end_seq = models.BigIntegerField(null=True)
+    # Who delivers now: nobody else does until then.
+    leased_until = models.DateTimeField(null=True)
+    lease = models.UUIDField(null=True)
     delivered_at = models.DateTimeField(null=True)
     trouble = models.CharField(max_length=32, blank=True)
     since = models.DateTimeField(null=True)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from accounts.models import User
 from audit import events
-from audit.errors import ExportNotApproved, OutOfScope
+from audit.errors import ExportNotApproved, OutOfScope, ValuesNotYours
 from audit.models import Export, LogKey
 from audit.notes import NoteInvalid, Verifier, opened_checkpoint
 from audit.scope import Scope, scope_of
@@ -22,18 +22,34 @@ from common.intake import required_reason
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which events; all if nothing is named. `held`: the auditor's checkpoint from before."""
+    """Which events; all if nothing is named. `held`: the auditor's checkpoint from before.
+
+    `with_sensitive`: with values that are personal or sensitive, beside the others.
+    """
 
     runs: Sequence[UUID] = ()
     agents: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
     with_values: bool = False
+    with_sensitive: bool = False
     held: str = ""
 
 
+def _allowed(user: User, wanted: Wanted) -> Wanted:
+    """What this person may take away of it.
+
+    Raises ValuesNotYours for values that they may not see, OutOfScope for more than a pass covers.
+    """
+    if wanted.with_values and not user.has_perm("audit.view_eventpayload"):
+        raise ValuesNotYours
+    if wanted.with_sensitive and not user.has_perm("audit.see_sensitive"):
+        raise ValuesNotYours
+    scope = scope_of(user)
+    return wanted if scope is None else _within(scope, wanted)
+
+
 def _within(scope: Scope, wanted: Wanted) -> Wanted:
-    """What somebody with a pass may ask for. Raises OutOfScope for agents and runs beyond it."""
     if scope.is_over or wanted.runs or not set(wanted.agents) <= set(scope.agents or wanted.agents):
         raise OutOfScope
     return replace(
@@ -46,12 +62,14 @@ def _within(scope: Scope, wanted: Wanted) -> Wanted:
 
 @command
 def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
-    """Raises PeopleOnly, ReasonRequired, OutOfScope for more than a pass covers, and InvalidInput
-    for a checkpoint of another log."""
+    """Raises PeopleOnly, ReasonRequired, ValuesNotYours, OutOfScope for more than a pass covers,
+    and InvalidInput for a checkpoint of another log or sensitive values without the others.
+    """
     purpose = required_reason(purpose)
-    scope = scope_of(User.objects.get(pk=person(actor)))
-    if scope is not None:
-        wanted = _within(scope, wanted)
+    wanted = _allowed(User.objects.get(pk=person(actor)), wanted)
+    if wanted.with_sensitive and not wanted.with_values:
+        message = "Sensitive values are taken with the others, not alone."
+        raise InvalidInput(message)
     if wanted.held:
         _ensure_of_this_log(wanted.held)
     export = Export.objects.create(
@@ -63,6 +81,7 @@ def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
         since=wanted.since,
         until=wanted.until,
         with_values=wanted.with_values,
+        with_sensitive=wanted.with_sensitive,
         held=wanted.held,
     )
     record(
@@ -71,6 +90,7 @@ def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
         subject=export,
         purpose=purpose,
         values=wanted.with_values,
+        apart=wanted.with_sensitive,
     )
     return export
 
@@ -95,13 +115,17 @@ def take(export_id: UUID, *, actor: Actor, start: int, end: int, size: int) -> E
     """Evidence begins to be taken away, by whoever asked for it: the places `start` to `end` of
     the log of this size. It is recorded before the first byte leaves.
 
-    Raises NotFound and ExportNotApproved.
+    What they may see now counts, whatever it was when they asked. Raises NotFound,
+    ExportNotApproved, ValuesNotYours and OutOfScope.
     """
     export = Export.objects.filter(pk=export_id).first()
     if export is None or export.asked_by_id != person(actor):
         raise NotFound
     if not export.may_be_taken(database_now()):
         raise ExportNotApproved
+    wanted = _wanted(export)
+    if _allowed(User.objects.get(pk=person(actor)), wanted) != wanted:
+        raise OutOfScope
     record(
         events.EXPORTED,
         actor=actor,
@@ -110,8 +134,20 @@ def take(export_id: UUID, *, actor: Actor, start: int, end: int, size: int) -> E
         end=end,
         size=size,
         values=export.with_values,
+        apart=export.with_sensitive,
     )
     return export
+
+
+def _wanted(export: Export) -> Wanted:
+    return Wanted(
+        agents=tuple(export.agents),
+        runs=tuple(UUID(run) for run in export.runs),
+        since=export.since,
+        until=export.until,
+        with_values=export.with_values,
+        with_sensitive=export.with_sensitive,
+    )
 
 
 def _ensure_of_this_log(text: str) -> None:

@@ -1,6 +1,13 @@
-"""Sending sealed events to the sinks, each in the log's order from where it stands."""
+"""Sending sealed events to the sinks, each in the log's order from where it stands.
+
+What is sent goes out without a transaction: a sink that hangs holds no lock. A lease keeps two
+workers from delivering the same; one that lost it notes nothing.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID, uuid4
 
 from django.db import transaction
 
@@ -15,6 +22,8 @@ from common.clock import database_now
 
 BATCH = 500
 MOST_AT_ONCE = 20
+# Longer than a delivery can take: connecting, sending and the answer, each up to its time.
+LEASE = timedelta(minutes=2)
 
 
 def forward_all() -> int:
@@ -26,48 +35,95 @@ def _forwarded(sink: Sink) -> int:
     total = 0
     for _ in range(MOST_AT_ONCE):
         number = _one_batch(sink)
-        total += number
-        if number < BATCH:
+        if not number:
             break
+        total += number
     return total
 
 
-@transaction.atomic
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A batch that this process delivers, and nobody else until the lease is over."""
+
+    sink: Sink
+    lease: UUID
+    batch: Sequence[Sealed]
+
+    @property
+    def end(self) -> int:
+        return self.batch[-1].seq + 1
+
+
 def _one_batch(sink: Sink) -> int:
-    """The sink's row is locked meanwhile: two workers do not deliver the same. What was delivered
-    and not noted, because this process ended, is delivered again.
+    order = _taken(sink)
+    if order is None:
+        return 0
+    try:
+        sink.deliver(order.batch)
+    except Undelivered as error:
+        _note_trouble(order, error.code)
+        return 0
+    return len(order.batch) if _note_delivered(order) else 0
+
+
+@transaction.atomic
+def _taken(sink: Sink) -> _Order | None:
+    """What comes next, leased to this process; None if there is nothing, or somebody else has it.
+
+    What was delivered and not noted, because that process ended, comes again as the same batch.
     """
     SinkState.objects.get_or_create(name=sink.name)
     state = SinkState.objects.select_for_update().get(name=sink.name)
-    batch = _following(state.next_seq)
+    now = database_now()
+    if state.leased_until is not None and state.leased_until > now:
+        return None
+    batch = _following(state.next_seq, state.end_seq)
     if not batch:
-        return 0
-    try:
-        sink.deliver(batch)
-    except Undelivered as error:
-        _note_trouble(state, error.code)
-        return 0
-    state.next_seq, state.delivered_at = batch[-1].seq + 1, database_now()
+        return None
+    order = _Order(sink, uuid4(), batch)
+    state.lease, state.leased_until, state.end_seq = order.lease, now + LEASE, order.end
+    state.save()
+    return order
+
+
+def _following(start: int, end: int | None) -> Sequence[Sealed]:
+    rows = Leaf.objects.filter(seq__gte=start).order_by("seq")
+    if end is not None:
+        rows = rows.filter(seq__lt=end)
+    found = rows.values_list("seq", "event__leaf", "hash")[:BATCH]
+    return [Sealed(number, text, bytes(hashed)) for number, text, hashed in found]
+
+
+@transaction.atomic
+def _note_delivered(order: _Order) -> bool:
+    state = _still_leased(order)
+    if state is None:
+        return False
+    state.next_seq, state.delivered_at = order.end, database_now()
+    state.end_seq = state.lease = state.leased_until = None
     state.trouble, state.since = "", None
     state.save()
-    return len(batch)
+    return True
 
 
-def _following(seq: int) -> Sequence[Sealed]:
-    rows = (
-        Leaf.objects.filter(seq__gte=seq).order_by("seq").values_list("seq", "event__leaf", "hash")
-    )
-    return [Sealed(number, text, bytes(hashed)) for number, text, hashed in rows[:BATCH]]
-
-
-def _note_trouble(state: SinkState, code: str) -> None:
+@transaction.atomic
+def _note_trouble(order: _Order, code: str) -> None:
     """An event when it begins or changes, not each time it is found again."""
-    if state.trouble == code:
+    state = _still_leased(order)
+    if state is None:
         return
+    state.lease = state.leased_until = None
+    is_new = state.trouble != code
     # Since when nothing was taken, whatever the word for it.
     state.trouble, state.since = code, state.since or database_now()
     state.save()
-    record(
-        events.SINK_REFUSED, actor=SYSTEM, subject=LOG, sink=state.name, error=code,
-        number=state.next_seq,
-    )  # fmt: skip
+    if is_new:
+        record(
+            events.SINK_REFUSED, actor=SYSTEM, subject=LOG, sink=state.name, error=code,
+            number=state.next_seq,
+        )  # fmt: skip
+
+
+def _still_leased(order: _Order) -> SinkState | None:
+    held = SinkState.objects.select_for_update()
+    return held.filter(name=order.sink.name, lease=order.lease).first()

@@ -11,14 +11,20 @@ from audit import terms
 from audit.models import Event, IndexMark, Leaf, Term
 
 BATCH = 2_000
+MOST_AT_ONCE = 20
 
 
 def index(*, limit: int = BATCH) -> int:
-    """Index events that were sealed since; how many."""
+    """Index events that were sealed since; how many. No more than MOST_AT_ONCE batches: a worker
+    has other work to do.
+    """
     total = 0
-    while (number := _indexed(limit)) == limit:
+    for _ in range(MOST_AT_ONCE):
+        number = _indexed(limit)
         total += number
-    return total + number
+        if number < limit:
+            break
+    return total
 
 
 @transaction.atomic
@@ -81,9 +87,14 @@ def _terms_of(event: Event, agents: dict[UUID, str]) -> set[int]:
 
 
 def _agents_of(runs: Collection[UUID]) -> dict[UUID, str]:
-    """Whose each run is, by the event that began it."""
-    began = Event.objects.filter(type="run.started", run_id__in=runs, actor_kind="agent")
-    return {run: agent for run, agent in began.values_list("run_id", "actor_id") if run}
+    """Whose each run is, by the event that began it: a schedule begins runs of agents, too."""
+    found = {}
+    for one in Event.objects.filter(type="run.started", run_id__in=runs):
+        began = one.actor_id if one.actor_kind == "agent" else ""
+        agent = one.plain().get("agent") or began
+        if agent and one.run_id:
+            found[one.run_id] = agent
+    return found
 
 
 def _write(pairs: Sequence[tuple[int, int]]) -> None:

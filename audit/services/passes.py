@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from accounts.models import User
+from accounts.models import Groups, User
 from audit import events
 from audit.errors import NoPassForThem, PassEnded
 from audit.models import AuditorPass
+from audit.scope import ALLOWED
 from audit.services.recording import record
 from audit.services.two_people import person
 from common.actors import Actor
@@ -32,14 +33,16 @@ class Bounds:
 def grant(user_id: int, bounds: Bounds, *, actor: Actor, reason: str) -> AuditorPass:
     """A pass in place of any that the person has.
 
-    Raises NotFound, NoPassForThem (oneself, or somebody whom no pass could limit), InvalidInput,
-    ReasonRequired, PeopleOnly.
+    Raises NotFound, NoPassForThem (oneself, somebody whom no pass could limit, or whom it would
+    keep from work that they have here), InvalidInput, ReasonRequired, PeopleOnly.
     """
     reason, now = required_reason(reason), database_now()
     holder = User.objects.select_for_update().filter(pk=user_id, is_active=True).first()
     if holder is None:
         raise NotFound
     if holder.is_superuser or holder.pk == person(actor):
+        raise NoPassForThem
+    if not holder.auditor_passes.exists() and not _only_looks(holder):
         raise NoPassForThem
     if bounds.ends_at <= now or (bounds.since and bounds.until and bounds.since >= bounds.until):
         message = "It has to end later than now, and its time to begin before it ends."
@@ -66,6 +69,14 @@ def grant(user_id: int, bounds: Bounds, *, actor: Actor, reason: str) -> Auditor
         reason=reason,
     )
     return given
+
+
+def _only_looks(user: User) -> bool:
+    """An auditor's account: other groups may vote, and no right says that."""
+    if user.groups.exclude(name=Groups.AUDITORS).exists():
+        return False
+    named = (one.partition(".")[2] for one in user.get_all_permissions() - ALLOWED)
+    return all(name.startswith("view_") for name in named)
 
 
 @command

@@ -3,15 +3,20 @@
 An entry of the change log and the change that it is of are in one transaction. Each change needs
 an entry for itself; changes of who belongs to what are said by one entry of the record they
 belong to.
+
+PostgreSQL names transactions, and they are compared whole. SQLite has no name for one: there an
+entry is of a change when both are of one record and no further apart than a transaction lasts.
 """
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from auditlog.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from audit import events
 from audit.models import DbChange
@@ -35,43 +40,85 @@ Key = tuple[str, str, str, str]
 def reconcile(*, settle: timedelta = SETTLE, limit: int = BATCH) -> int:
     """Compare and forget what was noticed a while ago; how many changes had no entry.
 
-    Each of them is an event. One at a time, by the locks on the rows.
+    Each of them is an event. One at a time, by the locks on the rows. `limit` changes, and the
+    rest of their transactions.
     """
-    chosen = DbChange.objects.select_for_update().order_by("id")
-    rows = list(chosen.filter(at__lt=database_now() - settle)[:limit])
-    if not rows:
-        return 0
-    entries = _entries(row for row in rows if row.table == ENTRIES)
-    passed = [row for row in rows if row.table != ENTRIES and not _is_said(row, entries)]
-    for row in passed:
+    due = _due(settle, limit)
+    entries = _entries_beside(due)
+    owners = related_owners()
+    # What needs an entry for itself takes it first: what is left says who belongs to what.
+    own = [row for row in due if row.table not in owners and not entries.taken_by(row)]
+    related = [row for row in due if row.table in owners and not entries.say(row)]
+    for row in sorted([*own, *related], key=lambda one: one.pk):
         _report(row)
-    DbChange.objects.filter(pk__in=[row.pk for row in rows]).delete()
-    return len(passed)
+    done = {row.pk for row in due} | entries.taken
+    DbChange.objects.filter(pk__in=done).delete()
+    _forget_entries()
+    return len(own) + len(related)
 
 
-def _entries(rows: Iterable[DbChange]) -> Counter[Key]:
-    """How many entries there are of each kind about each record, by transaction."""
-    found: Counter[Key] = Counter()
+def _changes() -> QuerySet[DbChange]:
+    return DbChange.objects.exclude(table=ENTRIES).order_by("id")
+
+
+def _due(settle: timedelta, limit: int) -> list[DbChange]:
+    locked = _changes().select_for_update()
+    rows = list(locked.filter(at__lt=database_now() - settle)[:limit])
+    names = {row.transaction for row in rows if row.transaction}
+    return list(locked.filter(transaction__in=names)) if names else rows
+
+
+@dataclass
+class _Entries:
+    """Entries of the change log by what they say. Each is of one change and no other."""
+
+    by_key: dict[Key, list[DbChange]] = field(default_factory=lambda: defaultdict(list))
+    taken: set[int] = field(default_factory=set)
+
+    def taken_by(self, row: DbChange) -> bool:
+        key = (row.transaction, row.table, _plain(row.row), row.operation)
+        free = [one for one in self._near(row, key) if one.pk not in self.taken]
+        if free:
+            self.taken.add(min(free, key=lambda one: abs(one.pk - row.pk)).pk)
+        return bool(free)
+
+    def say(self, row: DbChange) -> bool:
+        """Any number of rows of a relation are one entry about the record they belong to."""
+        owner, number = related_owners()[row.table], _plain(row.row)
+        keys = ((row.transaction, owner, number, said) for said in _SAID.values())
+        return any(one.pk not in self.taken for key in keys for one in self._near(row, key))
+
+    def _near(self, row: DbChange, key: Key) -> list[DbChange]:
+        found = self.by_key.get(key, [])
+        return found if row.transaction else [e for e in found if abs(e.at - row.at) <= SETTLE]
+
+
+def _entries_beside(due: Sequence[DbChange]) -> _Entries:
+    """The entries that can be of these changes."""
+    found = _Entries()
+    if not due:
+        return found
+    rows = DbChange.objects.filter(table=ENTRIES).order_by("id")
+    if connection.vendor == "postgresql":
+        rows = rows.filter(transaction__in={row.transaction for row in due})
+    else:
+        moments = [row.at for row in due]
+        rows = rows.filter(at__gte=min(moments) - SETTLE, at__lte=max(moments) + SETTLE)
+    labels = {str(one.pk): f"{one.app_label}.{one.model}" for one in ContentType.objects.all()}
     for row in rows:
-        about = ContentType.objects.get_for_id(int(row.columns))
-        label = f"{about.app_label}.{about.model}"
-        found[row.transaction, label, _plain(row.row), _SAID.get(row.operation, "")] += 1
+        said, label = _SAID.get(row.operation, ""), labels.get(row.columns, "")
+        found.by_key[row.transaction, label, _plain(row.row), said].append(row)
     return found
 
 
-def _is_said(row: DbChange, entries: Counter[Key]) -> bool:
-    owner = related_owners().get(row.table)
-    if owner is not None:
-        # Any number of rows of a relation are one entry about the record they belong to.
-        return any(
-            entries[row.transaction, owner, _plain(row.row), said] > 0
-            for said in ("update", "insert", "delete")
-        )
-    key = (row.transaction, row.table, _plain(row.row), row.operation)
-    if entries[key] > 0:
-        entries[key] -= 1
-        return True
-    return False
+def _forget_entries() -> None:
+    """Those of no change that waits: both were seen at once, as they were committed."""
+    waiting, entries = _changes(), DbChange.objects.filter(table=ENTRIES)
+    if connection.vendor == "postgresql":
+        entries = entries.exclude(transaction__in=waiting.order_by().values("transaction"))
+    elif oldest := waiting.values_list("at", flat=True).first():
+        entries = entries.filter(at__lt=oldest - SETTLE)
+    entries.delete()
 
 
 def _plain(row: str) -> str:

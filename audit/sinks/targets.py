@@ -25,6 +25,8 @@ from audit.sinks.shapes import SHAPES, Sealed
 TIMEOUT = 10.0
 _NOTICE = 13 * 8 + 5  # RFC 5424: facility "log audit", severity "notice"
 _BATCH_TYPE = "application/cloudevents-batch+json"
+# What fits into a datagram (UDP over IPv4: 65,507 octets), with room for the line's head.
+_MAX_DATAGRAM = 65_000
 _AT_HOME = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -42,7 +44,11 @@ class Undelivered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """One place to deliver to; `name` is without what could be a secret in its address."""
+    """One place to deliver to; `name` is without what could be a secret in its address.
+
+    A file and the web say when they have taken what came, so it comes at least once. Syslog (RFC
+    5424) has no answer: what a collector loses after the connection took it does not come again.
+    """
 
     name: str
     shape: str
@@ -50,7 +56,11 @@ class Sink:
 
     def deliver(self, batch: Sequence[Sealed]) -> None:
         """Raises Undelivered."""
-        _TARGETS[self.url.scheme](self, [SHAPES[self.shape](one) for one in batch])
+        try:
+            _TARGETS[self.url.scheme](self, [SHAPES[self.shape](one) for one in batch])
+        except (httpx.InvalidURL, UnicodeError) as error:  # a name that no host can have
+            code = "invalid_address"
+            raise Undelivered(code) from error
 
 
 def sinks() -> list[Sink]:
@@ -146,7 +156,8 @@ def _to_syslog(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
             family, kind, _, _, found = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
             with socket.socket(family, kind) as connection:
                 for line in lines:
-                    connection.sendto(line, found)
+                    # RFC 5424 section 6.1 lets lines be cut; no JSON any more, it shows.
+                    connection.sendto(line[:_MAX_DATAGRAM], found)
     except OSError as error:
         code = "unreachable"
         raise Undelivered(code) from error

@@ -60,7 +60,8 @@ def the_log_is_looked_after(
     monkeypatch.setattr(httpx.Client, "post", lambda *given, **more: httpx.Response(500))
     witnessing.ask_all()
     bounds = passes.Bounds(timezone.now() + timedelta(days=1))
-    given = passes.grant(one.pk, bounds, actor=second, reason="An audit.")
+    auditor = User.objects.create_user("auditor", is_staff=True)
+    given = passes.grant(auditor.pk, bounds, actor=second, reason="An audit.")
     passes.withdraw(given.pk, actor=second, reason="It is over.")
     settings.LOG_SINKS = "ocsf+file:///no/such/folder/log.jsonl"
     forwarding.forward_all()

@@ -11,14 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.management import CommandError, call_command
+from django.db import transaction
 
 from accounts.models import User
-from audit.errors import ExportNotApproved, NothingToExport, NotSealed, OwnQuestion
+from actions.events import CALL_COMPLETED
+from audit.errors import (
+    ExportNotApproved,
+    NothingToExport,
+    NotSealed,
+    OwnQuestion,
+    ValuesNotYours,
+)
 from audit.evidence.bundle import bundle, range_for
 from audit.evidence.controls import controls
 from audit.models import Checkpoint, Cosignature, Erasure, Event, Export, Leaf, LogKey
 from audit.services import erasing, exports
+from audit.services.recording import Subject, record
 from audit.vocabulary import declared
 from common.actors import SYSTEM, Actor
 from common.errors import GovernanceError, InvalidInput, NotFound
@@ -114,6 +124,41 @@ def test_of_what_was_not_asked_for_there_are_hashes_alone(
     assert found.returncode == 0
     assert "withheld           6" in found.stdout
     assert "NOT compared: give the key" in found.stdout
+
+
+def test_sensitive_values_are_taken_by_who_may_see_them_and_asked_for_them(
+    anna: Actor, bert: Actor, take: Callable[..., bytes], tmp_path: Path,
+    django_user_model: type[User],
+) -> None:  # fmt: skip
+    with transaction.atomic():
+        record(
+            CALL_COMPLETED, actor=SYSTEM, subject=Subject("actions.action", "1", "crm.read"),
+            tool="crm.read", result={"name": "[personal]"}, sensitive={"/name": "Hildegard"},
+        )  # fmt: skip
+    sealed_all()
+    for given, shown in (({}, False), ({"with_sensitive": True}, True)):
+        archive = take(with_values=True, **given)
+        text = zipfile.ZipFile(io.BytesIO(archive)).read("events.jsonl").decode()
+        values = [line.get("values", {}) for line in map(json.loads, text.splitlines())]
+        assert any("details.result" in one for one in values)
+        assert any("details.sensitive" in one for one in values) is shown
+        assert checked(archive, tmp_path).returncode == 0
+    with pytest.raises(InvalidInput):
+        exports.ask(exports.Wanted(with_sensitive=True), actor=anna, purpose="Alone.")
+    carl = django_user_model.objects.create_user("carl")
+    values = exports.Wanted(with_values=True)
+    both = exports.Wanted(with_values=True, with_sensitive=True)
+    for rights, refused in (([], values), (["view_eventpayload"], both)):
+        carl.user_permissions.set(Permission.objects.filter(codename__in=rights))
+        with pytest.raises(ValuesNotYours):
+            exports.ask(refused, actor=Actor.from_user(carl), purpose="All of it.")
+    # And who has lost the right since.
+    export = exports.ask(values, actor=Actor.from_user(carl), purpose="What I may see.")
+    exports.decide_export(export.pk, actor=bert, approve=True, reason="Yes.")
+    carl.user_permissions.clear()
+    with pytest.raises(ValuesNotYours):
+        exports.take(export.pk, actor=Actor.from_user(carl), start=0, end=1, size=1)
+    assert not Event.objects.filter(type="audit.exported", actor_id=str(carl.pk)).exists()
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.db import connection, transaction
 from django.db.models import F
+from django.utils import timezone
 
 from accounts.models import Environment, User
 from agents.models import Agent
 from agents.services import lifecycle
 from approvals.models import Tier
 from audit.models import DbChange, Event
+from audit.noticed import ENTRIES
 from audit.services import reconciling
 from audit.services.reconciling import reconcile
 from common.actors import SYSTEM
@@ -152,3 +154,50 @@ def test_what_may_not_be_over_yet_waits(system: System) -> None:
     assert found["pk"] == str(system.pk)
     user = "" if connection.vendor == "sqlite" else connection.settings_dict["USER"]
     assert found["database_user"] == user
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_batch_that_ends_within_a_transaction_reports_nothing_of_it(
+    system: System, rosa: User, limit: int
+) -> None:
+    some = Group.objects.get(name="some")
+    with transaction.atomic():
+        for number in range(3):
+            system.title = f"Title {number}"
+            system.save()
+        rosa.groups.add(some)
+        some.permissions.set(Permission.objects.all()[:3])
+    while DbChange.objects.exists():
+        assert reconcile(settle=NOW, limit=limit) == 0
+
+
+def test_what_was_written_late_in_a_long_transaction_is_of_it_too(system: System) -> None:
+    long_ago = timezone.now() - 4 * reconciling.SETTLE
+    with transaction.atomic():
+        system.title = "Slowly"
+        system.save()
+    # The change was half a transaction before its entry, and the cut lies between them.
+    DbChange.objects.exclude(table=ENTRIES).update(at=long_ago)
+    near = long_ago + timedelta(seconds=20)
+    DbChange.objects.filter(table=ENTRIES).update(at=near)
+    assert reconcile(settle=timezone.now() - near + timedelta(seconds=10)) == 0
+    assert compared() == []
+    assert not DbChange.objects.exists()
+
+
+def test_an_entry_serves_one_change_only_also_in_the_next_round(system: System) -> None:
+    system.title = "Logged"
+    system.save()
+    assert compared() == []
+    System.objects.update(title="Passed by")
+    [found] = compared()
+    assert found["fields"] == ["title"]
+
+
+def test_an_entry_of_a_kind_that_is_gone_stops_nothing(system: System) -> None:
+    DbChange.objects.create(
+        at=timezone.now(), transaction="", table=ENTRIES, row="1", operation="1", columns="999999",
+        database_user="",
+    )  # fmt: skip
+    System.objects.update(title="Passed by")
+    assert len(compared()) == 1

@@ -7,19 +7,23 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
 from django.db import IntegrityError, transaction
 from django.test import Client
 from django.utils import timezone
 
 from accounts.models import Groups, User
+from actions.events import RUN_STARTED
 from audit.errors import NoPassForThem, OutOfScope, PassEnded
+from audit.evidence.bundle import range_for, wanted
 from audit.models import AuditorPass, Event, Export
-from audit.services import exports, passes
+from audit.services import exports, indexing, passes
 from audit.services.passes import Bounds
+from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, NotFound, ReasonRequired
+from tests.audit.sealed import sealed_all
 from tests.audit.test_explorer import OTTO, TILDA, begun, called, indexed
 from tests.audit.test_pages import url
 
@@ -65,6 +69,11 @@ def listed(client: Client) -> set[str]:
     return {event.actor_id for event in page.context_data["cl"].result_list}
 
 
+def listed_keys(client: Client) -> list[int]:
+    page: Any = client.get(url("event_changelist"))
+    return [event.pk for event in page.context_data["cl"].result_list]
+
+
 def two_agents() -> tuple[Event, Event]:
     for actor in (TILDA, OTTO):
         called(begun(actor), "crm.read", {"of": actor.id})
@@ -104,9 +113,11 @@ def test_a_pass_shows_its_agents_and_their_runs_and_nothing_else(eva: User, boss
     ],
 )
 def test_a_pass_closes_the_rest_of_the_portal(eva: User, boss: User, address: str) -> None:
+    first = given(eva, boss)
     eva.groups.add(Group.objects.get(name=Groups.COMPLIANCE))
+    AuditorPass.objects.filter(pk=first.pk).delete()
     assert at_work(eva).get(address).status_code == 200
-    given(eva, boss)
+    AuditorPass.objects.bulk_create([first])
     client = at_work(eva)
     assert client.get(address).status_code in {302, 403}
     home = client.get("/admin/")
@@ -115,9 +126,11 @@ def test_a_pass_closes_the_rest_of_the_portal(eva: User, boss: User, address: st
 
 
 def test_a_pass_closes_the_questions_of_the_api_too(eva: User, boss: User) -> None:
+    first = given(eva, boss)
     eva.groups.add(Group.objects.get(name=Groups.SUPERVISORS))
+    AuditorPass.objects.filter(pk=first.pk).delete()
     assert at_work(eva).get("/api/v1/approvals").status_code == 200
-    given(eva, boss)
+    AuditorPass.objects.bulk_create([first])
     client = at_work(eva)
     assert client.get("/api/v1/approvals").status_code == 403
     vote = f"/api/v1/approvals/{uuid4()}/votes"
@@ -202,6 +215,99 @@ def test_who_can_be_given_one(eva: User, boss: User, admin_user: User) -> None:
     one = given(eva, boss)
     with pytest.raises(IntegrityError), transaction.atomic():
         AuditorPass.objects.filter(pk=one.pk).update(granted_by=eva)
+
+
+@pytest.mark.parametrize(
+    "group", [Groups.COMPLIANCE, Groups.SUPERVISORS, Groups.AGENT_OWNERS, Groups.SECURITY]
+)
+def test_nobody_with_work_of_their_own_here_is_bound(eva: User, boss: User, group: str) -> None:
+    colleague = User.objects.create_user("colleague", is_staff=True)
+    colleague.groups.add(Group.objects.get(name=group))
+    bounds = Bounds(timezone.now() + timedelta(days=1))
+    with pytest.raises(NoPassForThem):
+        passes.grant(colleague.pk, bounds, actor=Actor.from_user(boss), reason="To be rid of them.")
+    permitted = User.objects.create_user("permitted", is_staff=True)
+    permitted.user_permissions.add(Permission.objects.get(codename="resolve_action"))
+    with pytest.raises(NoPassForThem):
+        passes.grant(permitted.pk, bounds, actor=Actor.from_user(boss), reason="Them too.")
+    assert not AuditorPass.objects.exists()
+    # Whose account is bound already can be given another one, whatever was added since.
+    given(eva, boss)
+    eva.groups.add(Group.objects.get(name=group))
+    given(eva, boss, days=2)
+    assert AuditorPass.objects.filter(withdrawn_at=None).count() == 1
+
+
+def test_a_name_of_digits_is_a_name_and_a_number_too_long_is_nobody(
+    eva: User, admin_user: User
+) -> None:
+    digits = User.objects.create_user(str(admin_user.pk), is_staff=True)
+    office = at_work(admin_user)
+    ends_at = f"{timezone.now() + timedelta(days=2):%Y-%m-%dT%H:%M}"
+    form = {"ends_at": ends_at, "reason": "The yearly audit."}
+    office.post(url("auditorpass_grant"), {**form, "person": digits.username})
+    assert AuditorPass.objects.get().person == digits
+    for nobody in ("9" * 30, "²"):
+        answer = office.post(url("auditorpass_grant"), {**form, "person": nobody})
+        assert "Nobody has that name" in answer.content.decode()
+
+
+def taken(export: Export, user: User) -> Export:
+    actor = Actor.from_user(user)
+    of = range_for(export)
+    return exports.take(export.pk, actor=actor, start=of.start, end=of.end, size=of.checkpoint.size)
+
+
+def approved(wanted: exports.Wanted, user: User, boss: User) -> Export:
+    export = exports.ask(wanted, actor=Actor.from_user(user), purpose="Audit.")
+    exports.decide_export(export.pk, actor=Actor.from_user(boss), approve=True, reason="Yes.")
+    return Export.objects.get(pk=export.pk)
+
+
+def test_what_was_approved_before_a_pass_is_not_taken_under_it(eva: User, boss: User) -> None:
+    two_agents()
+    wide = approved(exports.Wanted(), eva, boss)
+    others = approved(exports.Wanted(agents=(OTTO.id,)), eva, boss)
+    mine = approved(exports.Wanted(agents=(TILDA.id,)), eva, boss)
+    given(eva, boss)
+    for export in (wide, others):
+        with pytest.raises(OutOfScope):
+            exports.take(export.pk, actor=Actor.from_user(eva), start=0, end=1, size=1)
+    taken(mine, eva)
+    one = AuditorPass.objects.get()
+    passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Over.")
+    with pytest.raises(OutOfScope):
+        exports.take(mine.pk, actor=Actor.from_user(eva), start=0, end=1, size=1)
+    assert Event.objects.filter(type="audit.exported").count() == 1
+
+
+def test_a_bundle_shows_what_the_pass_shows(eva: User, boss: User) -> None:
+    mine, _ = two_agents()
+    given(eva, boss)
+    export = approved(exports.Wanted(), eva, boss)
+    shown = set(wanted(export).values_list("pk", flat=True))
+    assert shown == set(listed_keys(at_work(eva)))
+    # The range ends with what the index knows.
+    end = range_for(export).end
+    called(mine.run_id or uuid4(), "crm.read", {"of": "late"})
+    sealed_all()
+    assert range_for(approved(exports.Wanted(), eva, boss)).end == end
+    indexing.index()
+    assert range_for(approved(exports.Wanted(), eva, boss)).end > end
+
+
+def test_runs_that_a_schedule_began_are_the_agents(eva: User, boss: User) -> None:
+    run = uuid4()
+    with transaction.atomic():
+        record(
+            RUN_STARTED, actor=SYSTEM, subject=Subject("actions.run", str(run), "run"),
+            run_id=run, agent=TILDA.id,
+        )  # fmt: skip
+    called(run, "crm.read")
+    indexed()
+    given(eva, boss)
+    events = Event.objects.filter(pk__in=listed_keys(at_work(eva)))
+    assert set(events.values_list("type", flat=True)) == {"run.started", "tool.call.completed"}
 
 
 def test_a_pass_is_given_and_withdrawn_on_its_pages(eva: User, admin_user: User) -> None:

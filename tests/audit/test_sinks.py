@@ -6,14 +6,16 @@ import hmac
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.conf import LazySettings
 from django.core.checks import run_checks
+from django.db import connection
 
 from audit.alarms import alarms
 from audit.leaves import parsed_leaf
@@ -21,7 +23,7 @@ from audit.merkle import leaf_hash
 from audit.models import Event, Leaf, SinkState
 from audit.services import forwarding
 from audit.sinks.shapes import SHAPES, Sealed, ocsf
-from audit.sinks.targets import SinkInvalid, sinks
+from audit.sinks.targets import Sink, SinkInvalid, sinks
 from audit.vocabulary import declared
 from tests.audit.sealed import many, said, sealed_all
 from tests.tools.servers import Received, Server, serving
@@ -91,19 +93,21 @@ def test_what_is_sent_is_the_leaf_and_its_hash_and_no_value(
     assert (sent["specversion"], sent["type"]) == ("1.0", "chancery.agent.suspended.v1")
 
 
+LEAF = {
+    "v": 1, "uid": "u", "at": "2026-01-02T03:04:05.678901Z", "type": "agent.suspended",
+    "actor": {"kind": "agent", "id": "a"}, "subject": {"kind": "k", "id": "i"}, "w": ["w", 1],
+}  # fmt: skip
+
+
 def test_every_event_has_its_ocsf_form() -> None:
-    leaf = {
-        "v": 1, "uid": "u", "at": "2026-01-02T03:04:05.678901Z",
-        "actor": {"kind": "agent", "id": "a"}, "subject": {"kind": "k", "id": "i"}, "w": ["w", 1],
-    }  # fmt: skip
     for kind in declared():
-        made = ocsf(Sealed(7, json.dumps({**leaf, "type": kind}), b"\x00" * 32))
+        made = ocsf(Sealed(7, json.dumps({**LEAF, "type": kind}), b"\x00" * 32))
         assert made["type_uid"] == made["class_uid"] * 100 + made["activity_id"]
         assert made["category_uid"] == made["class_uid"] // 1000
         assert made["time"] == 1767323045678
         assert made["severity_id"] in range(7)
         assert made["metadata"]["uid"] == "u"
-    denied = {**leaf, "type": "decision.made", "details": {"outcome": "denied", "tool": "crm.read"}}
+    denied = {**LEAF, "type": "decision.made", "details": {"outcome": "denied", "tool": "crm.read"}}
     made = ocsf(Sealed(7, json.dumps(denied), b""))
     assert (made["class_uid"], made["status_id"], made["severity_id"]) == (6003, 2, 2)
     assert made["api"]["operation"] == "crm.read"
@@ -144,12 +148,78 @@ def test_a_sink_that_refuses_is_said_once_and_gets_all_of_it_later(
     server.received.clear()
     assert forwarded() == Leaf.objects.count()
     assert SinkState.objects.get().trouble == ""
+
+
+def test_what_comes_again_is_the_same_batch_though_the_log_has_grown(
+    settings: LazySettings, server: Server
+) -> None:
+    use(settings, f"ocsf+{server.url}/in")
+    said("a", "b")
+    well, server.behaviour = server.behaviour, lambda _, handler: handler.send_error(500)
+    forwarded()
     first = header(server.received[0], "webhook-id")
-    # What is delivered again, because that it was could not be noted, has the same number.
-    SinkState.objects.update(next_seq=0)
+    said("c", "d")
+    server.behaviour = well
     server.received.clear()
-    forwarding.forward_all()
+    assert forwarded() == Leaf.objects.count()
     assert header(server.received[0], "webhook-id") == first
+    got = [one["metadata"]["uid"] for sent in server.received for one in json.loads(sent.body)]
+    assert got == uids()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_delivering_holds_no_transaction_and_no_second_worker_delivers_meanwhile(
+    settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(settings, f"ocsf+file://{tmp_path}/log.jsonl")
+    said("a", "b")
+    delivered: list[int] = []
+
+    def slow(sink: Sink, batch: Sequence[Sealed]) -> None:
+        assert not connection.in_atomic_block
+        assert forwarding.forward_all() == 0
+        delivered.append(len(batch))
+
+    monkeypatch.setattr(Sink, "deliver", slow)
+    assert forwarded() == sum(delivered) == Leaf.objects.count()
+
+
+def test_who_lost_the_lease_notes_nothing(
+    settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(settings, f"ocsf+file://{tmp_path}/log.jsonl")
+    said("a")
+
+    def overtaken(sink: Sink, batch: Sequence[Sealed]) -> None:
+        SinkState.objects.update(lease=uuid4())
+
+    monkeypatch.setattr(Sink, "deliver", overtaken)
+    assert forwarded() == 0
+    assert SinkState.objects.get().next_seq == 0
+    SinkState.objects.update(leased_until="2026-01-01T00:00Z")
+    monkeypatch.undo()
+    use(settings, f"ocsf+file://{tmp_path}/log.jsonl")
+    assert forwarding.forward_all() == Leaf.objects.count()
+
+
+def test_an_address_that_no_host_can_have_is_trouble_of_that_sink_alone(
+    settings: LazySettings, tmp_path: Path
+) -> None:
+    use(settings, f"ocsf+https://{'a' * 70}.example/in", f"ocsf+file://{tmp_path}/log.jsonl")
+    said("a")
+    assert forwarded() == Leaf.objects.count()
+    [told] = Event.objects.filter(type="audit.sink_refused")
+    assert told.details["error"] in {"invalid_address", "unreachable"}
+
+
+def test_a_line_too_long_for_a_datagram_is_cut_and_the_next_come(settings: LazySettings) -> None:
+    with collector(socket.SOCK_DGRAM) as (port, got):
+        use(settings, f"ocsf+syslog+udp://127.0.0.1:{port}")
+        [sink] = sinks()
+        leaf = json.dumps({**LEAF, "details": {"kind": "x" * 70_000}})
+        sink.deliver([Sealed(0, leaf, b"")])
+    assert got[0].startswith(b"<109>1 20")
+    assert 60_000 < len(got[0]) < 65_507
 
 
 def test_a_redirect_is_not_followed(settings: LazySettings, server: Server) -> None:

@@ -9,6 +9,7 @@ from common.errors import InvalidInput, NotFound
 from common.intake import required_reason
 from tools import events
 from tools.catalog import plain
+from tools.data_classes import ensure_acted_on
 from tools.definitions import compile_spec
 from tools.errors import InvalidDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
@@ -62,6 +63,7 @@ def define_tool(system: System, name: str, *, actor: Actor, **attributes: Any) -
         setattr(tool, attribute, value)
     ensure_clean(tool, exclude=("definition_digest",))
     spec = compile_spec(plain(tool))
+    ensure_acted_on(spec.input_schema, spec.output_schema)
     _ensure_sources_exist(tool, [source.tool for source in spec.sources])
     if spec.probe:
         _ensure_sources_exist(tool, [spec.probe])

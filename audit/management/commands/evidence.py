@@ -32,6 +32,9 @@ class Command(BaseCommand):
         taking.add_argument("--since", type=_moment, help="ISO 8601")
         taking.add_argument("--until", type=_moment, help="ISO 8601")
         taking.add_argument("--values", action="store_true", help="With values such as names.")
+        taking.add_argument(
+            "--sensitive", action="store_true", help="With personal and sensitive values, too."
+        )
         taking.add_argument("--held", help="A file: the checkpoint the auditor has from before.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -43,7 +46,8 @@ class Command(BaseCommand):
             agents=options["agent"],
             since=options["since"],
             until=options["until"],
-            with_values=options["values"],
+            with_values=options["values"] or options["sensitive"],
+            with_sensitive=options["sensitive"],
             held=held,
         )
         try:
