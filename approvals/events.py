@@ -10,6 +10,7 @@ APPROVAL_REQUESTED = declare(
     "digest",
     "question",
     "shown",
+    "sensitive",
 )
 APPROVAL_VOTED = declare("approval.voted", "A person voted", "answer", "reason", "tier", "factor")
 APPROVAL_APPROVED = declare("approval.approved", "People approved", "tier", "votes")

@@ -25,7 +25,7 @@ from approvals.errors import (
 from approvals.models import ApprovalRequest, Tier, Vote
 from audit.generation import hold_exclusive
 from audit.services.recording import EVENTS, Subject, event_row, record
-from audit.values import bounded
+from audit.values import whole
 from common.actors import SYSTEM, Actor
 from common.canonical import digest, normalised
 from common.clock import database_now
@@ -81,6 +81,7 @@ class Question:
     """What to ask people, before it is opened.
 
     `said_before`: parts of the snapshot that another event of the same transaction holds.
+    `data_class`: of what the snapshot shows, if the log is to keep it apart.
     """
 
     kind: str
@@ -93,6 +94,7 @@ class Question:
     run_id: UUID | None = None
     id: UUID = field(default_factory=uuid7)
     said_before: frozenset[str] = frozenset()
+    data_class: str = ""
 
 
 def terms_by_slug() -> dict[str, TierTerms]:
@@ -143,7 +145,7 @@ def question_rows(question: Question, *, actor: Actor, now: datetime) -> tuple[R
             "expires_at": expires_at.isoformat(),
             "digest": snapshot_digest,
             "question": question.title,
-            "shown": bounded(shown),
+            **whole("shown", shown, question.data_class),
         },
     )
     return row, event

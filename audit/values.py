@@ -7,6 +7,18 @@ from common.canonical import canonical_json, digest
 MAX_VALUE_BYTES = 16_000
 
 
+SENSITIVE = "sensitive"
+
+
+def whole(name: str, value: Any, data_class: str) -> dict[str, Any]:
+    """A value as details of an event: whole under `sensitive` if it is of a class that is kept
+    apart, with the class in its place.
+    """
+    if not data_class:
+        return {name: bounded(value)}
+    return {name: f"[{data_class}]", SENSITIVE: bounded({name: value})}
+
+
 def bounded(value: Any) -> Any:
     """The value, or what it can be recognised by if it is larger than MAX_VALUE_BYTES.
 

@@ -92,6 +92,11 @@ class Expression:
         self._names = {name: kind for name, kind in declared if name in text}
 
     @property
+    def names(self) -> frozenset[str]:
+        """The declared names that the text may speak of."""
+        return frozenset(self._names)
+
+    @property
     def policy_type(self) -> str | None:
         """`bool`, `int`, `string` or `strings`; None where a policy has no such type."""
         return POLICY_TYPES.get(self.type_name)

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tools.data_classes import IDENTIFIES, KEYWORD
+from tools.classes import IDENTIFIES, KEYWORD
 
 _DATA = Path(__file__).resolve().parent / "airline" / "data"
 
@@ -59,8 +59,8 @@ _ALLOWANCE = (
 )
 
 
-def _fact(name: str, title: str, expression: str) -> dict[str, str]:
-    return {"name": name, "title": title, "expression": expression}
+def _fact(name: str, title: str, expression: str, **more: str) -> dict[str, str]:
+    return {"name": name, "title": title, "expression": expression, **more}
 
 
 _CANCEL = {
@@ -78,7 +78,7 @@ _CANCEL = {
             "The airline cancelled a flight of it",
             "booked.exists(f, f.status == 'cancelled')",
         ),
-        _fact("cabin", "Cabin", "string(reservation.cabin)"),
+        _fact("cabin", "Cabin", "string(reservation.cabin)", data_class="internal"),
         _fact("insured", "Travel insurance was bought", "reservation.insurance == 'yes'"),
         _fact(
             "cancellable_as_it_is",

@@ -8,7 +8,7 @@ from typing import Any
 
 from audit.snapshots import PerGeneration
 from tools.connectors.base import EndpointSpec, SecretSpec
-from tools.definitions import ToolSpec, compile_spec
+from tools.definitions import ToolSpec, compile_spec, with_facts_apart
 from tools.models import Endpoint, Secret, Tool
 
 
@@ -80,7 +80,7 @@ def _secret(row: Secret) -> SecretSpec:
 
 
 def _build() -> Catalog:
-    specs = [_spec(tool) for tool in Tool.objects.select_related("system")]
+    specs = {one.full_name: one for one in map(_spec, Tool.objects.select_related("system"))}
     secrets: dict[int, list[SecretSpec]] = defaultdict(list)
     for row in Secret.objects.in_force().order_by("pk"):
         secrets[row.endpoint_id].append(_secret(row))
@@ -96,7 +96,7 @@ def _build() -> Catalog:
         for row in Endpoint.objects.select_related("system")
     ]
     return Catalog(
-        tools={spec.full_name: spec for spec in specs},
+        tools={name: with_facts_apart(spec, specs) for name, spec in specs.items()},
         endpoints={(row.system, row.environment): row for row in endpoints},
     )
 

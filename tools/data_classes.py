@@ -9,26 +9,34 @@ value is the identifier of an order: so the log can name what a call read, made 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from audit.values import bounded
+from audit import values
 from common.intake import SecretFound
 from common.redaction import fingerprint, mark_of
-from tools.annotations import escaped, marks, spoken_of, unresolved
+from tools.annotations import escaped, marks, spoken_of
+from tools.classes import (
+    APART,
+    CLASSES,
+    CLOSED,
+    IDENTIFIES,
+    KEYWORD,
+    PUBLIC,
+    SECRET,
+    classes_in,
+    problem_of,
+)
 from tools.errors import InvalidDefinition
 
-KEYWORD = "x-data-class"
-IDENTIFIES = "x-identifies"
-PUBLIC, INTERNAL, PERSONAL, SENSITIVE, SECRET = (
-    "public",
-    "internal",
-    "personal",
-    "sensitive",
-    "secret",
-)
-# From the most open to the strictest.
-CLASSES = (PUBLIC, INTERNAL, PERSONAL, SENSITIVE, SECRET)
-_APART = frozenset({PERSONAL, SENSITIVE})
-_CLOSED = _APART | {SECRET}
 MAX_THINGS = 50
+
+
+def ensure_class(name: Any, what: str) -> str:
+    """A class that somebody gives a fact or a claim; "" if none. Raises InvalidDefinition."""
+    if name is None or name == "":
+        return ""
+    if not isinstance(name, str) or name not in CLASSES or name == SECRET:
+        message = f"{what}: its data_class is one of {', '.join(CLASSES[:-1])}."
+        raise InvalidDefinition(message)
+    return name
 
 
 def names_things(*schemas: Mapping[str, Any] | None) -> bool:
@@ -38,7 +46,7 @@ def names_things(*schemas: Mapping[str, Any] | None) -> bool:
 
 def declared_classes(*schemas: Mapping[str, Any] | None) -> tuple[str, ...]:
     """The classes that the schemas name, each once. Raises InvalidDefinition for others."""
-    found = [name for schema in schemas if schema for name in marks(schema, KEYWORD)[0]]
+    found = classes_in(*schemas)
     unknown = sorted(str(name) for name in found if name not in CLASSES)
     if unknown:
         message = f"{KEYWORD} {unknown[0][:40]} is none of {', '.join(CLASSES)}."
@@ -47,26 +55,9 @@ def declared_classes(*schemas: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def ensure_acted_on(*schemas: Mapping[str, Any] | None) -> None:
-    """Raises InvalidDefinition for what the schemas say of classes and identifiers in vain: where
-    the portal would not see it in a value, or in other words than it knows.
-    """
-    declared_classes(*schemas)
-    for schema in filter(None, schemas):
-        for keyword in (KEYWORD, IDENTIFIES):
-            _ensure_acted_on(schema, keyword)
-
-
-def _ensure_acted_on(schema: Mapping[str, Any], keyword: str) -> None:
-    found, in_vain = marks(schema, keyword)
-    if in_vain:
-        message = f"{keyword} at {in_vain[0][:80]} says nothing of a value there."
-        raise InvalidDefinition(message)
-    if any(not isinstance(one, str) or not one for one in found):
-        message = f"{keyword} is a word."
-        raise InvalidDefinition(message)
-    if found and (others := unresolved(schema)):
-        message = f"{others[0]} is not followed beside {keyword}: refer to '#/...'."
-        raise InvalidDefinition(message)
+    """Raises InvalidDefinition for what the schemas say of classes in vain; see `problem_of`."""
+    for problem in filter(None, map(problem_of, filter(None, schemas))):
+        raise InvalidDefinition(problem)
 
 
 def things_in(*pairs: tuple[Any, Mapping[str, Any] | None]) -> list[dict[str, str]]:
@@ -90,7 +81,7 @@ def _closed_class(where: str, classes: Mapping[str, tuple[str, Any]]) -> str:
     """The class of a value, or of what it is within, if it does not lie in the open."""
     while True:
         name, _ = classes.get(where, (PUBLIC, None))
-        if name in _CLOSED:
+        if name in CLOSED:
             return name
         if not where:
             return ""
@@ -123,7 +114,7 @@ def set_apart(value: Any, schema: Mapping[str, Any] | None) -> tuple[Any, dict[s
     if not schema:
         return value, {}
     classes = _classes(value, schema)
-    chosen = {where: one for where, one in classes.items() if one[0] in _APART}
+    chosen = {where: one for where, one in classes.items() if one[0] in APART}
     outermost = {where: one for where, one in chosen.items() if not any(_above(where, chosen))}
     if not outermost:
         return value, {}
@@ -153,9 +144,9 @@ def _classes(value: Any, schema: Mapping[str, Any]) -> dict[str, tuple[str, Any]
 def as_recorded(name: str, value: Any, schema: Mapping[str, Any] | None) -> dict[str, Any]:
     """A value as details of an event: under its name, and under `sensitive` what is kept apart."""
     kept, apart = set_apart(value, schema)
-    found = {name: bounded(kept)}
+    found = {name: values.bounded(kept)}
     if apart:
-        found["sensitive"] = bounded(apart)
+        found[values.SENSITIVE] = values.bounded(apart)
     return found
 
 

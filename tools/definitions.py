@@ -4,8 +4,8 @@ Pure: made from a tool's plain attributes, without a query.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jsonschema_rs
@@ -13,7 +13,13 @@ import jsonschema_rs
 from common.canonical import NotCanonical, canonical_json, digest, normalised
 from common.cel import Expression, InvalidExpression, compiled
 from common.errors import InvalidInput
-from tools.data_classes import declared_classes, ensure_no_secret_argument, names_things
+from tools.classes import apart_class
+from tools.data_classes import (
+    declared_classes,
+    ensure_class,
+    ensure_no_secret_argument,
+    names_things,
+)
 from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
 
 MAX_ARGUMENT_BYTES = 64_000
@@ -66,6 +72,7 @@ class Fact:
     title: str
     expression: Expression
     policy_type: str
+    data_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,7 @@ class Claim:
     title: str
     policy_type: str
     default: Any
+    data_class: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,9 @@ class ToolSpec:
     output_schema: Mapping[str, Any] | None = None
     data_classes: tuple[str, ...] = ()
     names_things: bool = False
+    # Facts and claims that the log keeps apart, with their classes.
+    facts_apart: Mapping[str, str] = field(default_factory=dict)
+    claims_apart: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -200,6 +211,7 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         raise InvalidDefinition(message) from error
     sources = _sources(row["sources"])
     facts = _facts(row["facts"], ("args", "claims", *(s.name for s in sources)))
+    claims = _claims(row["claims"])
     amount = _expression("the amount", row["amount"], ("args",)) if row["amount"] else None
     return ToolSpec(
         pk=row["pk"],
@@ -220,14 +232,39 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         validator=validator,
         sources=sources,
         facts=facts,
-        claims=_claims(row["claims"]),
+        claims=claims,
         amount=amount,
         digest=_digest(row),
         probe=row.get("probe", ""),
         output_schema=row.get("output_schema"),
         data_classes=declared_classes(schema, row.get("output_schema")),
         names_things=names_things(schema, row.get("output_schema")),
+        claims_apart=_apart({claim.name: claim.data_class for claim in claims}),
     )
+
+
+def with_facts_apart(spec: ToolSpec, tools: Mapping[str, ToolSpec]) -> ToolSpec:
+    """The tool with the classes of its facts: as they are declared, or for a text that of what it
+    is made from. A number or a yes is in the open unless it is declared to be something else.
+    """
+    if not spec.facts:
+        return spec
+    origins = {"args": apart_class(declared_classes(spec.input_schema))}
+    for source in spec.sources:
+        tool = tools.get(f"{spec.system}.{source.tool}")
+        origins[source.name] = apart_class(declared_classes(tool.output_schema)) if tool else ""
+    found: dict[str, str] = {}
+    for fact in spec.facts:
+        name = fact.data_class
+        if not name and fact.policy_type in {"string", "strings"}:
+            others = found.values() if "facts" in fact.expression.names else ()
+            name = apart_class([*(origins.get(n, "") for n in fact.expression.names), *others])
+        found[fact.name] = name
+    return replace(spec, facts_apart=_apart(found))
+
+
+def _apart(classes: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: one for name, one in classes.items() if apart_class([one])}
 
 
 def _digest(row: Mapping[str, Any]) -> str:
@@ -285,7 +322,7 @@ def _sources(rows: Any) -> tuple[Source, ...]:
 
 def _facts(rows: Any, variables: Sequence[str]) -> tuple[Fact, ...]:
     found: list[Fact] = []
-    for row in _objects("facts", rows, {"name", "title", "expression"}):
+    for row in _objects("facts", rows, {"name", "title", "expression"}, {"data_class"}):
         what = f"fact {row['name']}"
         expression = _expression(what, row["expression"], (*variables, "facts"))
         policy_type = expression.policy_type
@@ -295,26 +332,31 @@ def _facts(rows: Any, variables: Sequence[str]) -> tuple[Fact, ...]:
                 f"and list of strings. Convert it, as in string(x) or int(x)."
             )
             raise InvalidDefinition(message)
-        found.append(Fact(_identifier(row["name"]), str(row["title"]), expression, policy_type))
+        name, title = _identifier(row["name"]), str(row["title"])
+        data_class = ensure_class(row.get("data_class"), what)
+        found.append(Fact(name, title, expression, policy_type, data_class))
     return tuple(found)
 
 
 def _claims(rows: Any) -> tuple[Claim, ...]:
     found = []
-    for row in _objects("claims", rows, {"name", "title", "type", "default"}):
+    for row in _objects("claims", rows, {"name", "title", "type", "default"}, {"data_class"}):
         kind = _CLAIM_TYPES.get(str(row["type"]))
         if kind is None or type(row["default"]) is not kind:
             message = f"claim {row['name']}: its default must be of a known type."
             raise InvalidDefinition(message)
-        found.append(
-            Claim(_identifier(row["name"]), str(row["title"]), row["type"], row["default"])
-        )
+        name, title = _identifier(row["name"]), str(row["title"])
+        data_class = ensure_class(row.get("data_class"), f"claim {name}")
+        found.append(Claim(name, title, row["type"], row["default"], data_class))
     return tuple(found)
 
 
-def _objects(what: str, rows: Any, members: set[str]) -> list[dict[str, Any]]:
+def _objects(
+    what: str, rows: Any, members: set[str], more: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """`more`: members that an object may have beside those it must have."""
     if not isinstance(rows, list) or any(
-        not isinstance(row, dict) or set(row) != members for row in rows
+        not isinstance(row, dict) or set(row) - set(more) != members for row in rows
     ):
         message = f"{what} must be a list of objects with {', '.join(sorted(members))}."
         raise InvalidDefinition(message)

@@ -26,7 +26,7 @@ RUN_STARTED = declare(
     "parent",
 )
 RUN_ENDED = declare(
-    "workflow.run.ended", "A workflow run ended", "status", "steps", "errors", "output"
+    "workflow.run.ended", "A workflow run ended", "status", "steps", "errors", "output", "sensitive"
 )
 RUN_HALTED = declare("workflow.run.halted", "A workflow run was halted", "reason")
 RUN_COMPENSATING = declare("workflow.run.compensating", "A workflow run is being undone", "reason")
@@ -43,7 +43,9 @@ STEP_FINISHED = declare(
     "workflow.step.finished", "A step came to an end", "path", "status", "error", "output_digest"
 )
 STEP_WAITING = declare("workflow.step.waiting", "A step waits", "path", "waits_for", "until")
-SIGNAL_RECEIVED = declare("workflow.signal.received", "A signal was received", "name", "payload")
+SIGNAL_RECEIVED = declare(
+    "workflow.signal.received", "A signal was received", "name", "payload", "sensitive"
+)
 SIGNAL_CONSUMED = declare("workflow.signal.consumed", "A signal was taken up", "name", "path")
 HANDED_OVER = declare(
     "workflow.handed_over", "Work was handed over to another agent", "to", "run", "depth"

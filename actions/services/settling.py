@@ -13,13 +13,12 @@ from django.utils import timezone
 from actions import drivers, events
 from actions.errors import OutcomeKnown
 from actions.models import Action, Attempt, Run
-from actions.services import rows
+from actions.services import rows, values
 from actions.services.deciding import EXECUTE, action_subject
 from actions.services.execution import MAX_ATTEMPTS, may_be_repeated
 from actions.services.results import progress
 from approvals.models import ApprovalRequest
 from audit.services.recording import EVENTS, event_row, record
-from audit.values import bounded
 from common.actors import SYSTEM, Actor
 from common.canonical import normalised
 from common.clock import database_now
@@ -30,6 +29,7 @@ from common.queueing import queue
 from common.redaction import redacted
 from common.sql import write
 from tools.catalog import catalog
+from tools.data_classes import without_secrets
 
 HINT_OVERDUE = timedelta(seconds=10)
 MAX_RESOLVED = 1_000
@@ -150,7 +150,7 @@ def resolve_unknown(
         tool=action.tool,
         answer=str(answer),
         reason=reason,
-        result=bounded(action.result),
+        **values.of_resolution(action, catalog.fresh().tools[action.tool]),
     )
     if action.driver:
         drivers.moved(action)
@@ -184,10 +184,12 @@ def resolve_many(tool: str, environment: str, *, actor: Actor, answer: Answer, r
 
 def _answered(action: Action, answer: Answer, result: Any, run: Run) -> None:
     if answer == Answer.TOOK_EFFECT:
-        action.status, action.result = Action.Status.SUCCEEDED, result
+        spec = catalog.fresh().tools[action.tool]
+        cleaned = without_secrets(result, spec.output_schema)
+        action.status, action.result = Action.Status.SUCCEEDED, cleaned
         action.error_code = action.error = ""
         # The run has touched what the tool's labels stand for, as if it had answered.
-        run.labels = sorted({*run.labels, *catalog.fresh().tools[action.tool].labels})
+        run.labels = sorted({*run.labels, *spec.labels})
         run.save(update_fields=["labels"])
     elif answer == Answer.FAILED:
         action.status = Action.Status.FAILED

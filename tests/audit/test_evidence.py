@@ -139,16 +139,17 @@ def test_sensitive_values_are_taken_by_who_may_see_them_and_asked_for_them(
     for given, shown in (({}, False), ({"with_sensitive": True}, True)):
         archive = take(with_values=True, **given)
         text = zipfile.ZipFile(io.BytesIO(archive)).read("events.jsonl").decode()
-        values = [line.get("values", {}) for line in map(json.loads, text.splitlines())]
-        assert any("details.result" in one for one in values)
-        assert any("details.sensitive" in one for one in values) is shown
+        beside = [line.get("values", {}) for line in map(json.loads, text.splitlines())]
+        assert any("details.result" in one for one in beside)
+        assert any("details.sensitive" in one for one in beside) is shown
         assert checked(archive, tmp_path).returncode == 0
     with pytest.raises(InvalidInput):
         exports.ask(exports.Wanted(with_sensitive=True), actor=anna, purpose="Alone.")
     carl = django_user_model.objects.create_user("carl")
     values = exports.Wanted(with_values=True)
     both = exports.Wanted(with_values=True, with_sensitive=True)
-    for rights, refused in (([], values), (["view_eventpayload"], both)):
+    cases: list[tuple[list[str], exports.Wanted]] = [([], values), (["view_eventpayload"], both)]
+    for rights, refused in cases:
         carl.user_permissions.set(Permission.objects.filter(codename__in=rights))
         with pytest.raises(ValuesNotYours):
             exports.ask(refused, actor=Actor.from_user(carl), purpose="All of it.")

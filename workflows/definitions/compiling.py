@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema_rs
 
 from common.cel import Declared
+from tools.classes import problem_of
 from workflows.definitions import names as naming
 from workflows.definitions.durations import duration
 from workflows.definitions.problems import Problems
@@ -103,6 +104,10 @@ class _Definition:
         unbounded = _unbounded(schema)
         if unbounded:
             self._problems.add(("inputs",), unbounded)
+            return _NO_INPUTS
+        in_vain = problem_of(schema)
+        if in_vain:
+            self._problems.add(("inputs",), in_vain)
             return _NO_INPUTS
         if schema.get("type") != "object":
             self._problems.add(("inputs",), "The inputs' schema must describe an object.")

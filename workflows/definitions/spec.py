@@ -1,14 +1,16 @@
 """A definition, compiled: frozen values that the engine goes by."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import jsonschema_rs
 
 from common.cel import Expression
+from tools.classes import PERSONAL, apart_class, classes_in
 from workflows.definitions.values import Template
 
 
@@ -143,6 +145,13 @@ class Limits:
     amount: Decimal | None = None
 
 
+def _all(steps: Mapping[str, StepSpec]) -> Iterator[StepSpec]:
+    for step in steps.values():
+        yield step
+        if step.foreach:
+            yield from _all(step.foreach.steps)
+
+
 @dataclass(frozen=True)
 class WorkflowSpec:
     """`steps` are in an order in which everything comes after what it needs."""
@@ -160,6 +169,21 @@ class WorkflowSpec:
     success: Expression | None
     output: Template
     steps: Mapping[str, StepSpec]
+
+    @cached_property
+    def data_class(self) -> str:
+        """The strictest class that is kept apart among what its inputs and tools hold. What it
+        makes of that (its output, its questions, its signals) is of this class; one that has
+        another workflow's output is taken to be personal.
+        """
+        found: list[str] = list(classes_in(self.inputs_schema))
+        for step in _all(self.steps):
+            calls = [one for one in (step.call, step.compensate) if one]
+            for call in calls:
+                found += classes_in(call.tool.input_schema, call.tool.output_schema)
+            if step.child:
+                found.append(PERSONAL)
+        return apart_class(found)
 
     def step(self, path: str) -> StepSpec:
         """The step at a path such as `mail`, or `tell[3].mail` inside a foreach."""

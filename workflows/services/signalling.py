@@ -6,13 +6,14 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from audit.services.recording import record
-from audit.values import bounded
+from audit.values import whole
 from common.actors import Actor
 from common.canonical import digest, normalised
 from common.clock import database_now
 from common.commands import command
 from common.errors import NotFound
 from workflows import events
+from workflows.compiled import spec_of
 from workflows.errors import SignalReused, WrongRunState
 from workflows.models import Signal, WorkflowRun
 from workflows.services.waking import wake
@@ -62,7 +63,7 @@ def send(
         subject=run,
         run_id=run.pk,
         name=name,
-        payload=bounded(payload),
+        **whole("payload", payload, spec_of(run.version_id).data_class),
     )
     wake(run.pk)
     return signal, True

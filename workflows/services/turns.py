@@ -14,7 +14,7 @@ from actions.services.deciding import Batch, action_subject
 from actions.services.runs import run_subject, withdraw_questions
 from audit.models import Event
 from audit.services.recording import Subject, event_row
-from audit.values import bounded
+from audit.values import whole
 from audit.vocabulary import EventType
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
@@ -234,7 +234,7 @@ class Turn:
             status=status,
             steps=case.steps_count,
             errors=case.errors_count,
-            output=bounded(case.output),
+            **whole("output", case.output, self.spec.data_class),
         )
         self.batch.events.append(
             event_row(
