@@ -76,6 +76,7 @@ CALL_RESOLVED = declare(
     "answer",
     "reason",
     "result",
+    "sensitive",
 )
 SECRET_REFUSED = declare(
     "request.secret_refused",
