@@ -78,11 +78,4 @@ CALL_RESOLVED = declare(
     "result",
     "sensitive",
 )
-SECRET_REFUSED = declare(
-    "request.secret_refused",
-    "A request held a credential and was not taken in",
-    "kind",
-    "where",
-    "fingerprint",
-)
 RUN_REOPENED = declare("run.reopened", "An ended run was opened again by a person", "reason")

@@ -92,3 +92,10 @@ VERIFY_FAILED = declare(
 LOG_KEY_CHANGED = declare(
     "audit.key_rotated", "The log is signed with another key", "key", "previous"
 )
+SECRET_REFUSED = declare(
+    "request.secret_refused",
+    "A request held a credential and was not taken in",
+    "kind",
+    "where",
+    "fingerprint",
+)

@@ -95,8 +95,8 @@ _DETECTORS = (
     ),
     _detector(
         "authorization",
-        "earer ¦asic ¦DPoP ",
-        r"\b(?:[Bb]earer|[Bb]asic|DPoP) {1,3}([A-Za-z0-9._~+/-]{20,}={0,2})",
+        "earer ¦EARER ¦asic ¦ASIC ¦DPoP ¦dpop ¦DPOP ",
+        r"(?i)\b(?:bearer|basic|dpop) {1,3}([A-Za-z0-9._~+/-]{20,}={0,2})",
     ),
     _detector(
         "password",
@@ -104,6 +104,14 @@ _DETECTORS = (
         r"(?i)(?<![a-z])(?:pass(?:word|wd|phrase)|pwd|secret|api[_-]?key|client[_-]?secret|"
         r"(?:access|refresh|auth|id|session)[_-]?token)[\"']?\s{0,3}=\s{0,3}[\"']?"
         r"([^\s\"'&;,<>(){}\[\]]{6,})",
+    ),
+    _detector(
+        # In words: at least one digit or sign, since "password: forgotten" is none.
+        "password",
+        "ord:¦ORD:¦ord :¦ord is ¦wd:¦WD:¦hrase:¦ey:¦EY:¦cret:¦CRET:¦oken:¦OKEN:",
+        r"(?i)(?<![a-z])(?:pass(?:word|wd|phrase)|pwd|api[ _-]?key|client[ _-]?secret|"
+        r"(?:access|refresh|auth|id|session|api)[ _-]?token)(?:\s{0,3}:|\s{1,3}is)\s{1,3}[\"']?"
+        r"(?=[^\s\"',;]{0,60}[\d!#$%^&*_+=~@])([^\s\"',;<>(){}\[\]]{6,})",
     ),
 )
 _HINTS = tuple({hint: None for found in _DETECTORS for hint in found.hints})
@@ -120,17 +128,27 @@ _SECRET_NAMES = frozenset(
         "password", "passwd", "pwd", "passphrase", "secret", "secretkey", "clientsecret",
         "apikey", "xapikey", "apisecret", "apitoken", "accesstoken", "refreshtoken", "idtoken",
         "authtoken", "bearertoken", "sessiontoken", "privatekey", "accesskey", "secretaccesskey",
-        "credential", "credentials", "cookie", "setcookie", "authorization", "proxyauthorization",
+        "credential", "credentials", "belowcredentials", "token", "cookie", "setcookie",
+        "authorization", "proxyauthorization",
     }
 )  # fmt: skip
-_SECRET_ENDS = ("password", "passwd", "passphrase", "clientsecret", "apikey", "privatekey")
+_SECRET_ENDS = (
+    "password", "passwd", "passphrase", "clientsecret", "apisecret", "apikey", "privatekey",
+    "secretkey", "accesstoken", "refreshtoken", "authtoken", "apitoken",
+)  # fmt: skip
 # Under these names there are also words that are no secrets ("authorization": "by phone").
 _HEADER_NAMES = {
     "authorization": re.compile(r"(?i)^(?:bearer|basic|digest|dpop|token|negotiate|aws4-\S+)\s"),
     "proxyauthorization": re.compile(r"(?i)^(?:bearer|basic|digest|token|negotiate)\s"),
     "cookie": re.compile(r"^[\w.-]+="),
     "setcookie": re.compile(r"^[\w.-]+="),
+    # Other things are named so, too: a place in a list, a currency.
+    "token": re.compile(r"^(?=\S*[A-Za-z])(?=\S*\d)[\w.~+/=-]{16,}$"),
+    "belowcredentials": re.compile(r"^\S{8,}$"),
 }
+# What lies below these is a credential, whatever its own name.
+_ALL_BELOW = frozenset({"credential", "credentials", "belowcredentials"})
+_BELOW = "below credentials"
 _MARK = re.compile(r"^\[(?:redacted [a-z_]+ [0-9a-f]{16}|secret)\]$")
 _NOT_OF_NAMES = re.compile(r"[^a-z]")
 
@@ -214,13 +232,27 @@ def _cleaned(value: Any, name: str, where: str, found: list[Finding]) -> Any:
     if isinstance(value, Mapping):
         return {
             _cleaned_text(str(key), "", f"{where}/(name)", found): _cleaned(
-                item, str(key), f"{where}/{_pointer(str(key))}", found
+                item, _named(str(key), name), f"{where}/{_pointer(str(key))}", found
             )
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
         return [_cleaned(item, name, f"{where}/{n}", found) for n, item in enumerate(value)]
-    if isinstance(value, int) and not isinstance(value, bool) and _is_card(str(value)):
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _cleaned_number(value, name, where, found)
+    return value
+
+
+def _named(name: str, above: str) -> str:
+    """What a member is taken to be named, from its own name and that of what it is in."""
+    return name if _is_secret_name(name) or _plain_name(above) not in _ALL_BELOW else _BELOW
+
+
+def _cleaned_number(value: float, name: str, where: str, found: list[Finding]) -> Any:
+    plain = _plain_name(name)
+    if _is_secret_name(name) and plain not in _HEADER_NAMES and plain not in _ALL_BELOW:
+        return _marked("named_secret", str(value), where, found)
+    if isinstance(value, int) and _is_card(str(value)):
         return _marked("card_number", str(value), where, found)
     return value
 

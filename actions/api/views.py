@@ -14,9 +14,10 @@ from actions.errors import IdempotencyKeyRequired
 from actions.models import Action, Run
 from actions.services import calling, elevating, runs
 from actions.services.proposals import Proposal
-from actions.services.refusing import record_refused_secret
 from agents.api.authentication import AgentAuthentication, IsAgent
 from agents.tokens import Caller
+from audit.services.recording import Subject
+from audit.services.refusing import record_refused_secret
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
 from common.intake import SecretFound, ensure_no_secret
@@ -51,7 +52,9 @@ class AgentView(APIView):
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, SecretFound):
             # The body is read after the caller has been let in.
-            record_refused_secret(self.caller, exc.details, actor=self.actor)
+            identity = self.caller.identity
+            by = Subject("agents.agentidentity", str(identity.pk), identity.client_id)
+            record_refused_secret(by, exc.details, actor=self.actor)
         return super().handle_exception(exc)
 
     def own_run(self, run_id: UUID) -> Run:

@@ -15,7 +15,10 @@ from accounts.second_factor import latest_factor
 from approvals import services
 from approvals.models import ApprovalRequest, Vote
 from audit.scope import scope_of
+from audit.services.recording import Subject
+from audit.services.refusing import record_refused_secret
 from common.actors import Actor
+from common.intake import SecretFound
 
 MAX_LISTED = 100
 
@@ -65,6 +68,12 @@ class PersonView(APIView):
         user = self.request.user
         assert not isinstance(user, AnonymousUser)  # noqa: S101 - IsAuthenticated; for the type
         return user
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, SecretFound):
+            actor = Actor.from_user(self.person)
+            record_refused_secret(Subject.of(self.person), exc.details, actor=actor)
+        return super().handle_exception(exc)
 
 
 class ApprovalsView(PersonView):

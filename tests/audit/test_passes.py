@@ -15,6 +15,9 @@ from django.utils import timezone
 
 from accounts.models import Groups, User
 from actions.events import RUN_STARTED
+from approvals.errors import NotAnApprover
+from approvals.models import ApprovalRequest, Vote
+from approvals.services import cast_vote
 from audit.errors import NoPassForThem, OutOfScope, PassEnded
 from audit.evidence.bundle import range_for, wanted
 from audit.models import AuditorPass, Event, Export
@@ -23,6 +26,8 @@ from audit.services.passes import Bounds
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, NotFound, ReasonRequired
+from tests.approvals.conftest import told  # noqa: F401 - a fixture
+from tests.approvals.questions import Outcomes, ask
 from tests.audit.sealed import sealed_all
 from tests.audit.test_explorer import OTTO, TILDA, begun, called, indexed
 from tests.audit.test_pages import url
@@ -135,6 +140,38 @@ def test_a_pass_closes_the_questions_of_the_api_too(eva: User, boss: User) -> No
     assert client.get("/api/v1/approvals").status_code == 403
     vote = f"/api/v1/approvals/{uuid4()}/votes"
     assert client.post(vote, {"answer": "approve", "reason": "x"}).status_code == 403
+
+
+def test_nobody_votes_with_a_pass_by_whatever_way(
+    eva: User,
+    boss: User,
+    told: Outcomes,  # noqa: F811
+) -> None:
+    given(eva, boss)
+    eva.groups.add(*Group.objects.filter(name=Groups.SUPERVISORS))
+    question = ask()
+    assert question.tier.groups.filter(user=eva).exists()
+    with pytest.raises(NotAnApprover):
+        cast_vote(question.pk, actor=Actor.from_user(eva), answer=Vote.Answer.APPROVE, reason="x")
+    assert not Vote.objects.exists()
+    assert not ApprovalRequest.objects.pending().for_approver(eva).exists()
+
+
+def test_a_vote_with_a_credential_is_refused_and_recorded(
+    rosa: User,
+    told: Outcomes,  # noqa: F811
+) -> None:
+    question = ask()
+    body = {"answer": "approve", "reason": "with AKIAIOSFODNN7EXAMPLE"}
+    answer: Any = at_work(rosa).post(
+        f"/api/v1/approvals/{question.pk}/votes", body, content_type="application/json"
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "secret_in_request")
+    assert not Vote.objects.exists()
+    [event] = Event.objects.filter(type="request.secret_refused").with_values()
+    assert (event.actor_kind, event.actor_id) == ("human", str(rosa.pk))
+    assert event.details["kind"] == "aws_key"
+    assert "AKIA" not in str(event.details)
 
 
 def test_a_pass_shows_its_time_only(eva: User, boss: User) -> None:

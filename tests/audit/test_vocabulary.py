@@ -18,7 +18,6 @@ from joserfc.jwk import ECKey
 from accounts.models import User
 from actions.models import Attempt
 from actions.services import elevating, resuming, runs, settling
-from actions.services.refusing import record_refused_secret
 from agents.models import AgentKey, Finding, Halt, SigningKey
 from agents.services import (
     certifying,
@@ -38,6 +37,8 @@ from audit.models import Event
 from audit.searching import Search
 from audit.services import inspecting
 from audit.services.reconciling import reconcile
+from audit.services.recording import Subject
+from audit.services.refusing import record_refused_secret
 from audit.vocabulary import declared
 from common.actors import SYSTEM, Actor
 from common.ids import uuid7
@@ -214,7 +215,8 @@ def something_goes_round_the_portal() -> None:
 
 def an_agent_sends_a_credential(governed: Governed) -> None:
     found = {"kind": "jwt", "where": "/purpose", "fingerprint": "00" * 8}
-    record_refused_secret(governed.caller, found, actor=governed.actor)
+    by = Subject("agents.agentidentity", str(governed.identity.pk), governed.identity.client_id)
+    record_refused_secret(by, found, actor=governed.actor)
 
 
 def an_agent_is_elevated(governed: Governed, rosa: User, ruben: User) -> None:

@@ -239,11 +239,39 @@ anything = st.recursive(
         {"db_password": "hunter22"},
         {"smtpPassword": "hunter22"},
         {"note": "awsSecretAccessKey=" + "a1" * 20},
+        {"token": "9f86d081884c7d659a2feaa0c55ad015"},
+        {"password": 123456},
+        {"deep": [{"smtp_password": 4711}]},
+        {"credentials": {"user": {"value": "hunter22hunter"}}},
+        {"note": "the password: hunter22!"},
+        {"note": "Your API key: k3y-abcdef99"},
+        {"note": "password is hunter22"},
+        {"note": "AUTHORIZATION: BEARER abcdefghij0123456789xyz"},
+        {"headers": {"X-Auth-Token": "abcdefg"}},
     ],
 )
 def test_what_an_attack_found_to_come_in_does_not(value: Any) -> None:
     assert findings(value)
     assert redacted(value) != value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"token": "EUR"},
+        {"token": "page two"},
+        {"next_page_token": "CAUQAA9f86d081884c7d659a2"},
+        {"note": "Reset your password: follow the letter."},
+        {"note": "Password: forgotten"},
+        {"credentials": {"kind": "licence"}},
+        {"is_password_set": True},
+        {"tokens": 4711},
+        {"authorization": "by phone"},
+        {"note": "The key: 12345678 is on the table"},
+    ],
+)
+def test_what_is_no_credential_comes_in(value: Any) -> None:
+    assert findings(value) == []
 
 
 @given(anything)
