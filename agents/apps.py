@@ -17,7 +17,7 @@ class AgentsConfig(AppConfig):
         on_resolved(sponsors.SUCCEED, sponsors.finish_succession, decides=True)
         govern(models.Agent, decides=True, ignored=("reminded_at",))
         govern(models.AgentIdentity, decides=True)
-        govern(models.SigningKey, decides=True, ignored=("sealed_private",))
+        govern(models.SigningKey, decides=True, sealed=("sealed_private",))
         govern(models.Halt, decides=True)
         govern(models.Finding)
         govern(models.PersonDelegation, decides=True, hidden=("code_hmac",))

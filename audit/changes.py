@@ -10,7 +10,7 @@ from auditlog.models import LogEntry
 from auditlog.registry import auditlog
 from django.db import models
 
-from audit import events, generation
+from audit import events, generation, noticed
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM, acting_now
 
@@ -30,22 +30,33 @@ def govern(
     decides: bool = False,
     hidden: tuple[str, ...] = (),
     ignored: tuple[str, ...] = (),
+    sealed: tuple[str, ...] = (),
     related: tuple[str, ...] = (),
 ) -> None:
     """Record every change of the model's rows.
 
     `decides`: decisions are made from it, so a change moves the generation. `hidden` fields are
     masked whole, `ignored` ones not recorded, `related` names many-to-many fields to follow.
+    `sealed` ones are bytes, which the change log cannot hold: whoever changes one says so by
+    `note_sealed`.
     """
     auditlog.register(
         model,
         mask_fields=list(hidden),
         mask_callable="common.redaction.hidden",
-        exclude_fields=list(ignored),
+        exclude_fields=[*ignored, *sealed],
         m2m_fields=set(related),
     )
+    noticed.watch(model, sealed)
     if decides:
         _deciding.add(model._meta.label_lower)
+
+
+def note_sealed(instance: models.Model, field: str) -> None:
+    """An entry that a sealed value of an existing row was changed, without the value."""
+    LogEntry.objects.log_create(
+        instance, action=LogEntry.Action.UPDATE, changes={field: ["(hidden)", "(hidden)"]}
+    )
 
 
 def name_the_actor(sender: Any, instance: LogEntry, **kwargs: Any) -> None:

@@ -1,5 +1,6 @@
 """Which tables are noticed: those of every record that the change log is kept of."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,14 @@ from django.db import connection, models
 from common.noticing import NOTES, Noticed, install
 
 ENTRIES = LogEntry._meta.label_lower
+
+
+# Columns that the change log leaves out and that are noticed all the same.
+_watched: set[tuple[str, str]] = set()
+
+
+def watch(model: type[models.Model], fields: Iterable[str]) -> None:
+    _watched.update((model._meta.label_lower, field) for field in fields)
 
 
 def noticed() -> list[Noticed]:
@@ -33,11 +42,13 @@ def _of(model: type[models.Model]) -> Noticed:
     fields = model._meta.concrete_fields
     # The moment of the last save is set after the change log has compared.
     moments = {one.name for one in fields if getattr(one, "auto_now", False)}
-    left_out = moments | set(auditlog.get_model_fields(model)["exclude_fields"])
+    excluded = set(auditlog.get_model_fields(model)["exclude_fields"])
+    label = model._meta.label_lower
+    left_out = moments | {name for name in excluded if (label, name) not in _watched}
     columns = {one.name: str(one.column) for one in fields}
     return Noticed(
         model._meta.db_table,
-        model._meta.label_lower,
+        label,
         str(model._meta.pk.column),
         list(columns.values()),
         [column for name, column in columns.items() if name in left_out],

@@ -11,15 +11,23 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 NOTES = "audit_dbchange"
 
+# With a path of its own: a table of the same name in a session's own schema takes no note.
 _FUNCTION = f"""
-CREATE OR REPLACE FUNCTION {NOTES}_note() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION {NOTES}_note() RETURNS trigger LANGUAGE plpgsql
+SET search_path = {{schema}}, pg_temp AS $$
 DECLARE
   ignored text[] := string_to_array(TG_ARGV[1], ',');
   changed text;
-  old_row jsonb := CASE WHEN TG_OP = 'INSERT' THEN '{{}}' ELSE to_jsonb(OLD) END;
-  new_row jsonb := CASE WHEN TG_OP = 'DELETE' THEN '{{}}' ELSE to_jsonb(NEW) END;
-  kept jsonb := CASE WHEN TG_OP = 'DELETE' THEN to_jsonb(OLD) ELSE to_jsonb(NEW) END;
+  old_row jsonb := to_jsonb(OLD);
+  new_row jsonb := to_jsonb(NEW);
+  kept jsonb := coalesce(new_row, old_row);
 BEGIN
+  IF TG_OP = 'TRUNCATE' THEN
+    INSERT INTO {NOTES} (at, transaction, "table", row, operation, columns, database_user)
+      VALUES (clock_timestamp(), pg_current_xact_id()::text, TG_ARGV[2], '', 'truncate', '',
+              session_user);
+    RETURN NULL;
+  END IF;
   IF TG_OP = 'UPDATE' THEN
     SELECT string_agg(n.key, ',' ORDER BY n.key) INTO changed
       FROM jsonb_each(new_row) AS n JOIN jsonb_each(old_row) AS o ON o.key = n.key
@@ -56,7 +64,8 @@ def install(connection: BaseDatabaseWrapper, noticed: Sequence[Noticed]) -> None
     """Have these tables noticed; safe to repeat, and needed again after a table was rebuilt."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute(_FUNCTION)
+            cursor.execute("SELECT quote_ident(current_schema())")
+            cursor.execute(_FUNCTION.format(schema=cursor.fetchone()[0]))
         for one in noticed:
             made = _on_postgresql(one) if connection.vendor == "postgresql" else _on_sqlite(one)
             for statement in made:
@@ -72,8 +81,27 @@ def _on_postgresql(one: Noticed) -> list[str]:
         f"DROP TRIGGER IF EXISTS {name} ON {one.table}",
         f"CREATE TRIGGER {name} AFTER {events} ON {one.table} "
         f"FOR EACH ROW EXECUTE FUNCTION {NOTES}_note({given})",
+        f"DROP TRIGGER IF EXISTS {name}_emptied ON {one.table}",
+        f"CREATE TRIGGER {name}_emptied AFTER TRUNCATE ON {one.table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {NOTES}_note({given})",
         f"ALTER TABLE {one.table} ENABLE ALWAYS TRIGGER {name}",
+        f"ALTER TABLE {one.table} ENABLE ALWAYS TRIGGER {name}_emptied",
     ]
+
+
+def remove(connection: BaseDatabaseWrapper) -> None:
+    """Have nothing noticed any more, as before the table of notes is taken away."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            # With the function all triggers that call it.
+            cursor.execute(f"DROP FUNCTION IF EXISTS {NOTES}_note() CASCADE")
+            return
+        cursor.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger' AND sql LIKE %s",
+            [f"%INSERT INTO {NOTES} %"],
+        )
+        for (name,) in cursor.fetchall():
+            cursor.execute(f"DROP TRIGGER {name}")
 
 
 def _on_sqlite(one: Noticed) -> list[str]:

@@ -14,4 +14,5 @@ class ToolsConfig(AppConfig):
         govern(models.Endpoint, decides=True)
         govern(models.Tool, decides=True)
         govern(models.Secret, decides=True)
-        govern(models.SecretVersion, ignored=("key_id", "wrapped_key", "ciphertext"))
+        # Wrapping data keys anew is one event for all; a false one opens nothing.
+        govern(models.SecretVersion, hidden=("ciphertext",), ignored=("key_id", "wrapped_key"))

@@ -12,6 +12,7 @@ from accounts.models import Environment
 from agents import events, keys, tokens
 from agents.errors import SigningKeyNotReady, WrongLifeCycleStep
 from agents.models import SigningKey
+from audit.changes import note_sealed
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
@@ -99,6 +100,7 @@ def _resealed(key_id: int, *, actor: Actor) -> int:
         return 0
     row.sealed_private = keys.resealed(row.environment_id, row.kid, bytes(row.sealed_private))
     row.save(update_fields=["sealed_private"])
+    note_sealed(row, "sealed_private")
     record(events.SIGNING_KEY_RESEALED, actor=actor, subject=row, key=sealing_key_id())
     return 1
 

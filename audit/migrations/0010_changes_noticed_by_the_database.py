@@ -2,6 +2,12 @@
 
 from django.db import migrations, models
 
+from common import noticing
+
+
+def forget(apps, schema_editor):
+    noticing.remove(schema_editor.connection)
+
 
 class Migration(migrations.Migration):
 
@@ -32,4 +38,6 @@ class Migration(migrations.Migration):
                 'indexes': [models.Index(fields=['at'], name='dbchange_by_time')],
             },
         ),
+        # The triggers are made after all migrations; before the table goes, they have to.
+        migrations.RunPython(migrations.RunPython.noop, forget),
     ]

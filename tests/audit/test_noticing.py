@@ -11,13 +11,15 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import Environment, User
-from agents.models import Agent
+from agents.models import Agent, SigningKey
 from agents.services import lifecycle
 from approvals.models import Tier
+from audit import noticed
 from audit.models import DbChange, Event
 from audit.noticed import ENTRIES
 from audit.services import reconciling
 from audit.services.reconciling import reconcile
+from common import noticing
 from common.actors import SYSTEM
 from tests import factories
 from tests.factories import Governed
@@ -200,4 +202,42 @@ def test_an_entry_of_a_kind_that_is_gone_stops_nothing(system: System) -> None:
         database_user="",
     )  # fmt: skip
     System.objects.update(title="Passed by")
+    assert len(compared()) == 1
+
+
+@pytest.mark.postgresql
+def test_a_table_of_a_sessions_own_takes_no_note(system: System) -> None:
+    raw("CREATE TEMPORARY TABLE audit_dbchange (LIKE public.audit_dbchange INCLUDING ALL)")
+    raw("SET LOCAL search_path = pg_temp, public")
+    System.objects.update(title="Elsewhere")
+    raw("SET LOCAL search_path = public")
+    raw("DROP TABLE pg_temp.audit_dbchange")
+    [found] = compared()
+    assert found["fields"] == ["title"]
+
+
+@pytest.mark.postgresql
+def test_emptying_a_table_at_once_is_reported(system: System) -> None:
+    raw("TRUNCATE auth_group CASCADE")
+    found = {one["model"] for one in compared() if one["kind"] == "truncate"}
+    assert "auth.group" in found
+
+
+def test_what_is_sealed_cannot_be_exchanged_unseen(prod: Environment) -> None:
+    compared()
+    SigningKey.objects.update(sealed_private=b"another")
+    [found] = compared()
+    assert found["fields"] == ["sealed_private"]
+
+
+def test_without_the_table_of_notes_nothing_writes_to_it(system: System) -> None:
+    with transaction.atomic():
+        connection.check_constraints()  # PostgreSQL changes no table with checks that wait
+        noticing.remove(connection)
+        raw("ALTER TABLE audit_dbchange RENAME TO gone")
+        System.objects.update(title="Unnoticed")
+        raw("ALTER TABLE gone RENAME TO audit_dbchange")
+        noticed.notice(None)
+    compared()
+    System.objects.update(title="Noticed again")
     assert len(compared()) == 1
