@@ -9,7 +9,7 @@ from audit.models import Event
 from audit.searching import Search
 from audit.vocabulary import declared
 
-MAX_EVENTS = 200_000
+MAX_EVENTS = 100_000
 _BATCH = 2_000
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 from django.utils.safestring import SafeString
@@ -109,4 +110,4 @@ def duration(seconds: float) -> str:
 def middle(values: Sequence[float], share: float = 0.5) -> float:
     """The value at that share of the ordered values (nearest rank); 0 if there are none."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+    return ordered[max(ceil(share * len(ordered)) - 1, 0)] if ordered else 0.0

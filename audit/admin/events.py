@@ -79,7 +79,7 @@ class EventAdmin(EndlessAdmin):
             request, {"behind": indexing.behind(), **(extra_context or {})}
         )
         found = getattr(response, "context_data", {}).get("cl")
-        if isinstance(found, Explorer) and found.search and found.has_criteria and not found.before:
+        if isinstance(found, Explorer) and found.search and found.has_criteria:
             inspecting.note_search(found.search, actor=Actor.from_user(request.user))
         return response
 

@@ -115,25 +115,43 @@ def _empty_entries(erasure: Erasure) -> None:
     change was is still in the log, by key.
     """
     _entries(erasure).update(
-        object_repr="", changes={}, changes_text="", serialized_data=None, actor_email=None
-    )
+        object_repr="", changes={}, changes_text="", serialized_data=None, actor_email=None,
+        remote_addr=None, remote_port=None,
+    )  # fmt: skip
     if erasure.about == Erasure.About.PERSON and not erasure.fields:
-        LogEntry.objects.filter(
-            additional_data__actor="human", additional_data__id=erasure.about_id
-        ).update(additional_data={})
+        _acted(erasure).update(additional_data={}, remote_addr=None, remote_port=None)
+
+
+def _acted(erasure: Erasure) -> QuerySet[LogEntry]:
+    """Entries that name the person as who made the change."""
+    acted: QuerySet[LogEntry] = LogEntry.objects.filter(
+        additional_data__actor="human", additional_data__id=erasure.about_id
+    )
+    return acted
+
+
+def _has_entries(erasure: Erasure) -> bool:
+    """Whether the change log says anything of the person that can still go."""
+    if erasure.about != Erasure.About.PERSON or erasure.fields:
+        return False
+    left = _entries(erasure).exclude(object_repr="", changes={}, actor_email=None)
+    return left.exists() or _acted(erasure).exists()
 
 
 def _erasable(erasure: Erasure) -> list[Event]:
     found = concerned(erasure)
     if held(found).exists():
         raise HeldEvents
+    if erasure.fields:
+        found = found.filter(payload__disclosures__has_any_keys=erasure.fields)
+    else:
+        found = found.exclude(payload__disclosures={})
     chosen = list(found.with_values().order_by("id")[: MAX_EVENTS + 1])
     if len(chosen) > MAX_EVENTS:
         raise TooManyEvents
-    with_some = [one for one in chosen if _fields(one, erasure.fields)]
-    if not with_some:
+    if not chosen and not _has_entries(erasure):
         raise NothingToErase
-    return with_some
+    return chosen
 
 
 def _fields(event: Event, wanted: Collection[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from actions.models import Action
 from agents.models import Finding
@@ -16,6 +17,17 @@ OUTCOMES = (
     Series("halted", "halted", "doubt"),
 )
 
+_ENDS = (
+    "tool.call.completed",
+    "tool.call.failed",
+    "tool.call.unresolved",
+    "tool.call.answered_late",
+)
+
+
+def _attempt(fact: Fact) -> tuple[str, Any]:
+    return fact.subject, fact.said.get("attempt")
+
 
 def decisions(facts: Facts) -> Content:
     """R4: how calls were decided, by which rules and releases, and what came of them."""
@@ -25,9 +37,9 @@ def decisions(facts: Facts) -> Content:
     refusing = [fact for fact in made if fact.said["outcome"] != "allowed"]
     by_rule = Counter(rule for fact in refusing for rule in fact.said.get("rules", ()))
     releases = Counter(f"release {fact.said['release']}" for fact in made)
-    unaccounted = ends["tool.call.requested"] - sum(
-        ends[f"tool.call.{end}"] for end in ("completed", "failed", "unresolved")
-    )
+    # By attempt: one may be of unknown effect first, and answered later.
+    begun = {_attempt(fact) for fact in facts.of("tool.call.requested")}
+    unaccounted = begun - {_attempt(fact) for fact in facts.of(*_ENDS)}
     return Content(
         summary="Every call is decided before it is made, by the rules of a release that people "
         "approved; the decision, the call and its result are events of their own.",
@@ -39,7 +51,7 @@ def decisions(facts: Facts) -> Content:
             Figure("failed", f"{ends['tool.call.failed']:,}"),
             Figure("of unknown effect", f"{ends['tool.call.unresolved']:,}",
                    "wait" if ends["tool.call.unresolved"] else ""),
-            Figure("calls without an end yet", f"{max(unaccounted, 0):,}"),
+            Figure("calls without an end yet", f"{len(unaccounted):,}"),
         ],
         charts=[
             over_time("Decisions", facts.period,

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from django.db.models import Count
+from django.utils import timezone
 
 from accounts.models import User
 from audit.models import Checkpoint, Event, Hold, Quarantine, WitnessState
@@ -38,7 +39,7 @@ def integrity(facts: Facts) -> Content:
             Figure("verifications that held", str(passed), "" if passed else "wait"),
             Figure("that did not", str(failed), "bad" if failed else ""),
             Figure("events kept out as not ours", str(kept_out), "bad" if kept_out else ""),
-            Figure("runs whose number of events is wrong", str(len(wrong)), "bad" if wrong else ""),
+            Figure("runs that lack events", str(len(wrong)), "bad" if wrong else ""),
         ],
         charts=[
             over_time(
@@ -56,8 +57,8 @@ def integrity(facts: Facts) -> Content:
                 "its end would not show.",
             ),
             listed(
-                "Runs whose number of events is wrong", ("Run", "said", "found"), wrong,
-                empty="None: each run that was closed has the events that it said it had.",
+                "Runs that lack events", ("Run", "said", "found"), wrong,
+                empty="None: each run that was closed has all the events that it said it had.",
             ),
         ],
         limits=[] if last is None else [
@@ -72,13 +73,19 @@ def _checkpoints(period: Period) -> list[tuple[datetime, int]]:
 
 
 def _longest_gap(signed: list[tuple[datetime, int]], period: Period) -> timedelta:
-    moments = [at for at, _ in signed]
-    gaps = (later - earlier for earlier, later in pairwise(moments))
-    return max(gaps, default=timedelta(0))
+    """Also from the period's beginning to the first, and from the last to its end, as far as there
+    was a log.
+    """
+    log_began = Event.objects.order_by("id").values_list("recorded_at", flat=True).first()
+    if log_began is None or log_began >= period.until:
+        return timedelta(0)
+    first, last = max(period.since, log_began), min(period.until, timezone.now())
+    moments = [first, *(at for at, _ in signed), last]
+    return max(later - earlier for earlier, later in pairwise(moments))
 
 
 def _miscounted(facts: Facts) -> list[tuple[str, int, int]]:
-    """Runs that were closed with another number of events than there were before."""
+    """Runs of which there are fewer events now than when they were closed."""
     closed = [fact for fact in facts.of("run.closed") if "events" in fact.said]
     wrong = []
     for start in range(0, len(closed), 500):

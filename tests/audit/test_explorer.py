@@ -186,7 +186,18 @@ def test_a_search_is_recorded_with_what_was_looked_for() -> None:
     assert "text=x" in older
     assert client.get(f"{url('event_changelist')}{older}").status_code == 200
     client.get(url("event_changelist"))
-    assert Event.objects.filter(type="audit.searched").count() == 1
+    # Each page of what was found is looked at, whatever way its address came about.
+    assert Event.objects.filter(type="audit.searched").count() == 2
+
+
+@pytest.mark.parametrize(
+    "lookup", ["leaf__contains", "payload__disclosures__icontains", "mac__gt", "actor_id"]
+)
+def test_no_other_way_of_asking_is_answered(lookup: str) -> None:
+    said("secret thing")
+    client = person("anna", "view_eventpayload")
+    answer = client.get(url("event_changelist"), {lookup: "secret"})
+    assert answer.status_code == 400 or "e=1" in answer.get("Location", "")
 
 
 def test_words_are_looked_for_by_those_who_may_see_them() -> None:

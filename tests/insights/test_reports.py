@@ -7,22 +7,26 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
 from accounts.models import User
+from actions.events import CALL_FAILED, CALL_REQUESTED
 from actions.services import resuming, settling
 from actions.services.settling import Answer
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
 from audit.evidence.controls import controls
-from audit.models import Event
+from audit.models import Checkpoint, Event
+from audit.services.recording import Subject, record
 from audit.services.sealing import seal
-from common.actors import Actor
+from common.actors import SYSTEM, Actor
 from insights import facts
 from insights.facts import Period, facts_of, types_like
 from insights.parts import Content, duration, middle
 from insights.reports import REPORTS
+from insights.reports.log import _longest_gap
 from tests.audit.test_pages import person
 from tests.factories import Governed
 from tools.connectors.base import Unanswered
@@ -126,7 +130,7 @@ def test_the_log_is_whole_and_a_missing_event_of_a_closed_run_shows(
     run = day.run()
     day.pay(run)
     runs.close_run(run.pk, actor=day.actor, identity_id=day.identity.pk, outcome="done")
-    key = "runs whose number of events is wrong"
+    key = "runs that lack events"
     assert figures("R1")[key] == "0"
     assert int(figures("R1")["checkpoints signed"]) >= 1
     from insights.reports import log  # noqa: PLC0415
@@ -210,4 +214,42 @@ def test_times_are_said_in_two_units(seconds: float, said: str) -> None:
 
 def test_shares_are_by_nearest_rank() -> None:
     values: list[Any] = list(range(1, 101))
-    assert (middle(values), middle(values, 0.95), middle([])) == (51, 96, 0.0)
+    assert (middle(values), middle(values, 0.95), middle([])) == (50, 95, 0.0)
+    assert (middle(values[:20], 0.95), middle(values[:1], 0.95), middle(values[:1], 0)) == (
+        19,
+        1,
+        1,
+    )
+
+
+def test_the_longest_time_without_a_checkpoint_has_both_ends(day: Governed) -> None:
+    """A log whose sealer was stopped for a day after its last checkpoint, and not before."""
+    now = timezone.now()
+    signed = Checkpoint.objects.get().signed_at
+    for since, until, least in (
+        (now - timedelta(days=9), now + timedelta(days=9), timedelta(0)),
+        (signed - timedelta(hours=1), signed + timedelta(hours=30), timedelta(0)),
+    ):
+        gap = _longest_gap([(signed, 1)], Period(since, until))
+        assert least <= gap < timedelta(minutes=5)
+    # Half a day of silence at the end and at the beginning, each within a log that was there.
+    began = Event.objects.order_by("id").values_list("recorded_at", flat=True)[0]
+    silent = Period(began, now)
+    assert _longest_gap([], silent) == now - began
+    assert _longest_gap([(began, 1)], silent) == now - began
+    assert _longest_gap([(now, 1)], silent) == now - began
+
+
+def test_an_attempt_of_unknown_effect_that_was_answered_late_ends_once(day: Governed) -> None:
+    call = Event.objects.filter(type="tool.call.requested").order_by("id")[0]
+    with transaction.atomic():
+        record(
+            CALL_FAILED, actor=SYSTEM,
+            subject=Subject(call.subject_kind, call.subject_id, "again"),
+            run_id=call.run_id, tool="toolbox.mail", attempt=call.plain()["attempt"], error="x",
+        )  # fmt: skip
+        record(
+            CALL_REQUESTED, actor=SYSTEM, subject=Subject("actions.action", "lost", "lost"),
+            run_id=call.run_id, tool="toolbox.mail", attempt=1,
+        )  # fmt: skip
+    assert figures("R4")["calls without an end yet"] == "1"
