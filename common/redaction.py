@@ -149,6 +149,8 @@ _HEADER_NAMES = {
 # What lies below these is a credential, whatever its own name.
 _ALL_BELOW = frozenset({"credential", "credentials", "belowcredentials"})
 _BELOW = "below credentials"
+# A number with fewer digits is how many there are, and no password.
+_SHORTEST_NUMBER = 4
 _MARK = re.compile(r"^\[(?:redacted [a-z_]+ [0-9a-f]{16}|secret)\]$")
 _NOT_OF_NAMES = re.compile(r"[^a-z]")
 
@@ -250,7 +252,8 @@ def _named(name: str, above: str) -> str:
 
 def _cleaned_number(value: float, name: str, where: str, found: list[Finding]) -> Any:
     plain = _plain_name(name)
-    if _is_secret_name(name) and plain not in _HEADER_NAMES and plain not in _ALL_BELOW:
+    is_named = _is_secret_name(name) and plain not in _HEADER_NAMES and plain not in _ALL_BELOW
+    if is_named and len(str(value)) >= _SHORTEST_NUMBER:
         return _marked("named_secret", str(value), where, found)
     if isinstance(value, int) and _is_card(str(value)):
         return _marked("card_number", str(value), where, found)

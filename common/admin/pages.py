@@ -118,7 +118,10 @@ class GovernedAdmin(ModelAdmin):
         """By what the page offers to filter by, and nothing else: other fields of a row may hold
         what a person has no right to see, and reading all rows for it would be slow.
         """
-        offered = tuple(one for one in self.list_filter if isinstance(one, str))
+        offered = [
+            one if isinstance(one, str) else str(getattr(one, "parameter_name", ""))
+            for one in self.list_filter
+        ]
         named = any(lookup == one or lookup.startswith(f"{one}__") for one in offered)
         return named and super().lookup_allowed(lookup, value, request)
 
