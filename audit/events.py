@@ -92,6 +92,9 @@ VERIFY_FAILED = declare(
 LOG_KEY_CHANGED = declare(
     "audit.key_rotated", "The log is signed with another key", "key", "previous"
 )
+SIGNED_IN = declare("auth.login_succeeded", "A person signed in", "address")
+SIGNED_OUT = declare("auth.logged_out", "A person signed out", "address")
+SIGN_IN_REFUSED = declare("auth.login_failed", "A sign-in was refused", "address")
 SECRET_REFUSED = declare(
     "request.secret_refused",
     "A request held a credential and was not taken in",

@@ -38,7 +38,15 @@ CLASSES = {
     "operational": RetentionClass(
         "Tool calls, runs and credentials in use",
         214,
-        ("tool.call.", "run.", "workflow.", "breaker.", "secret.used", "credential.issued"),
+        (
+            "tool.call.",
+            "run.",
+            "workflow.",
+            "breaker.",
+            "secret.used",
+            "credential.issued",
+            "auth.",
+        ),
     ),
     "config": RetentionClass("Changes of configuration, rights and keys", 2190, ("",)),
     # By class of the data, whatever the event: the one field that such values are kept apart in.

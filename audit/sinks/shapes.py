@@ -24,6 +24,7 @@ _CLASSES = (
     ("role.", 3005),
     ("elevation.", 3005),
     ("credential.issued", 3002),
+    ("auth.", 3002),
     ("agent.", 3004),
     ("identity.", 3004),
     ("credential.", 3004),
@@ -44,15 +45,15 @@ _API_ACTIVITY = 6003
 _ACTIVITIES: Mapping[int, Mapping[str, int]] = {
     2004: {"made": 1, "escalated": 2, "resolved": 3},
     1008: {"exported": 3, "payload_erased": 2, "retention_applied": 2},
-    3002: {"issued": 1},
+    3002: {"issued": 1, "login_succeeded": 1, "login_failed": 1, "logged_out": 2},
     3004: {"created": 1, "registered": 1, "added": 1, "viewed": 2, "updated": 3, "changed": 3,
            "definition_changed": 3, "rotated": 3, "deleted": 4, "retired": 4, "revoked": 4},
     3005: {"granted": 1, "given": 1, "member_added": 1, "revoked": 2, "member_removed": 2,
            "ended": 2},
     6003: {"read": 2, "write": 3},
 }  # fmt: skip
-_GOOD = frozenset({"allowed", "approved", "succeeded"})
-_BAD = frozenset({"denied", "halted", "rejected", "failed"})
+_GOOD = frozenset({"allowed", "approved", "succeeded", "login_succeeded"})
+_BAD = frozenset({"denied", "halted", "rejected", "failed", "login_failed"})
 _SERIOUS = ("halt.", "finding.", "record.bypass_detected", "audit.verify_failed",
             "audit.event_quarantined", "credential.superseded_key_used",
             "request.secret_refused")  # fmt: skip

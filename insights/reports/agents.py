@@ -73,6 +73,9 @@ def access(facts: Facts) -> Content:
             Figure("grants given", str(found["access.granted"])),
             Figure("grants withdrawn", str(found["access.revoked"])),
             Figure("elevations in force at some time", str(found["elevation.given"])),
+            Figure("people's sign-ins", f"{found['auth.login_succeeded']:,}"),
+            Figure("refused", f"{found['auth.login_failed']:,}",
+                   "wait" if found["auth.login_failed"] else ""),
         ],
         charts=[
             over_time(

@@ -15,6 +15,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.conf import settings as configured
 from django.contrib.auth.models import Permission
 from django.core.management import call_command
+from django.db import DatabaseError
 from django.test import Client
 from pytest_django import Settings
 
@@ -26,6 +27,7 @@ from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.outcomes import _handlers as handlers
 from approvals.services import ask_for_factor, cast_vote
 from audit.models import Event
+from audit.services import signing_in
 from common.actors import SYSTEM, Actor
 from portal import startup
 from tests import factories
@@ -312,6 +314,37 @@ def test_behind_a_proxy_one_flood_is_one_address(admin_user: User, settings: Set
     right = {"login": "admin", "password": PASSWORD}
     answer = Client().post("/accounts/login/", right, headers={"X-Forwarded-For": "192.0.2.1"})
     assert answer.status_code == 302
+
+
+def test_who_comes_and_goes_and_where_it_was_refused_is_recorded(admin_user: User) -> None:
+    client = Client(REMOTE_ADDR="192.0.2.1")
+    for name, password in (("admin", "wrong"), ("hunter22!", "wrong"), ("admin", PASSWORD)):
+        client.post("/accounts/login/", {"login": name, "password": password})
+    client.post("/accounts/logout/")
+    events = Event.objects.filter(type__startswith="auth.").order_by("id").with_values()
+    own = str(admin_user.pk)
+    assert [(one.type, one.actor_id, one.subject_id) for one in events] == [
+        ("auth.login_failed", "portal", own),
+        ("auth.login_failed", "portal", "unknown"),
+        ("auth.login_succeeded", own, own),
+        ("auth.logged_out", own, own),
+    ]
+    for event in events:
+        # Where from is beside the leaf, and a name that nobody has is nowhere.
+        assert event.details["address"] == "192.0.2.1"
+        assert "192.0.2.1" not in event.leaf
+        assert "hunter22" not in f"{event.leaf}{event.values()}"
+
+
+def test_nobody_comes_in_unrecorded(admin_user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*given: Any, **more: Any) -> None:
+        raise DatabaseError
+
+    monkeypatch.setattr(signing_in, "record", failing)
+    client = Client()
+    with pytest.raises(DatabaseError):
+        client.post("/accounts/login/", {"login": "admin", "password": PASSWORD})
+    assert client.get("/admin/").status_code == 302
 
 
 def test_factors_survive_the_rotation_of_the_ring(

@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db.models import Model
+from django.test import Client
 from django.utils import timezone
 from joserfc import jwt
 from joserfc.jwk import ECKey
@@ -138,6 +139,13 @@ def something_is_unusual(governed: Governed) -> None:
     assert seen is not None
     escalate_unanswered(now=timezone.now() + timedelta(days=1))
     resolve(seen.pk, actor=SYSTEM, reason="A batch.")
+
+
+def people_come_and_go(olga: User) -> None:
+    client = Client()
+    client.post("/accounts/login/", {"login": olga.username, "password": "wrong"})
+    client.force_login(olga)
+    client.logout()
 
 
 def people_answer_for_an_agent(governed: Governed, olga: User, rosa: User) -> None:
@@ -451,6 +459,7 @@ def test_every_declared_event_is_written_by_some_command(  # noqa: PLR0915 - a l
     inspecting.note_report(
         "R1", actor=Actor.from_user(olga), since="2026-01-01", until="2026-02-01"
     )
+    people_come_and_go(olga)
     something_goes_round_the_portal()
     written = set(Event.objects.values_list("type", flat=True))
     assert written == set(declared())
