@@ -5,7 +5,7 @@ is not the continuation of what was signed last. The signing key is in this proc
 """
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from audit import events
 from audit.errors import LogInconsistent, SealingKeyMissing
-from audit.leaves import mac_of
+from audit.leaves import mac_of_bytes
 from audit.merkle import ProofInvalid, check_consistency, consistency_proof, leaf_hash, root
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
 from audit.notes import Checkpoint as Statement
@@ -33,11 +33,8 @@ SETTLE = timedelta(seconds=5)
 HEARTBEAT_EVERY = timedelta(hours=1)
 
 
-class _Unsealed(NamedTuple):
-    pk: int
-    leaf: str
-    mac: bytes
-    mac_key: str
+# Identifier, leaf, its authentication code and the key's name: a tuple each, as they are many.
+_Unsealed = tuple[int, str, bytes, str]
 
 
 class _Seen(NamedTuple):
@@ -67,14 +64,14 @@ def seal(*, limit: int = BATCH) -> int:
             message = f"There is not one leaf for each of the {size} events that were signed."
             raise LogInconsistent(message)
         mark, seen = SealerMark.objects.get_or_create(pk=1)[0], _seen()
-        sealed = _accepted(_following(mark.low, limit) or _unsealed(mark.low, limit))
-        if sealed:
-            _append(size, sealed)
-            _sign(last, size + len(sealed), signing)
-        if len(sealed) < limit:
+        found = _following(mark.low, limit) or _unsealed(mark.low, limit)
+        number = _append(size, found)
+        if number:
+            _sign(last, size + number, signing)
+        if number < limit:
             _advance(mark, seen)
-        _beat(size + len(sealed))
-    return len(sealed)
+        _beat(size + number)
+    return number
 
 
 def signers() -> Sequence[Signer]:
@@ -119,21 +116,37 @@ def _unsealed(low: int, limit: int) -> list[_Unsealed]:
             "ORDER BY id LIMIT %s",
             [low, limit],
         )
-        return [_Unsealed(*row) for row in cursor.fetchall()]
+        rows: list[_Unsealed] = cursor.fetchall()
+        return rows
 
 
-def _accepted(found: Sequence[_Unsealed]) -> list[tuple[int, bytes]]:
-    """Identifier and leaf hash of each that a process of the portal wrote."""
-    keys, accepted, refused = mac_keys(), [], []
-    for one in found:
-        key = keys.get(one.mac_key)
-        if key is not None and hmac.compare_digest(mac_of(one.leaf, key), bytes(one.mac)):
-            accepted.append((one.pk, leaf_hash(one.leaf.encode())))
-        else:
-            refused.append(one.pk)
+def _append(size: int, found: Sequence[_Unsealed]) -> int:
+    """Put in the log what a process of the portal wrote, and keep the rest out; how many."""
+    hashes: list[bytes] = []
+    refused: list[int] = []
+    _write_leaves(size, _accepted(found, hashes, refused))
     for event_id in refused:
         _keep_out(event_id)
-    return accepted
+    if hashes:
+        _complete_tiles(size, hashes)
+    return len(hashes)
+
+
+def _accepted(
+    found: Sequence[_Unsealed], hashes: list[bytes], refused: list[int]
+) -> Iterator[tuple[int, bytes]]:
+    """Identifier and leaf hash, as they are asked for: PostgreSQL writes some while others are
+    hashed.
+    """
+    keys = mac_keys()
+    for event_id, leaf, mac, key_id in found:
+        key, text = keys.get(key_id), leaf.encode()
+        if key is None or not hmac.compare_digest(mac_of_bytes(text, key), bytes(mac)):
+            refused.append(event_id)
+            continue
+        hashed = leaf_hash(text)
+        hashes.append(hashed)
+        yield event_id, hashed
 
 
 def _keep_out(event_id: int) -> None:
@@ -142,7 +155,7 @@ def _keep_out(event_id: int) -> None:
     record(events.EVENT_QUARANTINED, actor=SYSTEM, subject=LOG, event=event_id)
 
 
-def _append(size: int, sealed: Sequence[tuple[int, bytes]]) -> None:
+def _write_leaves(size: int, sealed: Iterator[tuple[int, bytes]]) -> None:
     if connection.vendor == "postgresql":
         with (
             connection.cursor() as cursor,
@@ -156,7 +169,6 @@ def _append(size: int, sealed: Sequence[tuple[int, bytes]]) -> None:
             [Leaf(seq=n, event_id=pk, hash=h) for n, (pk, h) in enumerate(sealed, start=size)],
             batch_size=300,
         )
-    _complete_tiles(size, [hashed for _, hashed in sealed])
 
 
 def _complete_tiles(size: int, hashes: Sequence[bytes]) -> None:
