@@ -77,10 +77,11 @@ class AskExportForm(CommandForm):
     )
     with_sensitive = forms.BooleanField(
         required=False,
+        label="With sensitive values",
         help_text="With personal and sensitive values, too. It takes the right to see them.",
     )
     held = forms.CharField(
-        required=False, widget=forms.Textarea(attrs={"rows": 5, "class": "code"}),
+        required=False, widget=forms.Textarea(attrs={"rows": 5, "class": "code-short"}),
         label="The auditor's checkpoint from before", strip=False,
         help_text="The bundle then shows that the log has only grown since.",
     )  # fmt: skip

@@ -61,12 +61,14 @@ def over_time(
     note: str = "",
 ) -> Chart:
     """A bar per hour, day or week; what is in no series is left out."""
-    starts = period.buckets()
+    starts, known = period.buckets(), {one.key for one in series}
     counts: list[Counter[str]] = [Counter() for _ in starts]
     for at, key in facts:
         place = int((at - starts[0]) / period.step) if starts else 0
-        if 0 <= place < len(counts):
+        if key in known and 0 <= place < len(counts):
             counts[place][key] += 1
+    if not any(counts):
+        note = f"None in this period. {note}".strip()
     labels = [period.label(start) for start in starts]
     return Chart(title, stacked_bars(title, labels, counts, series, width=WIDTH), series, note)
 

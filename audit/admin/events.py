@@ -97,7 +97,7 @@ class EventAdmin(EndlessAdmin):
 class ChangeAdmin(EndlessAdmin):
     """django-auditlog's entries, read only."""
 
-    list_display = ("timestamp", "what", "object_repr", "who", "changed_fields")
+    list_display = ("timestamp", "what", "which", "who", "changed_fields")
     list_filter = ("action",)
     list_select_related = ("content_type",)
     search_fields = ("=object_pk",)
@@ -108,13 +108,18 @@ class ChangeAdmin(EndlessAdmin):
     def what(self, entry: LogEntry) -> str:
         return f"{entry.content_type.name}: {entry.get_action_display()}"
 
+    @admin.display(description="which")
+    def which(self, entry: LogEntry) -> str:
+        return str(entry.object_repr)[:80]
+
     @admin.display(description="by")
     def who(self, entry: LogEntry) -> str:
         return str((entry.additional_data or {}).get("label", ""))
 
     @admin.display(description="fields")
     def changed_fields(self, entry: LogEntry) -> str:
-        return ", ".join(entry.changes_dict)
+        names = list(entry.changes_dict)
+        return names[0] if len(names) == 1 else f"{len(names)} fields"
 
     def detail(self, request: HttpRequest, obj: LogEntry) -> dict[str, Any]:
         changes = [

@@ -15,7 +15,7 @@ class CheckpointAdmin(EndlessAdmin):
     list_display = ("signed_at", "events_count", "root_shown", "witnessed")
     list_display_links = ("signed_at", "events_count")
     list_select_related = ("key",)
-    detail_fields = ("events_count", "root_shown", "signed_at", "key")
+    detail_fields = ("events_count", "whole_root", "signed_at", "key")
     detail_template = "audit/checkpoint.html"
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -28,6 +28,10 @@ class CheckpointAdmin(EndlessAdmin):
     @admin.display(description="root")
     def root_shown(self, one: Checkpoint) -> str:
         return bytes(one.root).hex()[:16] + "…"
+
+    @admin.display(description="root")
+    def whole_root(self, one: Checkpoint) -> str:
+        return bytes(one.root).hex()
 
     @admin.display(description="witnesses")
     def witnessed(self, one: Checkpoint) -> str:

@@ -73,7 +73,9 @@ class Export(TwoPeople):
         default=False, help_text="With what lies beside the events, such as people's names."
     )
     with_sensitive = models.BooleanField(
-        default=False, help_text="With what tools declare to be personal or sensitive, too."
+        "with sensitive values",
+        default=False,
+        help_text="With what tools declare to be personal or sensitive, too.",
     )
     held = models.TextField(blank=True)
 

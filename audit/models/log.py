@@ -156,6 +156,7 @@ class WitnessState(models.Model):
 
     class Meta:
         ordering = ["name"]
+        verbose_name, verbose_name_plural = "witness", "witnesses"
         default_permissions = ("view",)
 
     def __str__(self) -> str:
@@ -178,6 +179,7 @@ class SinkState(models.Model):
 
     class Meta:
         ordering = ["name"]
+        verbose_name = "sink"
         default_permissions = ("view",)
 
     def __str__(self) -> str:
