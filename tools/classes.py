@@ -27,7 +27,8 @@ def classes_in(*schemas: Mapping[str, Any] | None) -> list[Any]:
 
 def apart_class(names: Iterable[Any]) -> str:
     """The strictest of these classes that is kept apart; "" if none is."""
-    return max((one for one in APART if one in set(names)), key=CLASSES.index, default="")
+    given = list(names)
+    return max((one for one in APART if one in given), key=CLASSES.index, default="")
 
 
 def problem_of(schema: Mapping[str, Any]) -> str:

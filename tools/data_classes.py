@@ -27,6 +27,8 @@ from tools.classes import (
 from tools.errors import InvalidDefinition
 
 MAX_THINGS = 50
+# Characters of all places together: paths may be long, and items many.
+_MAX_PLACES = 2_000_000
 
 
 def ensure_class(name: Any, what: str) -> str:
@@ -69,11 +71,12 @@ def things_in(*pairs: tuple[Any, Mapping[str, Any] | None]) -> list[dict[str, st
         if not schema:
             continue
         classes = _classes(given, schema)
-        for where, part, value in spoken_of(given, schema):
-            if IDENTIFIES in part and isinstance(value, str | int) and not isinstance(value, bool):
+        for where, kind, value in spoken_of(given, schema, IDENTIFIES):
+            if isinstance(value, str | int) and not isinstance(value, bool):
                 named = _closed_class(where, classes)
-                known = f"[{named}]" if named else str(value)[:200]
-                found[str(part[IDENTIFIES]), known] = None
+                found[str(kind), f"[{named}]" if named else str(value)[:200]] = None
+            if len(found) == MAX_THINGS:
+                break
     return [{"kind": kind, "id": value} for kind, value in list(found)[:MAX_THINGS]]
 
 
@@ -129,12 +132,19 @@ def _above(where: str, places: Mapping[str, Any]) -> Iterator[bool]:
 
 
 def _classes(value: Any, schema: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
-    """(class, value) by place; of several classes for one place the strictest."""
+    """(class, value) by place; of several classes for one place the strictest.
+
+    Of a value with more places than can be named the whole is of the strictest class that the
+    schema knows.
+    """
     found: dict[str, tuple[str, Any]] = {}
-    for where, part, item in spoken_of(value, schema):
-        name = part.get(KEYWORD)
+    left = _MAX_PLACES
+    for where, name, item in spoken_of(value, schema, KEYWORD):
         if not isinstance(name, str) or name not in CLASSES:
             continue
+        left -= len(where) + 1
+        if left < 0:
+            return {"": (max(declared_classes(schema), key=CLASSES.index), value)}
         known = found.get(where)
         if known is None or CLASSES.index(known[0]) < CLASSES.index(name):
             found[where] = (name, item)

@@ -199,16 +199,7 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
     if not isinstance(schema, dict) or schema.get("type") != "object":
         message = "The input schema must describe an object."
         raise InvalidDefinition(message)
-    if schema.get("$schema", _DIALECT) != _DIALECT:
-        message = f"The input schema is not valid: its $schema must be {_DIALECT}."
-        raise InvalidDefinition(message)
-    try:
-        validator = jsonschema_rs.Draft202012Validator(
-            schema, retriever=_nothing_fetched, pattern_options=jsonschema_rs.RegexOptions()
-        )
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
-        message = f"The input schema is not valid: {str(error).splitlines()[0]}"
-        raise InvalidDefinition(message) from error
+    validator = _validator("input", schema)
     sources = _sources(row["sources"])
     facts = _facts(row["facts"], ("args", "claims", *(s.name for s in sources)))
     claims = _claims(row["claims"])
@@ -243,13 +234,41 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
     )
 
 
+def ensure_output_schema(schema: Any) -> None:
+    """Raises InvalidDefinition: what is recorded of an answer goes by its schema, so whether that
+    is one must not show only when the effect is done.
+    """
+    if schema is None:
+        return
+    if not isinstance(schema, dict):
+        message = "The output schema is not valid: it must be an object."
+        raise InvalidDefinition(message)
+    _validator("output", schema)
+
+
+def _validator(which: str, schema: dict[str, Any]) -> jsonschema_rs.Validator:
+    if schema.get("$schema", _DIALECT) != _DIALECT:
+        message = f"The {which} schema is not valid: its $schema must be {_DIALECT}."
+        raise InvalidDefinition(message)
+    try:
+        return jsonschema_rs.Draft202012Validator(
+            schema, retriever=_nothing_fetched, pattern_options=jsonschema_rs.RegexOptions()
+        )
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        message = f"The {which} schema is not valid: {str(error).splitlines()[0]}"
+        raise InvalidDefinition(message) from error
+
+
 def with_facts_apart(spec: ToolSpec, tools: Mapping[str, ToolSpec]) -> ToolSpec:
     """The tool with the classes of its facts: as they are declared, or for a text that of what it
     is made from. A number or a yes is in the open unless it is declared to be something else.
     """
     if not spec.facts:
         return spec
-    origins = {"args": apart_class(declared_classes(spec.input_schema))}
+    origins = {
+        "args": apart_class(declared_classes(spec.input_schema)),
+        "claims": apart_class(claim.data_class for claim in spec.claims),
+    }
     for source in spec.sources:
         tool = tools.get(f"{spec.system}.{source.tool}")
         origins[source.name] = apart_class(declared_classes(tool.output_schema)) if tool else ""

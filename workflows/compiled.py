@@ -6,16 +6,18 @@ A version never changes, so neither does this.
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from agents.models import Agent
 from approvals.models import Tier
 from policies.models import Role
 from tools.catalog import catalog
+from tools.classes import apart_class
 from tools.definitions import ToolSpec
 from workflows.definitions.compiling import compile_text
 from workflows.definitions.spec import PinnedTool, WorkflowSpec
 from workflows.definitions.steps import World
-from workflows.models import Workflow, WorkflowVersion
+from workflows.models import Workflow, WorkflowRun, WorkflowVersion
 
 
 def pinned(spec: ToolSpec) -> PinnedTool:
@@ -95,6 +97,31 @@ def digest_of(version_id: int) -> str:
 def spec_of(version_id: int) -> WorkflowSpec:
     """Raises WorkflowVersion.DoesNotExist."""
     return _compiled(version_id, digest_of(version_id))
+
+
+def data_class_of(spec: WorkflowSpec, *, parent: UUID | None, run: UUID | None = None) -> str:
+    """The class of what a run of it makes, which the log keeps apart: the strictest that it works
+    with, or any run that one began for the other, up or down.
+    """
+    if parent is None and (run is None or not spec.begins_others):
+        return spec.data_class
+    return apart_class([spec.data_class, *_classes_of_family(parent or run)])
+
+
+def _classes_of_family(run: UUID | None) -> list[str]:
+    """The classes of all runs of which one began the other, as far as they have begun."""
+    above, top = run, run
+    while above is not None:
+        top = above
+        above = WorkflowRun.objects.values_list("parent_id", flat=True).get(pk=above)
+    level, versions = [top], set()
+    found = WorkflowRun.objects.filter(pk=top)
+    while level:
+        rows = list(found.values_list("pk", "version_id"))
+        versions |= {version for _, version in rows}
+        level = [pk for pk, _ in rows]
+        found = WorkflowRun.objects.filter(parent_id__in=level)
+    return [spec_of(version).data_class for version in versions]
 
 
 def forget_compiled() -> None:

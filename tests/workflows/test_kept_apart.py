@@ -23,6 +23,7 @@ from tests.workflows.test_running import vote
 from tools.connectors.base import Unanswered
 from tools.services.defining import define_tool
 from workflows.errors import InvalidDefinition
+from workflows.models import WorkflowRun
 from workflows.services import signalling
 
 pytestmark = pytest.mark.django_db
@@ -84,6 +85,43 @@ def test_what_is_of_no_such_class_is_as_it_was(governed: Governed, rosa: User) -
     run = at_its_end(governed, rosa, WORK.replace("CLASS", "internal"))
     assert ("workflow.run.ended", "details.output") in where_it_is(run.pk)
     assert SENSITIVE_FIELD not in {field for _, field in where_it_is(run.pk)}
+
+
+ABOVE = """\
+inputs: {type: object, properties: {name: {type: string, x-data-class: CLASS}}}
+steps:
+  hand: {workflow: {workflow: child, with: {said: "${ inputs.name }"}}}
+output: {got: "${ steps.hand.output }"}
+"""
+BELOW = """\
+inputs: {type: object, properties: {said: {type: string}}}
+steps:
+  told: {wait: {signal: told, timeout: 1h}}
+output: {back: "${ inputs.said }"}
+"""
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_a_class_is_that_of_runs_begun_for_one_another(governed: Governed, above: bool) -> None:
+    """Whether it is the outer or the inner run that declares it."""
+    outer, inner = ABOVE.replace("CLASS", "personal" if above else "internal"), BELOW
+    if not above:
+        inner = inner.replace(
+            "said: {type: string}", "said: {type: string, x-data-class: personal}"
+        )
+    desk.publish(inner, slug="child")
+    run = desk.done(governed, outer, {"name": NAME})
+    child = WorkflowRun.objects.get(parent=run)
+    signalling.send(child.pk, actor=SYSTEM, name="told", payload={"by": NAME}, key="k")
+    desk.driven(child)
+    run = desk.driven(run)
+    assert run.status == "succeeded", run.reason
+    assert run.output == {"got": {"back": NAME}}
+    kept = {field for one in (run, child) for _, field in where_it_is(one.pk)}
+    open_ones = {("workflow.run.started", "details.inputs")} if not above else set()
+    found = {place for one in (run, child) for place in where_it_is(one.pk)}
+    assert {place for place in found if place[1] != SENSITIVE_FIELD} == open_ones, kept
+    assert ("workflow.run.ended", SENSITIVE_FIELD) in found
 
 
 def test_a_class_in_vain_is_a_problem_of_the_definition(governed: Governed) -> None:

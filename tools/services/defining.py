@@ -10,7 +10,7 @@ from common.intake import required_reason
 from tools import events
 from tools.catalog import plain
 from tools.data_classes import ensure_acted_on
-from tools.definitions import compile_spec
+from tools.definitions import compile_spec, ensure_output_schema
 from tools.errors import InvalidDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
 
@@ -63,6 +63,7 @@ def define_tool(system: System, name: str, *, actor: Actor, **attributes: Any) -
         setattr(tool, attribute, value)
     ensure_clean(tool, exclude=("definition_digest",))
     spec = compile_spec(plain(tool))
+    ensure_output_schema(spec.output_schema)
     ensure_acted_on(spec.input_schema, spec.output_schema)
     _ensure_sources_exist(tool, [source.tool for source in spec.sources])
     if spec.probe:

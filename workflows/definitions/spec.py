@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 
 from common.cel import Expression
-from tools.classes import PERSONAL, apart_class, classes_in
+from tools.classes import apart_class, classes_in
 from workflows.definitions.values import Template
 
 
@@ -173,17 +173,18 @@ class WorkflowSpec:
     @cached_property
     def data_class(self) -> str:
         """The strictest class that is kept apart among what its inputs and tools hold. What it
-        makes of that (its output, its questions, its signals) is of this class; one that has
-        another workflow's output is taken to be personal.
+        makes of that (its output, its questions, its signals) is of this class.
         """
         found: list[str] = list(classes_in(self.inputs_schema))
         for step in _all(self.steps):
             calls = [one for one in (step.call, step.compensate) if one]
             for call in calls:
                 found += classes_in(call.tool.input_schema, call.tool.output_schema)
-            if step.child:
-                found.append(PERSONAL)
         return apart_class(found)
+
+    @cached_property
+    def begins_others(self) -> bool:
+        return any(step.child for step in _all(self.steps))
 
     def step(self, path: str) -> StepSpec:
         """The step at a path such as `mail`, or `tell[3].mail` inside a foreach."""

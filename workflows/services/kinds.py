@@ -68,7 +68,7 @@ def _ask(turn: Turn, one: Begin, state: StepState) -> None:
         },
         answerable_users=children.answerable(turn),
         run_id=case.id,
-        data_class=turn.spec.data_class,
+        data_class=turn.data_class(),
     )
     agent = Actor("agent", case.client_id, case.client_id)
     row, event = question_rows(question, actor=agent, now=case.now)

@@ -13,7 +13,7 @@ from common.clock import database_now
 from common.commands import command
 from common.errors import NotFound
 from workflows import events
-from workflows.compiled import spec_of
+from workflows.compiled import data_class_of, spec_of
 from workflows.errors import SignalReused, WrongRunState
 from workflows.models import Signal, WorkflowRun
 from workflows.services.waking import wake
@@ -57,13 +57,14 @@ def send(
         if found is None:
             raise
         return found, False
+    data_class = data_class_of(spec_of(run.version_id), parent=run.parent_id, run=run.pk)
     record(
         events.SIGNAL_RECEIVED,
         actor=actor,
         subject=run,
         run_id=run.pk,
         name=name,
-        **whole("payload", payload, spec_of(run.version_id).data_class),
+        **whole("payload", payload, data_class),
     )
     wake(run.pk)
     return signal, True

@@ -18,6 +18,7 @@ from agents.errors import InvalidToken
 from agents.tokens import Caller, seen_from
 from audit.generation import holding
 from audit.services.recording import EVENTS, Subject, event_row
+from audit.values import whole
 from common.actors import Actor
 from common.canonical import digest, normalised
 from common.commands import command
@@ -29,7 +30,7 @@ from common.sql import together, write
 from policies.snapshot import Snapshot, snapshot
 from tools.data_classes import as_recorded, ensure_no_secret_argument
 from workflows import events
-from workflows.compiled import digest_of, spec_of
+from workflows.compiled import data_class_of, digest_of, spec_of
 from workflows.definitions.spec import WorkflowSpec
 from workflows.errors import (
     InvalidWorkflowInputs,
@@ -150,7 +151,7 @@ def started(caller: Caller, asked: Start, key: str, *, actor: Actor) -> Workflow
             "workflow": spec.slug,
             "version": found.version_id,
             "digest": digest_of(found.version_id),
-            **as_recorded("inputs", inputs, spec.inputs_schema),
+            **_recorded(inputs, asked.parent, spec),
             "parent": str(asked.parent or ""),
         },
     )
@@ -158,6 +159,16 @@ def started(caller: Caller, asked: Start, key: str, *, actor: Actor) -> Workflow
     write(connection, [(RUNS, [run]), (WORKFLOW_RUNS, [row]), (EVENTS, [opened, event])])
     queue.enqueue(DRIVE, str(asked.id))
     return WorkflowRun(**row)
+
+
+def _recorded(inputs: Any, parent: UUID | None, spec: WorkflowSpec) -> dict[str, Any]:
+    """Inputs as the event keeps them; of a run that another began whole, if that works with what is
+    kept apart.
+    """
+    above = data_class_of(spec, parent=parent) if parent is not None else ""
+    if above:
+        return whole("inputs", inputs, above)
+    return as_recorded("inputs", inputs, spec.inputs_schema)
 
 
 def _found(asked: Start) -> _Found:

@@ -21,6 +21,7 @@ from common.canonical import digest
 from common.queueing import queue
 from common.sql import Row, write
 from workflows import events
+from workflows.compiled import data_class_of
 from workflows.definitions.spec import WorkflowSpec
 from workflows.models import Signal, StepRun, Wake
 from workflows.services import rows
@@ -234,7 +235,7 @@ class Turn:
             status=status,
             steps=case.steps_count,
             errors=case.errors_count,
-            **whole("output", case.output, self.spec.data_class),
+            **whole("output", case.output, self.data_class()),
         )
         self.batch.events.append(
             event_row(
@@ -251,6 +252,10 @@ class Turn:
             )
         )
         self.batch.runs[case.id] = case.run.totals()
+
+    def data_class(self) -> str:
+        """Of what the run makes, if the log is to keep it apart."""
+        return data_class_of(self.spec, parent=self.case.parent_id, run=self.case.id)
 
     def _is_partial(self) -> bool:
         """Whether something of a run that did not succeed stands, or may stand."""
