@@ -17,6 +17,7 @@ from typing import Any
 from django.conf import settings
 
 from common.sealing import derived_keys
+from common.secret_names import Rule, rule_of
 
 _FINGERPRINT_BYTES = 8
 _written = json.JSONEncoder(ensure_ascii=False, default=str).encode
@@ -105,54 +106,31 @@ _DETECTORS = (
         r"(?:access|refresh|auth|id|session)[_-]?token)[\"']?\s{0,3}=\s{0,3}[\"']?"
         r"([^\s\"'&;,<>(){}\[\]]{6,})",
     ),
-    _detector(
-        # In words: at least one digit or sign, since "password: forgotten" is none.
-        "password",
-        "ord:¦ORD:¦ord :¦ord is ¦wd:¦WD:¦hrase:¦ey:¦EY:¦cret:¦CRET:¦oken:¦OKEN:",
-        r"(?i)(?<![a-z])(?:pass(?:word|wd|phrase)|pwd|api[ _-]?key|client[ _-]?secret|"
-        r"(?:access|refresh|auth|id|session|api)[ _-]?token)(?:\s{0,3}:|\s{1,3}is)\s{1,3}[\"']?"
-        r"(?=[^\s\"',;]{0,60}[\d!#$%^&*_+=~@])([^\s\"',;<>(){}\[\]]{6,})",
-    ),
+)
+# In words, and only what has letters and digits: "password: forgotten" is none, nor is an address,
+# a date or the number of a ticket. Hints in small letters.
+_VALUE = r"[^\s\"',;<>(){}\[\]]"
+_IN_WORDS = _detector(
+    "password",
+    "password¦passwd¦passphrase¦pwd¦api key¦api_key¦api-key¦apikey¦client secret¦client_secret¦"
+    'client-secret¦token:¦token :¦token is¦token":',
+    r"(?i)(?<![a-z])(?:pass(?:word|wd|phrase)|pwd|api[ _-]?key|client[ _-]?secret|"
+    r"(?:access|refresh|auth|id|session|api)[ _-]?token)[\"']?(?:\s{0,3}:|\s{1,3}is\s)\s{0,3}[\"']?"
+    rf"(?={_VALUE}{{0,60}}\d)(?-i:(?={_VALUE}{{0,60}}[a-z]))(?!\w{{0,20}}#\d|\w{{1,20}}://)"
+    rf"({_VALUE}{{6,}})",
 )
 _HINTS = tuple({hint: None for found in _DETECTORS for hint in found.hints})
 # The numbers of payment cards (ISO/IEC 7812): 14 to 19 digits of an issuer's range, in groups or
 # not, whose last digit is right (Luhn).
 # In JSON a line break is two characters, of which the second is a letter.
+_SHORTEST_ACCOUNT = 15
+_ACCOUNT = re.compile(r"\b[A-Z]{2}\d\d(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _DIGITS = re.compile(r"(?:(?<![\w.-])|(?<=\\[nrt]))[2-6]\d{3}[ -]?\d{4}")
 _CARD = re.compile(
     r"(?<![\w.-])(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|3[47]\d\d|3[0689]\d\d|6\d{3})"
     r"(?:[ -]?\d{4}){2}[ -]?\d{2,7}(?![\w-])|(?<![\w.-])3[47]\d\d[ -]?\d{6}[ -]?\d{5}(?![\w-])"
 )
-_SECRET_NAMES = frozenset(
-    {
-        "password", "passwd", "pwd", "passphrase", "secret", "secretkey", "clientsecret",
-        "apikey", "xapikey", "apisecret", "apitoken", "accesstoken", "refreshtoken", "idtoken",
-        "authtoken", "bearertoken", "sessiontoken", "privatekey", "accesskey", "secretaccesskey",
-        "credential", "credentials", "belowcredentials", "token", "cookie", "setcookie",
-        "authorization", "proxyauthorization",
-    }
-)  # fmt: skip
-_SECRET_ENDS = (
-    "password", "passwd", "passphrase", "clientsecret", "apisecret", "apikey", "privatekey",
-    "secretkey", "accesstoken", "refreshtoken", "authtoken", "apitoken",
-)  # fmt: skip
-# Under these names there are also words that are no secrets ("authorization": "by phone").
-_HEADER_NAMES = {
-    "authorization": re.compile(r"(?i)^(?:bearer|basic|digest|dpop|token|negotiate|aws4-\S+)\s"),
-    "proxyauthorization": re.compile(r"(?i)^(?:bearer|basic|digest|token|negotiate)\s"),
-    "cookie": re.compile(r"^[\w.-]+="),
-    "setcookie": re.compile(r"^[\w.-]+="),
-    # Other things are named so, too: a place in a list, a currency.
-    "token": re.compile(r"^(?=\S*[A-Za-z])(?=\S*\d)[\w.~+/=-]{16,}$"),
-    "belowcredentials": re.compile(r"^\S{8,}$"),
-}
-# What lies below these is a credential, whatever its own name.
-_ALL_BELOW = frozenset({"credential", "credentials", "belowcredentials"})
-_BELOW = "below credentials"
-# A number with fewer digits is how many there are, and no password.
-_SHORTEST_NUMBER = 4
 _MARK = re.compile(r"^\[(?:redacted [a-z_]+ [0-9a-f]{16}|secret)\]$")
-_NOT_OF_NAMES = re.compile(r"[^a-z]")
 
 
 def hidden(value: str) -> str:
@@ -177,7 +155,7 @@ def redacted(value: Any) -> Any:
     if not may_hold_secret(value):
         return value
     found: list[Finding] = []
-    cleaned = _cleaned(value, "", "", found)
+    cleaned = _cleaned(value, None, "", found)
     return cleaned if found else value
 
 
@@ -185,7 +163,7 @@ def findings(value: Any) -> list[Finding]:
     """Every secret in it."""
     found: list[Finding] = []
     if may_hold_secret(value):
-        _cleaned(value, "", "", found)
+        _cleaned(value, None, "", found)
     return found
 
 
@@ -203,7 +181,11 @@ def may_hold_secret(value: Any) -> bool:
             return True
     if _DIGITS.search(text):
         return True
-    return not isinstance(value, str) and any(_is_secret_name(name) for name in _names_in(value))
+    lowered = text.lower()
+    for hint in _IN_WORDS.hints:
+        if hint in lowered:
+            return True
+    return not isinstance(value, str) and any(rule_of(name) for name in _names_in(value))
 
 
 def _names_in(value: Any) -> Iterator[str]:
@@ -218,45 +200,24 @@ def _names_in(value: Any) -> Iterator[str]:
                 yield from _names_in(item)
 
 
-@lru_cache(maxsize=4096)
-def _is_secret_name(name: str) -> bool:
-    plain = _plain_name(name)
-    return plain in _SECRET_NAMES or plain.endswith(_SECRET_ENDS)
-
-
-def _plain_name(name: str) -> str:
-    return _NOT_OF_NAMES.sub("", name.lower())
-
-
-def _cleaned(value: Any, name: str, where: str, found: list[Finding]) -> Any:
+def _cleaned(value: Any, rule: Rule | None, where: str, found: list[Finding]) -> Any:
+    """`rule`: what the name says that it is under."""
     if isinstance(value, str):
-        return _cleaned_text(value, name, where, found)
+        return _cleaned_text(value, rule, where, found)
     if isinstance(value, Mapping):
         return {
-            _cleaned_text(str(key), "", f"{where}/(name)", found): _cleaned(
-                item, _named(str(key), name), f"{where}/{_pointer(str(key))}", found
+            _cleaned_text(str(key), None, f"{where}/(name)", found): _cleaned(
+                item, rule_of(str(key), rule), f"{where}/{_pointer(str(key))}", found
             )
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_cleaned(item, name, f"{where}/{n}", found) for n, item in enumerate(value)]
+        return [_cleaned(item, rule, f"{where}/{n}", found) for n, item in enumerate(value)]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _cleaned_number(value, name, where, found)
-    return value
-
-
-def _named(name: str, above: str) -> str:
-    """What a member is taken to be named, from its own name and that of what it is in."""
-    return name if _is_secret_name(name) or _plain_name(above) not in _ALL_BELOW else _BELOW
-
-
-def _cleaned_number(value: float, name: str, where: str, found: list[Finding]) -> Any:
-    plain = _plain_name(name)
-    is_named = _is_secret_name(name) and plain not in _HEADER_NAMES and plain not in _ALL_BELOW
-    if is_named and len(str(value)) >= _SHORTEST_NUMBER:
-        return _marked("named_secret", str(value), where, found)
-    if isinstance(value, int) and _is_card(str(value)):
-        return _marked("card_number", str(value), where, found)
+        if rule is not None and rule.is_secret(value):
+            return _marked("named_secret", str(value), where, found)
+        if isinstance(value, int) and _is_card(str(value)):
+            return _marked("card_number", str(value), where, found)
     return value
 
 
@@ -267,17 +228,45 @@ def _pointer(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def _cleaned_text(text: str, name: str, where: str, found: list[Finding]) -> str:
+def _cleaned_text(text: str, rule: Rule | None, where: str, found: list[Finding]) -> str:
     if not text or _MARK.match(text):
         return text
-    if name and _is_secret_name(name):
-        needed = _HEADER_NAMES.get(_plain_name(name))
-        if needed is None or needed.search(text):
-            return _marked("named_secret", text, where, found)
+    if rule is not None and rule.is_secret(text):
+        return _marked("named_secret", text, where, found)
     for detector in _DETECTORS:
         if any(hint in text for hint in detector.hints):
             text = _without(detector, text, where, found)
-    return _CARD.sub(lambda match: _card_in_place(match, where, found), text)
+    lowered = text.lower()
+    if any(hint in lowered for hint in _IN_WORDS.hints):
+        text = _without(_IN_WORDS, text, where, found)
+    return _without_cards(text, where, found)
+
+
+def _without_cards(text: str, where: str, found: list[Finding]) -> str:
+    """An account number (IBAN, ISO 13616) has groups of digits, too, and is none."""
+    if _CARD.search(text) is None:
+        return text
+    accounts = [one.span() for one in _ACCOUNT.finditer(text) if _is_account(one.group())]
+
+    def replaced(match: re.Match[str]) -> str:
+        if any(start <= match.start() < end for start, end in accounts):
+            return match.group()
+        return _card_in_place(match, where, found)
+
+    return _CARD.sub(replaced, text)
+
+
+def _is_account(text: str) -> bool:
+    """ISO 7064 MOD 97-10, letters as numbers from 10 on; what follows after a space may be none of
+    it.
+    """
+    groups = text.split(" ")
+    for end in range(len(groups), 0, -1):
+        plain = "".join(groups[:end])
+        number = int("".join(str(int(one, 36)) for one in plain[4:] + plain[:4]))
+        if len(plain) >= _SHORTEST_ACCOUNT and number % 97 == 1:
+            return True
+    return False
 
 
 def _without(detector: _Detector, text: str, where: str, found: list[Finding]) -> str:
