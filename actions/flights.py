@@ -23,7 +23,7 @@ from actions.errors import HaltWatcherStale
 from actions.models import Action, Run
 from agents.directory import Directory, directory, stops_of
 from audit.generation import CHANNEL, current_mark
-from tools.connectors.flight import Flight
+from common.flight import Flight
 from tools.definitions import ToolSpec
 
 log = logging.getLogger(__name__)

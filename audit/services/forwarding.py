@@ -108,12 +108,12 @@ def _note_delivered(order: _Order) -> bool:
 
 @transaction.atomic
 def _note_trouble(order: _Order, code: str) -> None:
-    """An event when it begins or changes, not each time it is found again."""
+    """An event when it begins: what is wrong may be called otherwise each time."""
     state = _still_leased(order)
     if state is None:
         return
     state.lease = state.leased_until = None
-    is_new = state.trouble != code
+    is_new = not state.trouble
     # Since when nothing was taken, whatever the word for it.
     state.trouble, state.since = code, state.since or database_now()
     state.save()

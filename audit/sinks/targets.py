@@ -15,14 +15,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
+import httpcore
 import httpx
 from django.conf import settings
 
 from audit.sinks.shapes import SHAPES, Sealed
+from common.deadlines import BoundedBackend, Deadline
+from common.redaction import fingerprint
 
-TIMEOUT = 10.0
+TIMEOUT = 20.0  # seconds, for all of a batch
+# What can be wrong with an address, a network and the other side. One sink does not stop others.
+_UNDELIVERABLE = (
+    OSError,
+    UnicodeError,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+)
 _NOTICE = 13 * 8 + 5  # RFC 5424: facility "log audit", severity "notice"
 _BATCH_TYPE = "application/cloudevents-batch+json"
 # What fits into a datagram (UDP over IPv4: 65,507 octets), with room for the line's head.
@@ -58,8 +70,8 @@ class Sink:
         """Raises Undelivered."""
         try:
             _TARGETS[self.url.scheme](self, [SHAPES[self.shape](one) for one in batch])
-        except (httpx.InvalidURL, UnicodeError) as error:  # a name that no host can have
-            code = "invalid_address"
+        except _UNDELIVERABLE as error:
+            code = "unreachable"
             raise Undelivered(code) from error
 
 
@@ -67,14 +79,18 @@ def sinks() -> list[Sink]:
     """Raises SinkInvalid."""
     found = [_sink(part.strip()) for part in settings.LOG_SINKS.split(",") if part.strip()]
     if len({one.name for one in found}) < len(found):
-        message = "two sinks differ in no more than what may be a secret: they would share a state."
+        message = "a sink is named twice."
         raise SinkInvalid(message)
     return found
 
 
 def _sink(text: str) -> Sink:
     shape, _, address = text.partition("+")
-    url = urlsplit(address)
+    try:
+        url = urlsplit(address)
+    except ValueError:
+        message = "its address is none."
+        raise SinkInvalid(message) from None
     if shape not in SHAPES or url.scheme not in _TARGETS:
         message = f"a sink is one of {', '.join(SHAPES)}, a plus, and an address."
         raise SinkInvalid(message)
@@ -87,9 +103,18 @@ def _sink(text: str) -> Sink:
     if url.scheme.startswith("http") and not settings.LOG_SINK_SECRET:
         message = "CHANCERY_LOG_SINK_SECRET is needed to sign what is sent."
         raise SinkInvalid(message)
-    host = url.hostname or ""
-    port = f":{url.port}" if url.port else ""
-    return Sink(f"{shape}+{url.scheme}://{host}{port}{url.path}"[:200], shape, url)
+    return Sink(_name(shape, url), shape, url)
+
+
+def _name(shape: str, url: SplitResult) -> str:
+    """Of an address on the web the path may be a secret, too: a keyed digest stands for it."""
+    try:
+        port = f":{url.port}" if url.port else ""
+    except ValueError:
+        message = "a port is a number."
+        raise SinkInvalid(message) from None
+    where = f"/{fingerprint(url.geturl())[:8]}" if url.scheme.startswith("http") else url.path
+    return f"{shape}+{url.scheme}://{url.hostname or ''}{port}{where}"[:200]
 
 
 def _to_file(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
@@ -98,16 +123,28 @@ def _to_file(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
     """
     lines = "".join(f"{_compact(event)}\n" for event in events).encode()
     try:
-        file = os.open(sink.url.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        file = os.open(sink.url.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
         try:
-            while lines:  # a disk that is nearly full takes a part and says no error
-                lines = lines[os.write(file, lines) :]
-            os.fsync(file)
+            _append_whole(file, lines)
         finally:
             os.close(file)
     except OSError as error:
         code = "not_writable"
         raise Undelivered(code) from error
+
+
+def _append_whole(file: int, lines: bytes) -> None:
+    """All of it or nothing. A line that a process that ended has left unfinished is ended."""
+    before = os.fstat(file).st_size
+    if before and os.pread(file, 1, before - 1) != b"\n":
+        lines = b"\n" + lines
+    try:
+        while lines:  # a disk that is nearly full takes a part and says no error
+            lines = lines[os.write(file, lines) :]
+        os.fsync(file)
+    except OSError:
+        os.ftruncate(file, before)
+        raise
 
 
 def _to_web(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
@@ -116,17 +153,20 @@ def _to_web(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
     """
     body = f"[{','.join(map(_compact, events))}]".encode()
     kind = _BATCH_TYPE if sink.shape == "cloudevents" else "application/json"
-    headers = {"Content-Type": kind, **signature_headers(body)}
-    try:
-        answer = httpx.post(
-            sink.url.geturl(), content=body, headers=headers, timeout=TIMEOUT,
-            follow_redirects=False,
-        )  # fmt: skip
-    except httpx.HTTPError as error:
-        code = "unreachable"
-        raise Undelivered(code) from error
-    if not answer.is_success:
-        code = f"status_{answer.status_code}"
+    headers: dict[bytes | str, bytes | str] = {"Content-Type": kind, **signature_headers(body)}
+    if sink.url.username is not None:
+        given = f"{unquote(sink.url.username)}:{unquote(sink.url.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(given.encode()).decode()}"
+    backend = BoundedBackend(Deadline(TIMEOUT))
+    with (
+        httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(), network_backend=backend
+        ) as pool,
+        pool.stream("POST", sink.url.geturl(), headers=headers, content=body) as answer,
+    ):
+        status = answer.status  # what else it says is not waited for
+    if not httpx.codes.is_success(status):
+        code = f"status_{status}"
         raise Undelivered(code)
 
 
@@ -148,19 +188,15 @@ def _to_syslog(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
     lines = [_line(event) for event in events]
     is_stream = sink.url.scheme == "syslog"
     address = (sink.url.hostname or "localhost", sink.url.port or 514)
-    try:
-        if is_stream:
-            with socket.create_connection(address, timeout=TIMEOUT) as connection:
-                connection.sendall(b"".join(b"%d %s" % (len(line), line) for line in lines))
-        else:
-            family, kind, _, _, found = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
-            with socket.socket(family, kind) as connection:
-                for line in lines:
-                    # RFC 5424 section 6.1 lets lines be cut; no JSON any more, it shows.
-                    connection.sendto(line[:_MAX_DATAGRAM], found)
-    except OSError as error:
-        code = "unreachable"
-        raise Undelivered(code) from error
+    if is_stream:
+        with socket.create_connection(address, timeout=TIMEOUT) as connection:
+            connection.sendall(b"".join(b"%d %s" % (len(line), line) for line in lines))
+        return
+    family, kind, _, _, found = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as connection:
+        for line in lines:
+            # RFC 5424 section 6.1 lets lines be cut; no JSON any more, it shows.
+            connection.sendto(line[:_MAX_DATAGRAM], found)
 
 
 def _line(event: dict[str, Any]) -> bytes:

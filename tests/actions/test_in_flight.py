@@ -22,6 +22,7 @@ from agents.services import halts, lifecycle
 from audit.generation import current_mark
 from audit.models import Event
 from common.actors import SYSTEM
+from common.flight import Flight
 from policies.services import grants
 from tests import factories
 from tests.conftest import Api
@@ -31,7 +32,6 @@ from tests.tools.servers import Server, drip_body, say_nothing, serving
 from tests.tools.test_http_connector import endpoint
 from tests.tools.vaults import shop
 from tools.connectors.base import Call, CutOff, NotSent
-from tools.connectors.flight import Flight
 from tools.connectors.http import HttpConnector
 from tools.models import Tool
 from tools.services.defining import define_tool

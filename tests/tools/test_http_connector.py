@@ -114,7 +114,7 @@ def test_what_becomes_too_late_once_connected_is_not_sent(
 
     def slowly(*args: Any, **kwargs: Any) -> Any:
         stream = connect(*args, **kwargs)
-        monkeypatch.setattr("tools.connectors.deadlines.time.monotonic", lambda: until + 0.001)
+        monkeypatch.setattr("common.deadlines.time.monotonic", lambda: until + 0.001)
         return stream
 
     monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", slowly)

@@ -13,6 +13,8 @@ import httpcore
 from django.views.decorators.debug import sensitive_variables
 
 from common.canonical import canonical_json
+from common.deadlines import BoundedBackend, Deadline
+from common.flight import Flight
 from tools.connectors.addresses import permitted_address
 from tools.connectors.base import (
     Call,
@@ -25,8 +27,6 @@ from tools.connectors.base import (
     Unanswered,
     Unavailable,
 )
-from tools.connectors.deadlines import BoundedBackend, Deadline
-from tools.connectors.flight import Flight
 from tools.credentials import Credential
 from tools.definitions import ToolSpec
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpcore
 
-from tools.connectors.flight import Flight
+from common.flight import Flight
 
 
 class Deadline:
