@@ -73,9 +73,9 @@ def anchor(sender: Any, instance: LogEntry, created: bool, **kwargs: Any) -> Non
     content_type = instance.content_type
     label = f"{content_type.app_label}.{content_type.model}"
     changes = instance.changes_dict
-    is_related = any(isinstance(c, dict) and c.get("type") == "m2m" for c in changes.values())
+    related = noticed.is_related(instance)
     record(
-        events.RECORD_RELATED_CHANGED if is_related else _EVENT_OF_ACTION[instance.action],
+        events.RECORD_RELATED_CHANGED if related else _EVENT_OF_ACTION[instance.action],
         actor=acting_now() or SYSTEM,
         # Names of fields, not values: the entry can be erased one day, the event cannot.
         subject=Subject(label, str(instance.object_pk)[:64], f"{label} {instance.object_pk}"),

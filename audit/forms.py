@@ -123,16 +123,26 @@ class RefuseExportForm(ApproveExportForm):
 
 
 def _key_of(person: str) -> str:
-    """People are in the log by their keys, also when they have left. A name comes before a key: it
-    may be of digits. Raises InvalidInput for what is neither.
+    """People are in the log by their keys, also when they have left. Raises InvalidInput for what
+    is neither name nor key, and for what is one person's name and another's key.
     """
-    found = User.objects.filter(username=person).values_list("pk", flat=True).first()
-    if found is not None:
-        return str(found)
-    if person.isascii() and person.isdigit() and len(person) <= _LONGEST_KEY:
-        return str(int(person))
-    message = "Nobody has that name."
-    raise InvalidInput(message)
+    is_key = person.isascii() and person.isdigit() and len(person) <= _LONGEST_KEY
+    if not is_key:
+        return str(_named(person))
+    named = User.objects.filter(username=person).first()
+    if named is not None and named.pk != int(person):
+        message = "Somebody has that name, and somebody else may have that key: which is meant?"
+        raise InvalidInput(message)
+    return str(int(person))
+
+
+def _named(person: str) -> int:
+    """The key of who has the name. Raises InvalidInput."""
+    found: int | None = User.objects.filter(username=person).values_list("pk", flat=True).first()
+    if found is None:
+        message = "Nobody has that name."
+        raise InvalidInput(message)
+    return found
 
 
 class GrantPassForm(ReasonForm):
@@ -151,7 +161,7 @@ class GrantPassForm(ReasonForm):
         bounds = passes.Bounds(
             given["ends_at"], given["agents"].split(), given["since"], given["until"]
         )
-        key = int(_key_of(given["person"]))
+        key = _named(given["person"])
         return Made(passes.grant(key, bounds, actor=actor, reason=given["reason"]))
 
 

@@ -29,7 +29,7 @@ def noticed() -> list[Noticed]:
             "object_pk",
             (),
             operation="action",
-            also="content_type_id",
+            also="id",
         )
     ]
     for model in auditlog.get_models():
@@ -74,6 +74,12 @@ def related_owners() -> dict[str, str]:
         for model in auditlog.get_models()
         for _, rows in _relations(model)
     }
+
+
+def is_related(entry: LogEntry) -> bool:
+    """Whether an entry of the change log says who belongs to what."""
+    changes = (entry.changes_dict or {}).values()
+    return any(isinstance(one, dict) and one.get("type") == "m2m" for one in changes)
 
 
 def notice(sender: object, **kwargs: object) -> None:

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
+
+from django.contrib.auth.models import Group
 
 from accounts.models import Groups, User
 from audit import events
@@ -17,6 +20,10 @@ from common.clock import database_now
 from common.commands import command
 from common.errors import InvalidInput, NotFound
 from common.intake import required_reason
+
+# What an auditor's own account has, too: a sign-in, its factors, what they asked of the log.
+_NO_WORK = frozenset({"accounts", "account", "admin", "audit", "auditlog", "auth", "mfa",
+                      "sessions", "socialaccount"})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +79,26 @@ def grant(user_id: int, bounds: Bounds, *, actor: Actor, reason: str) -> Auditor
 
 
 def _only_looks(user: User) -> bool:
-    """An auditor's account: other groups may vote, and no right says that."""
-    if user.groups.exclude(name=Groups.AUDITORS).exists():
+    """An auditor's account: in no group with other work, which may be to vote, and named by no
+    record of work, such as an agent that they own.
+    """
+    if user.groups.exclude(name=Groups.AUDITORS).exists() or _has_work(user):
         return False
     named = (one.partition(".")[2] for one in user.get_all_permissions() - ALLOWED)
     return all(name.startswith("view_") for name in named)
+
+
+def _has_work(user: User) -> bool:
+    """Whether a record names the person, or a group of theirs, as who decides or answers for it."""
+    for relation in (*User._meta.related_objects, *Group._meta.related_objects):
+        model: Any = relation.related_model
+        if model._meta.app_label in _NO_WORK:
+            continue
+        name = relation.field.name
+        name = f"{name}__user" if relation.model is Group else name
+        if model._base_manager.filter(**{name: user}).exists():  # noqa: SLF001 - Django's name
+            return True
+    return False
 
 
 @command

@@ -1,26 +1,27 @@
 """What the database noticed against what the change log says: the rest went round the portal.
 
-An entry of the change log and the change that it is of are in one transaction. Each change needs
-an entry for itself; changes of who belongs to what are said by one entry of the record they
-belong to.
+An entry of the change log and the change that it is of are in one transaction, and so is the event
+that anchors the entry: an entry without one says nothing. Each change needs an entry for itself;
+changes of who belongs to what are said by one entry about that of the record they belong to, or by
+that of its deletion.
 
 PostgreSQL names transactions, and they are compared whole. SQLite has no name for one: there an
 entry is of a change when both are of one record and no further apart than a transaction lasts.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from auditlog.models import LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from audit import events
-from audit.models import DbChange
-from audit.noticed import ENTRIES, related_owners
+from audit.models import DbChange, Event
+from audit.noticed import ENTRIES, is_related, related_owners
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM
 from common.clock import database_now
@@ -33,6 +34,19 @@ _SAID = {
     str(LogEntry.Action.UPDATE): "update",
     str(LogEntry.Action.DELETE): "delete",
 }
+# Of an entry that says who belongs to what.
+RELATED = "related"
+ANCHORS = [
+    one.name
+    for one in (
+        events.RECORD_CREATED,
+        events.RECORD_UPDATED,
+        events.RECORD_DELETED,
+        events.RECORD_RELATED_CHANGED,
+    )
+]
+_PART = 500
+_CLOCKS_APART = timedelta(minutes=10)
 Key = tuple[str, str, str, str]
 
 
@@ -46,15 +60,17 @@ def reconcile(*, settle: timedelta = SETTLE, limit: int = BATCH) -> int:
     due = _due(settle, limit)
     entries = _entries_beside(due)
     owners = related_owners()
-    # What needs an entry for itself takes it first: what is left says who belongs to what.
-    own = [row for row in due if row.table not in owners and not entries.taken_by(row)]
-    related = [row for row in due if row.table in owners and not entries.say(row)]
-    for row in sorted([*own, *related], key=lambda one: one.pk):
+    passed = [
+        row
+        for row in due
+        if not (entries.say(row) if row.table in owners else entries.taken_by(row))
+    ]
+    for row in passed:
         _report(row)
     done = {row.pk for row in due} | entries.taken
     DbChange.objects.filter(pk__in=done).delete()
     _forget_entries()
-    return len(own) + len(related)
+    return len(passed)
 
 
 def _changes() -> QuerySet[DbChange]:
@@ -85,8 +101,8 @@ class _Entries:
     def say(self, row: DbChange) -> bool:
         """Any number of rows of a relation are one entry about the record they belong to."""
         owner, number = related_owners()[row.table], _plain(row.row)
-        keys = ((row.transaction, owner, number, said) for said in _SAID.values())
-        return any(one.pk not in self.taken for key in keys for one in self._near(row, key))
+        keys = ((row.transaction, owner, number, said) for said in (RELATED, "delete"))
+        return any(self._near(row, key) for key in keys)
 
     def _near(self, row: DbChange, key: Key) -> list[DbChange]:
         found = self.by_key.get(key, [])
@@ -104,11 +120,29 @@ def _entries_beside(due: Sequence[DbChange]) -> _Entries:
     else:
         moments = [row.at for row in due]
         rows = rows.filter(at__gte=min(moments) - SETTLE, at__lte=max(moments) + SETTLE)
-    labels = {str(one.pk): f"{one.app_label}.{one.model}" for one in ContentType.objects.all()}
-    for row in rows:
-        said, label = _SAID.get(row.operation, ""), labels.get(row.columns, "")
-        found.by_key[row.transaction, label, _plain(row.row), said].append(row)
+    noted = {int(row.columns): row for row in rows if row.columns.isdecimal()}
+    for start in range(0, len(noted), _PART):
+        part = list(noted)[start : start + _PART]
+        for entry in _anchored(LogEntry.objects.filter(pk__in=part)):
+            row = noted[entry.pk]
+            about = entry.content_type
+            label = f"{about.app_label}.{about.model}"
+            said = RELATED if is_related(entry) else _SAID.get(str(entry.action), "")
+            found.by_key[row.transaction, label, _plain(str(entry.object_pk)), said].append(row)
     return found
+
+
+def _anchored(entries: QuerySet[LogEntry]) -> list[LogEntry]:
+    """Those whose event there is, as the portal writes it with each entry."""
+    chosen = list(entries.select_related("content_type"))
+    if not chosen:
+        return []
+    since = min(one.timestamp for one in chosen) - _CLOCKS_APART
+    about = {str(one.object_pk)[:64] for one in chosen}
+    said = Event.objects.within(since, None).filter(type__in=ANCHORS, subject_id__in=about)
+    leaves = said.values_list("leaf", flat=True)
+    known = {json.loads(text)["details"].get("entry") for text in leaves}
+    return [one for one in chosen if one.pk in known]
 
 
 def _forget_entries() -> None:

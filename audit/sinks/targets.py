@@ -153,16 +153,18 @@ def _to_web(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
     """
     body = f"[{','.join(map(_compact, events))}]".encode()
     kind = _BATCH_TYPE if sink.shape == "cloudevents" else "application/json"
-    headers: dict[bytes | str, bytes | str] = {"Content-Type": kind, **signature_headers(body)}
+    headers = {"Content-Type": kind, **signature_headers(body)}
     if sink.url.username is not None:
-        given = f"{unquote(sink.url.username)}:{unquote(sink.url.password or '')}"
-        headers["Authorization"] = f"Basic {base64.b64encode(given.encode()).decode()}"
+        person = f"{unquote(sink.url.username)}:{unquote(sink.url.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(person.encode()).decode()}"
     backend = BoundedBackend(Deadline(TIMEOUT))
     with (
         httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(), network_backend=backend
         ) as pool,
-        pool.stream("POST", sink.url.geturl(), headers=headers, content=body) as answer,
+        pool.stream(
+            "POST", sink.url.geturl(), headers=list(headers.items()), content=body
+        ) as answer,
     ):
         status = answer.status  # what else it says is not waited for
     if not httpx.codes.is_success(status):

@@ -5,7 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from auditlog.models import LogEntry
 from django.contrib.auth.models import Group, Permission
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
@@ -221,6 +223,45 @@ def test_emptying_a_table_at_once_is_reported(system: System) -> None:
     raw("TRUNCATE auth_group CASCADE")
     found = {one["model"] for one in compared() if one["kind"] == "truncate"}
     assert "auth.group" in found
+
+
+def test_an_entry_about_relations_covers_no_change_of_the_record(
+    system: System, rosa: User
+) -> None:
+    some, other = Group.objects.get(name="some"), Group.objects.create(name="other")
+    rosa.groups.add(some)
+    compared()
+    with transaction.atomic():
+        rosa.groups.set([other])
+        User.objects.filter(pk=rosa.pk).update(is_superuser=True)
+    [found] = compared()
+    assert (found["model"], found["fields"]) == ("accounts.user", ["is_superuser"])
+
+
+@pytest.mark.parametrize("raw_entry", [True, False])
+def test_an_entry_that_nothing_anchors_covers_nothing(
+    system: System, rosa: User, raw_entry: bool
+) -> None:
+    compared()
+    made = LogEntry(
+        content_type=ContentType.objects.get_for_model(User), object_pk=str(rosa.pk),
+        object_id=rosa.pk, object_repr="x", action=LogEntry.Action.UPDATE,
+        changes={"is_superuser": ["False", "True"]}, timestamp=timezone.now(),
+    )  # fmt: skip
+    with transaction.atomic():
+        User.objects.filter(pk=rosa.pk).update(is_superuser=True)
+        if raw_entry:
+            LogEntry.objects.bulk_create([made])
+    [found] = compared()
+    assert found["fields"] == ["is_superuser"]
+
+
+def test_what_is_deleted_with_its_relations_is_said_once(system: System, rosa: User) -> None:
+    some = Group.objects.get(name="some")
+    some.permissions.set(Permission.objects.all()[:3])
+    compared()
+    some.delete()
+    assert compared() == []
 
 
 def test_what_is_sealed_cannot_be_exchanged_unseen(prod: Environment) -> None:

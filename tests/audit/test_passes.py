@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts.models import Groups, User
 from actions.events import RUN_STARTED
 from approvals.errors import NotAnApprover
-from approvals.models import ApprovalRequest, Vote
+from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import cast_vote
 from audit.errors import NoPassForThem, OutOfScope, PassEnded
 from audit.evidence.bundle import range_for, wanted
@@ -31,6 +31,7 @@ from tests.approvals.questions import Outcomes, ask
 from tests.audit.sealed import sealed_all
 from tests.audit.test_explorer import OTTO, TILDA, begun, called, indexed
 from tests.audit.test_pages import url
+from tests.factories import Governed
 
 pytestmark = pytest.mark.django_db
 
@@ -275,6 +276,21 @@ def test_nobody_with_work_of_their_own_here_is_bound(eva: User, boss: User, grou
     assert AuditorPass.objects.filter(withdrawn_at=None).count() == 1
 
 
+def test_nobody_whom_a_record_names_is_bound(
+    eva: User, boss: User, governed: Governed, olga: User
+) -> None:
+    """Owners of agents and approvers have work, whatever groups they are in."""
+    bounds, by = Bounds(timezone.now() + timedelta(days=1)), Actor.from_user(boss)
+    olga.groups.clear()
+    olga.user_permissions.clear()
+    with pytest.raises(NoPassForThem):
+        passes.grant(olga.pk, bounds, actor=by, reason="Rid of them.")
+    Tier.objects.all()[0].groups.add(Group.objects.get(name=Groups.AUDITORS))
+    with pytest.raises(NoPassForThem):
+        passes.grant(eva.pk, bounds, actor=by, reason="Rid of them.")
+    assert not AuditorPass.objects.exists()
+
+
 def test_a_name_of_digits_is_a_name_and_a_number_too_long_is_nobody(
     eva: User, admin_user: User
 ) -> None:
@@ -284,7 +300,10 @@ def test_a_name_of_digits_is_a_name_and_a_number_too_long_is_nobody(
     form = {"ends_at": ends_at, "reason": "The yearly audit."}
     office.post(url("auditorpass_grant"), {**form, "person": digits.username})
     assert AuditorPass.objects.get().person == digits
-    for nobody in ("9" * 30, "²"):
+    erasure = {"about": "person", "basis": "objection", "purpose": "Asked for."}
+    answer = office.post(url("erasure_ask"), {**erasure, "about_id": digits.username})
+    assert "which is meant" in answer.content.decode()
+    for nobody in ("9" * 30, "²", str(digits.pk)):
         answer = office.post(url("auditorpass_grant"), {**form, "person": nobody})
         assert "Nobody has that name" in answer.content.decode()
 
