@@ -10,6 +10,7 @@ from common.canonical import canonical_json
 from common.intake import SecretFound
 from tests.factories import Governed
 from tests.tools.definitions import compiled_tool
+from tools.annotations import _Walk
 from tools.data_classes import (
     declared_classes,
     ensure_acted_on,
@@ -18,7 +19,7 @@ from tools.data_classes import (
     things_in,
     without_secrets,
 )
-from tools.definitions import with_facts_apart
+from tools.definitions import ensure_output_schema, with_facts_apart
 from tools.errors import InvalidDefinition
 from tools.services.defining import define_tool
 
@@ -98,6 +99,23 @@ def test_a_class_counts_wherever_a_schema_can_speak_of_a_value(way: str) -> None
         ({"properties": {"a": PERSONAL, "b": {"$ref": "#name"}}}, "not followed"),
         ({"properties": {"a": PERSONAL, "b": {"$dynamicRef": "#name"}}}, "not followed"),
         ({"properties": {"a": PERSONAL, "b": {"$ref": "#/$defs/none"}}}, "not followed"),
+        (
+            {
+                "properties": {
+                    "a": {
+                        "$id": "https://example.org/c",
+                        "$ref": "#/$defs/n",
+                        "$defs": {"n": dict(PERSONAL)},
+                    }
+                },
+                "$defs": {"n": dict(PERSONAL)},
+            },
+            "says nothing of a value|not followed",
+        ),
+        ({"items": [dict(PERSONAL)]}, "says nothing of a value"),
+        ({"additionalProperties": [dict(PERSONAL)]}, "says nothing of a value"),
+        ({"allOf": dict(PERSONAL)}, "says nothing of a value"),
+        ({"$defs": {"n": dict(PERSONAL)}}, "says nothing of a value"),
     ],
 )
 def test_a_class_that_would_say_nothing_is_refused(schema: dict[str, Any], says: str) -> None:
@@ -170,6 +188,65 @@ def test_whatever_comes_none_of_a_personal_name_is_left(value: Any) -> None:
     assert (NAME in canonical_json(value)) == (NAME in canonical_json(apart))
 
 
+def test_a_class_that_is_referred_to_counts_wherever_it_stands() -> None:
+    schema = {"properties": {"a": {"$ref": "#/default"}}, "default": dict(PERSONAL)}
+    assert declared_classes(schema) == ("personal",)
+    assert set_apart({"a": NAME}, schema)[1] == {"/a": NAME}
+    spaced = {"$defs": {"a b": dict(PERSONAL)}, "properties": {"a": {"$ref": "#/$defs/a%20b"}}}
+    ensure_acted_on(spaced)
+    assert set_apart({"a": NAME}, spaced)[1] == {"/a": NAME}
+    named = {"properties": {"$ref": dict(PERSONAL), "$id": {"type": "string"}}}
+    ensure_acted_on(named)
+    assert set_apart({"$ref": NAME}, named)[1] == {"/$ref": NAME}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "patternProperties": {"^(?!_)": dict(PERSONAL)}},
+        {"x-data-class": "internal", "allOf": 5},
+        {"prefixItems": 5},
+        {"properties": 5},
+        {"prefixItems": {"0": 1}},
+        [PERSONAL],
+    ],
+)
+def test_what_is_no_schema_is_not_found_out_when_the_effect_is_done(schema: Any) -> None:
+    with pytest.raises(InvalidDefinition):
+        ensure_output_schema(schema)
+    if isinstance(schema, dict):  # one that was kept before it was looked at crashes nothing
+        set_apart({"a": [NAME]}, schema)
+        set_apart([NAME], schema)
+
+
+def test_many_parts_and_branches_are_seen_in_few_states() -> None:
+    """Each part of a value meets its schemas once, however many branches lead to them."""
+    branches = [
+        {"items": {"$ref": "#/$defs/x"}, "additionalProperties": {"$ref": "#/$defs/x"}}
+        for _ in range(50)
+    ]
+    schema: dict[str, Any] = {
+        "$defs": {"x": {"anyOf": branches}},
+        "properties": {"list": {"$ref": "#/$defs/x"}, "name": PERSONAL},
+    }
+    walk = _Walk(schema)
+    state = walk.state([schema])
+    for _ in range(4):
+        parts = list(walk.members(state, {"list": [1] * 30_000}))
+        [(_, many, state)] = parts
+        assert len({id(one) for _, _, one in walk.members(state, many)}) == 1
+        state = walk.state([schema])
+    assert len(walk._states) < 6
+    assert set_apart({"list": [1] * 30_000, "name": NAME}, schema)[1] == {"/name": NAME}
+
+
+def test_more_places_than_can_be_named_are_one() -> None:
+    schema = {"additionalProperties": {"items": dict(PERSONAL)}}
+    kept, apart = set_apart({"k" * 3_000: [1] * 1_000}, schema)
+    assert kept == "[personal]"
+    assert list(apart) == [""]
+
+
 def test_a_pattern_that_would_take_long_elsewhere_takes_no_time_here() -> None:
     schema = {"patternProperties": {"^(a+)+$": PERSONAL}}
     assert set_apart({"a" * 60 + "!": NAME}, schema)[1] == {}
@@ -202,6 +279,12 @@ def test_a_fact_is_of_the_class_of_what_it_is_made_from() -> None:
     found = with_facts_apart(tool, {source.full_name: source})
     assert found.facts_apart == {"name": "personal", "greeting": "personal", "is_ill": "sensitive"}
     assert found.claims_apart == {"said": "personal"}
+    told = compiled_tool(
+        facts=[fact("told", "'by ' + string(claims.said)")],
+        claims=[{"name": "said", "title": "S", "type": "string", "default": "",
+                 "data_class": "personal"}],
+    )  # fmt: skip
+    assert with_facts_apart(told, {}).facts_apart == {"told": "personal"}
     wrongs: list[Any] = ["secret", "intimate", ["personal"], {}]
     for wrong in wrongs:
         with pytest.raises(InvalidDefinition):
