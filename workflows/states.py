@@ -122,6 +122,7 @@ class Case:
     turn: int = 0
     is_held_back: bool = False  # a run that it is part of rests
     cut_off: str = ""  # why it may not go on by itself any more
+    data_class: str = ""  # of what it makes, if the log is to keep that apart
 
     @property
     def id(self) -> UUID:

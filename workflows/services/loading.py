@@ -14,6 +14,7 @@ from actions.services.locking import RUN_COLUMNS, as_json, as_uuid, run_row
 from audit.generation import holding
 from common.errors import NotFound
 from common.sql import together
+from workflows.compiled import data_class_of, spec_of
 from workflows.services.rows import STEP_COLUMNS
 from workflows.states import OVER, RESTING, Case, StepState
 
@@ -85,6 +86,7 @@ def locked_case(
         case = replace(case, now=moment, mark=int(mark or 0))
     if case.parent_id is not None:
         case.is_held_back, case.cut_off = _above(case)
+    case.data_class = data_class_of(spec_of(case.version_id), parent=case.parent_id, run=case.id)
     return Loaded(
         case,
         tuple(int(text) for text in str(wakes or "").split(",") if text),

@@ -21,7 +21,6 @@ from common.canonical import digest
 from common.queueing import queue
 from common.sql import Row, write
 from workflows import events
-from workflows.compiled import data_class_of
 from workflows.definitions.spec import WorkflowSpec
 from workflows.models import Signal, StepRun, Wake
 from workflows.services import rows
@@ -255,7 +254,7 @@ class Turn:
 
     def data_class(self) -> str:
         """Of what the run makes, if the log is to keep it apart."""
-        return data_class_of(self.spec, parent=self.case.parent_id, run=self.case.id)
+        return self.case.data_class or self.spec.data_class
 
     def _is_partial(self) -> bool:
         """Whether something of a run that did not succeed stands, or may stand."""
