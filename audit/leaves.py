@@ -98,7 +98,8 @@ def split(event: Mapping[str, Any], *, writer: list[Any]) -> Split:
         "sd": {name: digest_of(text) for name, text in disclosures.items()},
     }
     if event["run_id"]:
-        leaf["run"] = str(UUID(str(event["run_id"])))
+        run = event["run_id"]
+        leaf["run"] = str(run if isinstance(run, UUID) else UUID(str(run)))
     if event["request_id"]:
         leaf["request"] = event["request_id"]
     if in_the_open:
