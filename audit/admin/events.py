@@ -1,4 +1,5 @@
 import json
+from textwrap import shorten as shortened
 from typing import Any
 
 from auditlog.models import LogEntry
@@ -97,12 +98,16 @@ class EventAdmin(EndlessAdmin):
 class ChangeAdmin(EndlessAdmin):
     """django-auditlog's entries, read only."""
 
-    list_display = ("timestamp", "what", "which", "who", "changed_fields")
+    list_display = ("recorded", "what", "which", "who", "changed_fields")
     list_filter = ("action",)
     list_select_related = ("content_type",)
     search_fields = ("=object_pk",)
     search_help_text = "The key of a record"
     detail_template = "audit/change.html"
+
+    @admin.display(description="recorded (UTC)")
+    def recorded(self, entry: LogEntry) -> str:
+        return f"{entry.timestamp:%Y-%m-%d %H:%M}"
 
     @admin.display(description="change")
     def what(self, entry: LogEntry) -> str:
@@ -110,7 +115,7 @@ class ChangeAdmin(EndlessAdmin):
 
     @admin.display(description="which")
     def which(self, entry: LogEntry) -> str:
-        return str(entry.object_repr)[:80]
+        return shortened(str(entry.object_repr), 30, placeholder=" …")
 
     @admin.display(description="by")
     def who(self, entry: LogEntry) -> str:
@@ -119,7 +124,7 @@ class ChangeAdmin(EndlessAdmin):
     @admin.display(description="fields")
     def changed_fields(self, entry: LogEntry) -> str:
         names = list(entry.changes_dict)
-        return names[0] if len(names) == 1 else f"{len(names)} fields"
+        return names[0] if len(names) == 1 else str(len(names))
 
     def detail(self, request: HttpRequest, obj: LogEntry) -> dict[str, Any]:
         changes = [
