@@ -6,6 +6,7 @@ asks of logs (articles 19 and 26(6)), so no rule goes below it.
 
 from dataclasses import dataclass
 
+from audit.values import SENSITIVE
 from audit.vocabulary import declared
 
 FLOOR_DAYS = 184
@@ -52,7 +53,7 @@ CLASSES = {
     # By class of the data, whatever the event: the one field that such values are kept apart in.
     "sensitive": RetentionClass("Personal and sensitive values of calls", 214, ()),
 }
-SENSITIVE_FIELD = "details.sensitive"
+SENSITIVE_FIELD = f"details.{SENSITIVE}"
 
 
 def class_of(name: str) -> str:
@@ -68,5 +69,5 @@ def class_of(name: str) -> str:
 
 def types_of(kind: str) -> list[str]:
     if kind == "sensitive":
-        return sorted(name for name, one in declared().items() if "sensitive" in one.details)
+        return sorted(name for name, one in declared().items() if SENSITIVE in one.details)
     return sorted(name for name in declared() if class_of(name) == kind)

@@ -114,14 +114,17 @@ def _classes_of_family(run: UUID | None) -> list[str]:
     while above is not None:
         top = above
         above = WorkflowRun.objects.values_list("parent_id", flat=True).get(pk=above)
-    level, versions = [top], set()
-    found = WorkflowRun.objects.filter(pk=top)
-    while level:
-        rows = list(found.values_list("pk", "version_id"))
-        versions |= {version for _, version in rows}
-        level = [pk for pk, _ in rows]
-        found = WorkflowRun.objects.filter(parent_id__in=level)
-    return [spec_of(version).data_class for version in versions]
+    classes: list[str] = []
+    level = WorkflowRun.objects.filter(pk=top)
+    while True:
+        # By version: a run may have begun a thousand others that are alike.
+        versions = set(level.order_by().values_list("version_id", flat=True).distinct())
+        classes += [spec_of(version).data_class for version in versions]
+        deeper = [version for version in versions if spec_of(version).begins_others]
+        if not deeper:
+            return classes
+        begun_by = level.filter(version_id__in=deeper).values("pk")
+        level = WorkflowRun.objects.filter(parent_id__in=begun_by)
 
 
 def forget_compiled() -> None:

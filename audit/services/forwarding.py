@@ -22,7 +22,7 @@ from common.clock import database_now
 
 BATCH = 500
 MOST_AT_ONCE = 20
-# Longer than a delivery can take: connecting, sending and the answer, each up to its time.
+# Longer than a delivery can take; see `audit.sinks.targets.TIMEOUT`.
 LEASE = timedelta(minutes=2)
 
 
