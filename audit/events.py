@@ -43,6 +43,8 @@ EXPORT_ASKED = declare(
     "audit.export_asked",
     "Evidence was asked for",
     "purpose",
+    "wanted",
+    "controls",
     "values",
     "apart",
     words=("purpose",),
@@ -90,7 +92,13 @@ VERIFY_FAILED = declare(
     "audit.verify_failed", "The log is not what it was", "size", "problems", "first"
 )
 LOG_KEY_CHANGED = declare(
-    "audit.key_rotated", "The log is signed with another key", "key", "previous"
+    "audit.key_rotated",
+    "The log is signed with another key",
+    "key",
+    "previous",
+    "size",
+    "root",
+    "signature",
 )
 SIGNED_IN = declare("auth.login_succeeded", "A person signed in", "address")
 SIGNED_OUT = declare("auth.logged_out", "A person signed out", "address")

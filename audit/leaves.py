@@ -41,16 +41,17 @@ OPEN_DETAILS = frozenset(
     {
         "about", "access", "acting", "action", "actions", "again", "agent", "answer", "apart",
         "approval", "attempt", "basis", "bound", "by_elevation", "call", "chain", "changes",
-        "classes", "days", "delegation", "depth", "digest", "elevation", "end", "ends_at", "entry",
-        "environment", "epoch", "erased", "error", "errors", "event", "events", "expires_at",
-        "factor", "failures", "fields", "finding", "fire_time", "found", "from_tier", "identity",
-        "initiator_kind", "jti", "key", "kid", "kind", "labels", "max_depth", "minutes", "model",
-        "number", "on", "order", "origin", "outcome", "path", "pk", "placement", "previous",
-        "probe", "problems", "quorum", "release", "replaced", "replaces", "replicas", "report",
-        "request", "required", "response", "retired", "role", "rule", "rules", "run", "scope",
-        "share", "since", "size", "slug", "start", "status", "step", "steps", "system",
-        "thumbprint", "tier", "to", "to_tier", "tool", "tools", "until", "values", "version",
-        "votes", "waits_for", "witness", "workflow",
+        "classes", "days", "delegation", "depth", "digest", "elevation", "end", "ends_at",
+        "entry", "environment", "epoch", "erased", "error", "errors", "event", "events",
+        "expires_at", "factor", "failures", "fields", "finding", "fire_time", "found",
+        "from_tier", "identity", "initiator_kind", "jti", "key", "kid", "kind", "labels",
+        "max_depth", "minutes", "model", "number", "on", "order", "origin", "outcome", "path",
+        "pk", "placement", "previous", "probe", "problems", "quorum", "release", "replaced",
+        "replaces", "replicas", "report", "request", "required", "response", "retired", "role",
+        "root", "rule", "rules", "run", "scope", "share", "signature", "since", "size", "slug",
+        "start", "status", "step", "steps", "system", "thumbprint", "tier", "to", "to_tier",
+        "tool", "tools", "until", "values", "version", "votes", "waits_for", "witness",
+        "workflow",
     }
 )  # fmt: skip
 

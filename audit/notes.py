@@ -9,8 +9,9 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -193,6 +194,60 @@ def parsed_checkpoint(note: Note) -> Checkpoint:
         message = "The root is not a hash."
         raise NoteInvalid(message)
     return Checkpoint(lines[0], int(lines[1]), root)
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A key's statement, as a signed note, that another key signs the log after it.
+
+    It names the log, both keys, and the log that the old key signed last. Its first line is no
+    log's origin, so that no checkpoint can be taken for one (C2SP signed-note: what is signed must
+    say what it is).
+    """
+
+    origin: str
+    previous: str
+    key: str
+    size: int
+    root: bytes
+    signature: bytes = b""
+
+    HEADER: ClassVar[str] = "chancery/log-key-handover/v1"
+
+    @classmethod
+    def from_details(cls, details: Mapping[str, Any]) -> "Handover":
+        """As the event holds it. Raises NoteInvalid."""
+        try:
+            previous, key, root = (str(details[name]) for name in ("previous", "key", "root"))
+            size, signature = int(details["size"]), _decoded(str(details["signature"]))
+        except (KeyError, TypeError, ValueError) as error:
+            message = "This is not the statement of a key."
+            raise NoteInvalid(message) from error
+        return cls(previous.partition("+")[0], previous, key, size, _decoded(root), signature)
+
+    @property
+    def text(self) -> str:
+        lines = (self.HEADER, self.origin, self.previous, self.key, str(self.size), _b64(self.root))
+        return "".join(f"{line}\n" for line in lines)
+
+    def details(self, signer: "Signer") -> dict[str, Any]:
+        """What the event holds of it, signed with the old key."""
+        signed = signer.sign(self.text)
+        return {
+            "previous": self.previous,
+            "key": self.key,
+            "size": self.size,
+            "root": _b64(self.root),
+            "signature": _b64(signed.key_hash + signed.value),
+        }
+
+    def ensure_signed(self, previous: Verifier, key: Verifier) -> None:
+        """That the previous key says so of this key. Raises NoteInvalid."""
+        if (self.previous, self.key) != (str(previous), str(key)):
+            message = "The statement names other keys."
+            raise NoteInvalid(message)
+        signature = Signature(self.origin, self.signature[:4], self.signature[4:])
+        previous.ensure_signed(Note(self.text, (signature,)))
 
 
 def opened_checkpoint(text: str, verifier: Verifier) -> Checkpoint:

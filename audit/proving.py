@@ -1,9 +1,13 @@
 """Proofs from the stored log, for whoever does not trust it."""
 
-from audit.errors import NotSealed
+from dataclasses import dataclass
+
+from audit.errors import LeafInvalid, NotSealed
+from audit.events import LOG_KEY_CHANGED
+from audit.leaves import parsed_leaf
 from audit.merkle import consistency_proof, inclusion_proof, range_proof
-from audit.models import Checkpoint, Event, Leaf
-from audit.notes import Proof
+from audit.models import Checkpoint, Event, Leaf, LogKey
+from audit.notes import Handover, NoteInvalid, Proof, Verifier, opened_checkpoint
 from audit.tree import StoredTree
 
 
@@ -46,3 +50,43 @@ def range_of(start: int, end: int, size: int) -> list[bytes]:
 def continuation(old: int, size: int) -> list[bytes]:
     """See `audit.merkle.consistency_proof`."""
     return consistency_proof(StoredTree(size), old, size)
+
+
+@dataclass(frozen=True)
+class KeyHandover:
+    """How one key of the log hands over to the next.
+
+    `event` holds the old key's statement that names the new one; its `place` is below the size of
+    `introduced`, the first checkpoint of the new key, which the old one has signed too.
+    """
+
+    event: Event
+    place: int
+    introduced: Checkpoint
+
+
+def stated_handover(previous: Verifier, key: Verifier) -> Event | None:
+    """The event with a statement of the previous key that this one follows it, sealed or not."""
+    announced = Event.objects.filter(type=LOG_KEY_CHANGED.name, quarantine__isnull=True)
+    for event in announced.order_by("-id"):
+        try:
+            details = parsed_leaf(event.leaf).get("details", {})
+            Handover.from_details(details).ensure_signed(previous, key)
+        except (LeafInvalid, NoteInvalid):
+            continue
+        return event
+    return None
+
+
+def handover_of(previous: LogKey, key: LogKey) -> KeyHandover:
+    """Raises NoteInvalid if the previous key did not hand over to this one, in this log."""
+    old, new = Verifier.from_text(previous.vkey), Verifier.from_text(key.vkey)
+    introduced = Checkpoint.objects.filter(key=key).order_by("size").first()
+    event = stated_handover(old, new)
+    place = Leaf.objects.filter(event=event).values_list("seq", flat=True).first()
+    if introduced is None or event is None or place is None or place >= introduced.size:
+        message = "no statement of it names this one in what both have signed."
+        raise NoteInvalid(message)
+    for verifier in (old, new):
+        opened_checkpoint(introduced.note, verifier)
+    return KeyHandover(event, place, introduced)

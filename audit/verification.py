@@ -19,6 +19,7 @@ from audit.leaves import digest_of, mac_of, moment, opened, parsed_leaf
 from audit.merkle import EMPTY_ROOT, Growing, leaf_hash, root_of
 from audit.models import Checkpoint, Event, EventPayload, Leaf, LogKey, Quarantine, SealerMark, Tile
 from audit.notes import NoteInvalid, Verifier, opened_checkpoint, parsed_checkpoint, parsed_note
+from audit.proving import handover_of
 from audit.services.recording import mac_keys
 from audit.tree import WIDTH, split_hashes
 
@@ -98,28 +99,26 @@ def verify(
 def _verified_keys(report: Report, trusted: Sequence[Verifier]) -> dict[int, Verifier]:
     """The keys of the log by their rows, each handed over by the one before it."""
     found: dict[int, Verifier] = {}
-    before: Verifier | None = None
+    before: LogKey | None = None
     for row in LogKey.objects.order_by("pk"):
         try:
-            found[row.pk] = verifier = Verifier.from_text(row.vkey)
+            found[row.pk] = Verifier.from_text(row.vkey)
         except NoteInvalid as error:
             report.add("key", f"A key of the log is not one: {error}")
             continue
         report.keys.append(row.vkey)
         if before is not None:
-            _ensure_handed_over(report, row, (before, verifier))
-        before = verifier
+            _ensure_handed_over(report, before, row)
+        before = row
     if trusted and found and not set(trusted) & set(found.values()):
         report.add("key", "The log is not signed with a key that is trusted.")
     return found
 
 
-def _ensure_handed_over(report: Report, key: LogKey, both: Sequence[Verifier]) -> None:
-    first = Checkpoint.objects.filter(key=key).order_by("size").first()
+def _ensure_handed_over(report: Report, before: LogKey, key: LogKey) -> None:
+    """The event itself, and the checkpoint that covers it, are compared with the tree later."""
     try:
-        note = parsed_note(first.note if first is not None else "")
-        for verifier in both:
-            verifier.ensure_signed(note)
+        handover_of(before, key)
     except NoteInvalid as error:
         report.add("key", f"The log changed its key, and the one before did not say so: {error}")
 

@@ -11,7 +11,8 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
-from accounts.second_factor import has_second_factor, where_to_prove
+from accounts.second_factor import where_to_prove
+from audit.admission import is_admitted, is_staff_in_force
 from audit.scope import scope_of
 from portal.home import overview
 
@@ -120,12 +121,7 @@ class ChanceryAdminSite(AdminSite):
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Staff who have shown a second factor in this session."""
-        if not super().has_permission(request):
-            return False
-        scope = scope_of(request.user)
-        if scope is not None and scope.is_over:
-            return False
-        return not settings.SECOND_FACTOR_REQUIRED or has_second_factor(request)
+        return is_admitted(request)
 
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -137,8 +133,7 @@ class ChanceryAdminSite(AdminSite):
         if not request.user.is_authenticated:
             query = urlencode({REDIRECT_FIELD_NAME: back_to})
             return HttpResponseRedirect(f"{resolve_url(settings.LOGIN_URL)}?{query}")
-        scope = scope_of(request.user)
-        if not super().has_permission(request) or (scope is not None and scope.is_over):
+        if not is_staff_in_force(request.user):
             raise PermissionDenied
         if self.has_permission(request):
             return HttpResponseRedirect(back_to)

@@ -5,7 +5,7 @@ from django.contrib.auth.models import AnonymousUser
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -14,6 +14,7 @@ from accounts.models import User
 from accounts.second_factor import latest_factor
 from approvals import services
 from approvals.models import ApprovalRequest, Vote
+from audit.admission import IsAdmitted
 from audit.scope import scope_of
 from audit.services.recording import Subject
 from audit.services.refusing import record_refused_secret
@@ -61,12 +62,12 @@ class PersonView(APIView):
     """For people with a session; agents' tokens are not looked at here."""
 
     authentication_classes = (SessionAuthentication,)
-    permission_classes = (IsAuthenticated, SeesMoreThanTheLog)
+    permission_classes = (IsAdmitted, SeesMoreThanTheLog)
 
     @property
     def person(self) -> User:
         user = self.request.user
-        assert not isinstance(user, AnonymousUser)  # noqa: S101 - IsAuthenticated; for the type
+        assert not isinstance(user, AnonymousUser)  # noqa: S101 - IsAdmitted; for the type
         return user
 
     def handle_exception(self, exc: Exception) -> Response:

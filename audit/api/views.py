@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from audit import proving
+from audit.admission import IsAdmitted
 from audit.models import Event
 from audit.scope import scope_of
 from common.errors import NotFound
@@ -18,7 +19,7 @@ from common.errors import NotFound
 class MayViewEvents(BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         person: Any = request.user
-        return bool(person and person.is_active and person.has_perm("audit.view_event"))
+        return bool(person.has_perm("audit.view_event"))
 
 
 class TextForAll(BaseContentNegotiation):
@@ -35,7 +36,7 @@ class ReceiptView(APIView):
     """For people with a session who may see events; agents' tokens are not looked at here."""
 
     authentication_classes = (SessionAuthentication,)
-    permission_classes = (MayViewEvents,)
+    permission_classes = (IsAdmitted, MayViewEvents)
     content_negotiation_class = TextForAll
 
     @extend_schema(

@@ -9,23 +9,22 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from django.db.models import Max, Min
 
 from audit.errors import NothingToExport, NotSealed
-from audit.events import ERASING
-from audit.evidence.controls import controls
-from audit.leaves import moment
+from audit.events import ERASING, EXPORT_ASKED, EXPORT_DECIDED
+from audit.leaves import opened
 from audit.models import Checkpoint, Event, EventQuerySet, Export, Leaf, LogKey
 from audit.notes import parsed_checkpoint, parsed_note
-from audit.proving import as_text, continuation, latest, range_of
+from audit.proving import as_text, continuation, handover_of, latest, range_of
 from audit.retention import SENSITIVE_FIELD
 from audit.scope import scope_of
+from audit.vocabulary import EventType
 
-FORMAT = "chancery-evidence/1"
+FORMAT = "chancery-evidence/2"
 CHUNK = 1_000
 _HERE = Path(__file__).parent
 _FIELDS = ("place__seq", "leaf", "payload__disclosures", "payload__erased")
@@ -74,7 +73,21 @@ def range_for(export: Export) -> Range:
         raise NothingToExport
     end = found["last"] + 1
     held = parsed_checkpoint(parsed_note(export.held)).size if export.held else 0
-    return Range(found["start"], end, latest(at_least=max(end, held, _erased_up_to())))
+    decided = _place_of(_event_about(export, EXPORT_DECIDED)) + 1
+    return Range(found["start"], end, latest(at_least=max(end, held, decided, _erased_up_to())))
+
+
+def _event_about(export: Export, kind: EventType) -> Event:
+    """The event that says that this evidence was asked for, or decided on. Raises NotSealed."""
+    about = Event.objects.filter(type=kind.name, subject_id=str(export.pk))
+    event = about.filter(place__isnull=False).select_related("payload").first()
+    if event is None:
+        raise NotSealed
+    return event
+
+
+def _place_of(event: Event) -> int:
+    return int(Leaf.objects.values_list("seq", flat=True).get(event=event))
 
 
 def _erased_up_to() -> int:
@@ -126,8 +139,8 @@ def bundle(
         texts = {
             "checkpoint": as_text(of.checkpoint),
             "proofs.json": _json(_proofs(export, of, written)),
-            "manifest.json": _json(_manifest(export, of, written)),
-            "controls.json": _json(controls()),
+            "manifest.json": _json(_manifest(export, of)),
+            "controls.json": _json(_controls(export)),
             "verify.py": (_HERE / "verify.py").read_text(),
             "README.txt": (_HERE / "README.txt").read_text(),
         }
@@ -170,7 +183,7 @@ def _proofs(export: Export, of: Range, written: _Written) -> dict[str, Any]:
         since = parsed_checkpoint(parsed_note(export.held)).size
         steps = continuation(since, size)
     return {
-        "keys": list(_keys()),
+        "keys": list(_keys(size)),
         "range": _hex(range_of(of.start, of.end, size)),
         "since": since,
         "continuation": _hex(steps),
@@ -178,11 +191,25 @@ def _proofs(export: Export, of: Range, written: _Written) -> dict[str, Any]:
     }
 
 
-def _keys() -> Iterator[dict[str, Any]]:
-    """Each with the checkpoint that the key before it signed too."""
-    for row in LogKey.objects.order_by("pk"):
-        first = Checkpoint.objects.filter(key=row).order_by("size").first()
-        yield {"vkey": row.vkey, "introduced": first.note if first is not None else ""}
+def _keys(size: int) -> Iterator[dict[str, Any]]:
+    """The keys that signed the log up to this size; each after the first with its hand-over."""
+    previous: LogKey | None = None
+    for row in LogKey.objects.filter(from_size__lt=size).order_by("pk"):
+        if previous is None:
+            yield {"vkey": row.vkey}
+        else:
+            handover = handover_of(previous, row)
+            yield {
+                "vkey": row.vkey,
+                "introduced": handover.introduced.note,
+                "seq": handover.place,
+                "leaf": handover.event.leaf,
+                "path": _hex(
+                    range_of(handover.place, handover.place + 1, handover.introduced.size)
+                ),
+                "continuation": _hex(continuation(handover.introduced.size, size)),
+            }
+        previous = row
 
 
 def _erasures(written: _Written, size: int) -> Iterator[dict[str, Any]]:
@@ -194,30 +221,34 @@ def _erasures(written: _Written, size: int) -> Iterator[dict[str, Any]]:
             yield {"seq": seq, "leaf": leaf, "path": _hex(range_of(seq, seq + 1, size))}
 
 
-def _manifest(export: Export, of: Range, written: _Written) -> dict[str, Any]:
+def _manifest(export: Export, of: Range) -> dict[str, Any]:
+    """Nothing but the range and events of the log: its words would be the portal's alone."""
+    size = of.checkpoint.size
     return {
         "format": FORMAT,
-        "origin": of.checkpoint.note.split("\n", 1)[0],
-        "export": str(export.pk),
-        "purpose": export.purpose,
-        "asked_by": export.asked_by.get_username(),
-        "approved_by": export.decided_by.get_username() if export.decided_by else None,
-        "runs": export.runs,
-        "agents": export.agents,
-        "since": _moment(export.since),
-        "until": _moment(export.until),
-        "with_values": export.with_values,
-        "with_sensitive": export.with_sensitive,
         "start": of.start,
         "end": of.end,
-        "size": of.checkpoint.size,
-        "shown": written.shown,
-        "withheld": written.withheld,
+        "size": size,
+        "asked": _proved(_event_about(export, EXPORT_ASKED), size),
+        "decided": _proved(_event_about(export, EXPORT_DECIDED), size),
     }
 
 
-def _moment(value: datetime | None) -> str | None:
-    return None if value is None else moment(value)
+def _controls(export: Export) -> Any:
+    """As they were when the evidence was asked for: they are recorded with the request."""
+    disclosed = _event_about(export, EXPORT_ASKED).payload.disclosures.get("details.controls")
+    return opened(disclosed)[1] if disclosed else []
+
+
+def _proved(event: Event, size: int) -> dict[str, Any]:
+    """The event with the proof that it is in the log of this size, and the values beside it."""
+    place = _place_of(event)
+    return {
+        "seq": place,
+        "leaf": event.leaf,
+        "path": _hex(range_of(place, place + 1, size)),
+        "values": event.payload.disclosures,
+    }
 
 
 def _hex(hashes: list[bytes]) -> list[str]:

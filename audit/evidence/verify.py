@@ -3,11 +3,12 @@
 
     python3 -I verify.py BUNDLE.zip [--key VKEY] [--checkpoint FILE]
 
---key: the log's public key, from elsewhere than the bundle. --checkpoint: one that you kept from
-before, which this log must continue. What is shown: these are all events of the range in their
-order; none is changed, left out (what is withheld is counted) or invented; each value is the one
-that was recorded, or an event says who erased it. Hashes and proofs are those of RFC 6962,
-signatures Ed25519 (RFC 8032) under C2SP signed notes, values disclosures of RFC 9901.
+Take this program, and the key, from elsewhere than the bundle. --key: the log's public key.
+--checkpoint: one that you kept from before, which this log must continue. What is shown: these are
+all events of the range in their order; none is changed, left out (what is withheld is counted) or
+invented; each value is the one that was recorded, or an event says who erased it; who asked for
+the bundle and who approved it. Every file of the archive is checked. Hashes and proofs are those of
+RFC 6962, signatures Ed25519 (RFC 8032) under C2SP signed notes, values disclosures of RFC 9901.
 """
 
 import argparse
@@ -19,11 +20,85 @@ import zipfile
 
 P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
+MAX_LINE, MAX_FILE, MAX_DEPTH = 2**24, 2**28, 64
+FILES = {
+    "events.jsonl", "checkpoint", "proofs.json", "manifest.json", "controls.json", "verify.py",
+    "README.txt",
+}  # fmt: skip
+# The SHA-256 of the README of this release: nothing in the log speaks of it.
+README = "c7749172ef268d49971e2d22a17bcaca853975860d9f19b993367b739675b83c"
 
 
 def ensure(holds, otherwise):
     if not holds:
         raise ValueError(otherwise)
+
+
+def unique(pairs):
+    found = dict(pairs)
+    ensure(len(found) == len(pairs), "a name stands twice in one object")
+    return found
+
+
+def refuse(constant):
+    ensure(constant is None, f"{constant} is not JSON")
+
+
+def parsed(text):
+    """JSON without names that stand twice, without NaN, and not nested without end."""
+    depth, in_text, is_escaped = 0, False, False
+    for letter in text:
+        if in_text:
+            in_text, is_escaped = letter != '"' or is_escaped, letter == "\\" and not is_escaped
+        elif letter in "[{":
+            depth += 1
+            ensure(depth <= MAX_DEPTH, "JSON is nested too deeply")
+        else:
+            depth, in_text = depth - (letter in "]}"), letter == '"'
+    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+
+
+def members(value, name, needed, optional=""):
+    """The object, if it has these members and no others."""
+    ensure(isinstance(value, dict), f"{name} is not an object")
+    ensure(set(needed.split()) <= set(value), f"{name} lacks a member")
+    unknown = set(value) - set(needed.split()) - set(optional.split())
+    ensure(not unknown, f"{name} has a member that nothing signs")
+    return value
+
+
+def whole(value):
+    ensure(type(value) is int and value >= 0, "a place is not a whole number")
+    return value
+
+
+def read(archive, name):
+    with archive.open(name) as file:
+        data = file.read(MAX_FILE + 1)
+    ensure(len(data) <= MAX_FILE, f"{name} is too large")
+    return data.decode()
+
+
+def ensure_whole(archive):
+    """That every byte of the archive is a part of its files: other readers see no others."""
+    end = 0
+    for one in sorted(archive.infolist(), key=lambda one: one.header_offset):
+        archive.fp.seek(end)
+        head = archive.fp.read(30)
+        long = [int.from_bytes(head[n : n + 2], "little") for n in (26, 28)]
+        named = archive.fp.read(long[0]) == one.filename.encode() and not one.comment
+        ensure(one.header_offset == end and named, "the archive holds more than its files")
+        end += 30 + sum(long) + one.compress_size + (16 if one.flag_bits & 8 else 0)
+    ensure(
+        archive.start_dir == end and not archive.comment, "the archive holds more than its files"
+    )
+
+
+def lines_of(archive):
+    with archive.open("events.jsonl") as file:
+        while line := file.readline(MAX_LINE + 1):
+            ensure(len(line) <= MAX_LINE, "a line is too long")
+            yield line.decode()
 
 
 def point(data):
@@ -109,21 +184,59 @@ def both_roots(old, old_root, proof, low, high):
     return before, sha(b"\1", after, next(proof, b""))
 
 
-def checkpoint(text, vkey):
-    """Size and root of a checkpoint that is signed with the key; None if it is not."""
+def key_of(vkey):
+    """Name, first bytes of its hash, and Ed25519 key."""
     name, hashed, encoded = vkey.strip().split("+", 2)
-    key, (body, _, lines) = base64.b64decode(encoded), text.partition("\n\n")
+    key = base64.b64decode(encoded, validate=True)
     named = sha(name.encode(), b"\n", key)[:4]
     ensure(named.hex() == hashed and len(key) == 33 and key[0] == 1, "a key of the log is not one")
-    for line in lines.splitlines():
+    return name, named, key[1:]
+
+
+def ensure_continues(old, size, root, proof, otherwise):
+    """That the log of this size and root is the one of the old checkpoint, grown."""
+    steps = iter(hashes_of(proof))
+    ensure(0 < old[0] <= size, otherwise)
+    ensure(both_roots(*old, steps, 0, size) == (old[1], root) and not list(steps), otherwise)
+
+
+def checkpoint(text, vkey):
+    """Size and root of a checkpoint that is signed with the key; None if it is not."""
+    (name, named, key), (body, _, lines) = key_of(vkey), text.partition("\n\n")
+    ensure(not lines or lines.endswith("\n"), "a checkpoint does not end with its signatures")
+    for line in lines.split("\n")[:-1]:
         mark, by, value = line.split(" ")
         value = base64.b64decode(value, validate=True)
         if (mark, by, value[:4]) == ("\u2014", name, named):
-            ensure(is_signed(key[1:], body.encode() + b"\n", value[4:]), "a signature is false")
+            ensure(is_signed(key, body.encode() + b"\n", value[4:]), "a signature is false")
             origin, size, root = body.split("\n")[:3]
             ensure(origin == name, "a checkpoint is of another log")
+            ensure(size.isascii() and size.isdigit(), "a checkpoint has no size")
             return int(size), base64.b64decode(root, validate=True)
     return None
+
+
+def ensure_handed_over(old, key, size, root):
+    """The old key has signed a statement that names the new one; the log holds it, under a
+    checkpoint of the old key; and that checkpoint is one of this log."""
+    members(key, "a key", "vkey introduced seq leaf path continuation")
+    first, leaf = checkpoint(key["introduced"], old), parsed(key["leaf"])
+    both = first is not None and first == checkpoint(key["introduced"], key["vkey"])
+    ensure(both, "a key of the log was not introduced by the one before it")
+    said, (name, named, public) = leaf.get("details", {}), key_of(old)
+    ensure(leaf["type"] == "audit.key_rotated", "a key of the log was not handed over by an event")
+    ensure((said["previous"], said["key"]) == (old, key["vkey"]), "an event names other keys")
+    head = ("chancery/log-key-handover/v1", name, old, key["vkey"])
+    text = "".join(f"{line}\n" for line in (*head, said["size"], said["root"]))
+    value = base64.b64decode(said["signature"], validate=True)
+    signed = value[:4] == named and is_signed(public, text.encode(), value[4:])
+    ensure(signed, "the old key did not sign that the new one follows it")
+    ensure_there(
+        [sha(b"\0", key["leaf"].encode())], whole(key["seq"]), *first, key["path"],
+        "the event that hands the key over is not in the log",
+    )  # fmt: skip
+    otherwise = "the log does not continue the checkpoint of its former key"
+    ensure_continues(first, size, root, key["continuation"], otherwise)
 
 
 def values(seq, line, leaf, erasures, counts):
@@ -131,8 +244,9 @@ def values(seq, line, leaf, erasures, counts):
     for name, digest in leaf["sd"].items():
         if name in shown:
             hashed = base64.urlsafe_b64encode(sha(shown[name].encode()))
-            opened = base64.urlsafe_b64decode(shown[name] + "==")
-            right = hashed.decode().rstrip("=") == digest and json.loads(opened)[1] == name
+            right = hashed.decode().rstrip("=") == digest
+            opened = base64.urlsafe_b64decode(shown[name] + "==").decode() if right else "[0,0]"
+            right = right and parsed(opened)[1] == name
             ensure(right, f"{name} of event {seq} is not what was recorded")
         elif name in erased:
             by = erasures.get(erased[name], {"erased": []})
@@ -143,57 +257,109 @@ def values(seq, line, leaf, erasures, counts):
     ensure(set(shown) | set(erased) <= set(leaf["sd"]), "there is a value that nobody recorded")
 
 
+def proved(one, kind, size, root):
+    """The leaf of an event that is in the log, with the values beside it."""
+    members(one, kind, "seq leaf path", "values")
+    hashed, leaf = [sha(b"\0", one["leaf"].encode())], parsed(one["leaf"])
+    ensure_there(hashed, whole(one["seq"]), size, root, one["path"], f"{kind} is not in the log")
+    values(one["seq"], one, leaf, {}, {})
+    texts = (base64.urlsafe_b64decode(text + "==") for text in one.get("values", {}).values())
+    return leaf, {name: value for _, name, value in map(json.loads, texts)}
+
+
+def requested(manifest, size, root):
+    """Who asked for the bundle, what for, and who approved it: as the log says, not the archive."""
+    asked, wanted = proved(manifest["asked"], "the request for this bundle", size, root)
+    decided, reason = proved(manifest["decided"], "the approval of this bundle", size, root)
+    kinds = (asked["type"], decided["type"], decided["details"]["answer"])
+    right = kinds == ("audit.export_asked", "audit.export_decided", "approved")
+    ensure(right and asked["subject"] == decided["subject"], "nobody approved this bundle")
+    ensure(asked["actor"] != decided["actor"], "who asked for this bundle approved it")
+    return wanted, reason
+
+
 def check(bundle, trusted, held):
-    manifest, proofs = (json.loads(bundle.read(name)) for name in ("manifest.json", "proofs.json"))
+    names = bundle.namelist()
+    ensure(len(names) == len(set(names)), "two files of the archive have one name")
+    ensure_whole(bundle)
+    ensure(set(names) == FILES, "the archive has a file that nothing signs, or lacks one")
+    same = sha(read(bundle, "README.txt").encode()).hex() == README
+    ensure(same, "README.txt is not the one of this release of verify.py")
+    same = read(bundle, "verify.py") == open(__file__, encoding="utf-8").read()
+    ensure(same, "verify.py in the archive is not this program")
+    manifest, proofs = (parsed(read(bundle, name)) for name in ("manifest.json", "proofs.json"))
+    members(manifest, "the manifest", "format start end size asked decided")
+    members(proofs, "the proofs", "keys range since continuation erasures")
+    ensure(manifest["format"] == "chancery-evidence/2", "the bundle has another format")
+    members(proofs["keys"][0], "a key", "vkey")
     keys = [key["vkey"] for key in proofs["keys"]]
-    for n, key in enumerate(proofs["keys"][1:]):
-        both = all(checkpoint(key["introduced"], vkey) for vkey in keys[n : n + 2])
-        ensure(both, "a key of the log was not introduced by the one before it")
     ensure(trusted is None or trusted.strip() in keys, "the log is signed with another key")
-    signed = checkpoint(bundle.read("checkpoint").decode(), keys[-1])
+    signed = checkpoint(read(bundle, "checkpoint"), keys[-1])
     ensure(signed is not None, "the checkpoint is not signed with the log's key")
-    (size, root), seq, erasures, hashes, writers = signed, 0, {}, [], {}
+    (size, root), erasures, hashes, writers = signed, {}, [], {}
+    for n, key in enumerate(proofs["keys"][1:]):
+        ensure_handed_over(keys[n], key, size, root)
+    words = requested(manifest, size, root)
+    same = parsed(read(bundle, "controls.json")) == words[0].pop("details.controls", [])
+    ensure(same, "controls.json is not what was recorded with the request")
     for one in proofs["erasures"]:
-        hashed, erasure = [sha(b"\0", one["leaf"].encode())], json.loads(one["leaf"])
-        ensure_there(hashed, one["seq"], size, root, one["path"], "an erasure is not in the log")
+        erasure = proved(one, "an erasure", size, root)[0]
+        kinds = ("audit.payload_erased", "audit.retention_applied")
+        ensure(erasure["type"] in kinds, "an event that erases nothing is shown as an erasure")
         erasures[erasure["uid"]] = erasure["details"]
-    counts = {"events": 0, "withheld": 0}
-    for seq, text in enumerate(bundle.open("events.jsonl"), manifest["start"]):
-        line = json.loads(text)
+    counts, start = {"events": 0, "withheld": 0}, whole(manifest["start"])
+    for seq, text in enumerate(lines_of(bundle), start):
+        line = parsed(text)
         counts["events" if "leaf" in line else "withheld"] += 1
         if "leaf" not in line:
-            hashes += hashes_of([line["hash"]])
+            hashes += hashes_of([members(line, "a line", "hash")["hash"]])
             continue
+        members(line, "a line", "leaf", "values erased")
         hashes.append(sha(b"\0", line["leaf"].encode()))
-        leaf = json.loads(line["leaf"])
+        leaf = parsed(line["leaf"])
         values(seq, line, leaf, erasures, counts)
         writer, number = leaf["w"][:2]
         is_next = counts["withheld"] or writers.get(writer, number - 1) == number - 1
         ensure(is_next, f"an event before {seq} was taken out before it was signed")
         writers[writer] = number
-    ensure_there(hashes, manifest["start"], size, root, proofs["range"], "other events were signed")
+    ensure_there(hashes, start, size, root, proofs["range"], "other events were signed")
+    end = start + len(hashes)
+    ensure((manifest["end"], manifest["size"]) == (end, size), "the manifest has another range")
     if held is not None:
         old = next(filter(None, (checkpoint(held, key) for key in keys)), None)
         ensure(old is not None, "your checkpoint is not signed with a key of this log")
         ensure(old[0] == proofs["since"], "the bundle has no proof from your checkpoint")
-        roots = both_roots(*old, iter(hashes_of(proofs["continuation"])), 0, size)
-        ensure(roots == (old[1], root), "the log does not continue your checkpoint")
-    return size, seq, counts, keys[-1]
+        otherwise = "the log does not continue your checkpoint"
+        ensure_continues(old, size, root, proofs["continuation"], otherwise)
+    else:
+        whole(proofs["since"] or 0)
+        hashes_of(proofs["continuation"])
+    return size, end - 1, counts, keys, words
 
 
-if __name__ == "__main__":
+def main():
     parser = argparse.ArgumentParser(description="Check a bundle of audit evidence.")
     parser.add_argument("bundle")
     parser.add_argument("--key", help="the log's public key, from elsewhere than the bundle")
     parser.add_argument("--checkpoint", help="a file with a checkpoint that you kept from before")
     given = parser.parse_args()
-    kept = open(given.checkpoint, encoding="utf-8").read() if given.checkpoint else None
     try:
+        kept = open(given.checkpoint, encoding="utf-8").read() if given.checkpoint else None
         with zipfile.ZipFile(given.bundle) as archive:
-            total, last, counted, vkey = check(archive, given.key, kept)
-    except (LookupError, TypeError, ValueError) as error:
+            total, last, counted, keys, words = check(archive, given.key, kept)
+    except Exception as error:  # noqa: BLE001 - whatever cannot be read was not shown to be right
         sys.exit(f"WRONG: {str(error) or type(error).__name__}")
     print(f"Up to event {last} of {total - 1}: none is changed, left out or invented.")
-    print(*(f"  {name:18} {n}" for name, n in counted.items()), f"Signed with {vkey}", sep="\n")
-    print("  the key that you gave" if given.key else "  NOT compared: give the key with --key")
+    print(*(f"  {name:18} {n}" for name, n in counted.items()), sep="\n")
+    print(f"Requested: {json.dumps(words[0], sort_keys=True)}")
+    print(f"Approved: {json.dumps(words[1], sort_keys=True)}")
+    for n, key in enumerate(keys[1:]):
+        print(f"The key {keys[n]}\n  handed over to {key}")
+    print(f"Signed with {keys[-1]}")
+    which = "the key that you gave" if given.key == keys[-1] else "a later one than you gave"
+    print(f"  {which}" if given.key else "  NOT compared: give the key with --key")
     print("Continues your checkpoint" if kept else "NOT compared with an older --checkpoint")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,8 @@ from uuid import UUID
 from accounts.models import User
 from audit import events
 from audit.errors import ExportNotApproved, OutOfScope, ValuesNotYours
+from audit.evidence.controls import controls
+from audit.leaves import moment
 from audit.models import Export, LogKey
 from audit.notes import NoteInvalid, Verifier, opened_checkpoint
 from audit.scope import Scope, scope_of
@@ -89,6 +91,13 @@ def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
         actor=actor,
         subject=export,
         purpose=purpose,
+        wanted={
+            "runs": export.runs,
+            "agents": export.agents,
+            "since": moment(wanted.since) if wanted.since else None,
+            "until": moment(wanted.until) if wanted.until else None,
+        },
+        controls=controls(),
         values=wanted.with_values,
         apart=wanted.with_sensitive,
     )

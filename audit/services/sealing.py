@@ -18,7 +18,8 @@ from audit.leaves import mac_of_bytes
 from audit.merkle import ProofInvalid, check_consistency, consistency_proof, leaf_hash, root
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
 from audit.notes import Checkpoint as Statement
-from audit.notes import Note, Signer
+from audit.notes import Handover, Note, Signer
+from audit.proving import stated_handover
 from audit.services.inspecting import LOG
 from audit.services.recording import mac_keys, record
 from audit.tree import WIDTH, StoredTree, tile_of
@@ -63,6 +64,7 @@ def seal(*, limit: int = BATCH) -> int:
         if size != _leaves_count():
             message = f"There is not one leaf for each of the {size} events that were signed."
             raise LogInconsistent(message)
+        _announce(last, signing)
         mark, seen = SealerMark.objects.get_or_create(pk=1)[0], _seen()
         found = _following(mark.low, limit) or _unsealed(mark.low, limit)
         number = _append(size, found)
@@ -194,8 +196,7 @@ def _sign(last: Checkpoint | None, size: int, signers: Sequence[Signer]) -> None
     if last is not None:
         _ensure_continues(tree, last, found)
     statement = Statement(signers[0].name, size, found)
-    key, following = _key(signers, last)
-    signing = signers[:2] if following else signers[:1]
+    key, signing = _key(signers, last)
     note = Note(statement.text, tuple(one.sign(statement.text) for one in signing))
     Checkpoint.objects.create(
         size=size, root=found, note=str(note), signed_at=database_now(), key=key
@@ -211,30 +212,42 @@ def _ensure_continues(tree: StoredTree, last: Checkpoint, found: bytes) -> None:
         raise LogInconsistent(message) from error
 
 
-def _key(signers: Sequence[Signer], last: Checkpoint | None) -> tuple[LogKey, bool]:
-    """The row of the key in use, and whether it follows another with this checkpoint.
+def _announce(last: Checkpoint | None, signers: Sequence[Signer]) -> None:
+    """Record, before the first checkpoint of a new key, the old key's statement that names it.
 
-    The first checkpoint of a new key is signed by both: who trusts the old key learns the new one.
+    Only this process can sign it: an event that another one writes hands nothing over.
     """
-    vkey = str(signers[0].verifier)
     before = LogKey.objects.order_by("-pk").first()
-    if before is not None and before.vkey == vkey:
-        return before, False
-    if before is not None and before.vkey not in [str(one.verifier) for one in signers[1:2]]:
+    vkey = str(signers[0].verifier)
+    if last is None or before is None or before.vkey == vkey:
+        return
+    if before.vkey not in [str(one.verifier) for one in signers[1:2]]:
         message = "The key that signed last must be given after the new one, to hand over."
         raise SealingKeyMissing(message)
-    now = database_now()
-    key = LogKey.objects.create(
-        vkey=vkey, from_size=last.size if last is not None else 0, first_used_at=now
-    )
-    record(
-        events.LOG_KEY_CHANGED,
-        actor=SYSTEM,
-        subject=LOG,
-        key=vkey,
-        previous=before.vkey if before is not None else "",
-    )
-    return key, before is not None
+    if stated_handover(signers[1].verifier, signers[0].verifier) is None:
+        statement = Handover(signers[0].name, before.vkey, vkey, last.size, bytes(last.root))
+        record(events.LOG_KEY_CHANGED, actor=SYSTEM, subject=LOG, **statement.details(signers[1]))
+
+
+def _key(signers: Sequence[Signer], last: Checkpoint | None) -> tuple[LogKey, Sequence[Signer]]:
+    """The row of the key that signs, and who signs with it.
+
+    A new key begins with the checkpoint that covers the statement of the one before it; both sign
+    that checkpoint, so that everybody who trusts the old key learns the new one from the log.
+    """
+    new = signers[0].verifier
+    before = LogKey.objects.order_by("-pk").first()
+    if before is not None and before.vkey == str(new):
+        return before, signers[:1]
+    if before is not None:
+        announced = stated_handover(signers[1].verifier, new)
+        if not Leaf.objects.filter(event=announced).exists():
+            return before, signers[1:2]
+    now, from_size = database_now(), last.size if last is not None else 0
+    key = LogKey.objects.create(vkey=str(new), from_size=from_size, first_used_at=now)
+    if before is None:
+        record(events.LOG_KEY_CHANGED, actor=SYSTEM, subject=LOG, key=str(new), previous="")
+    return key, signers[:2] if before is not None else signers[:1]
 
 
 def _seen() -> _Seen:

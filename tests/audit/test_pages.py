@@ -99,6 +99,8 @@ def test_evidence_is_asked_approved_and_taken() -> None:
     assert anna.get(bundle).status_code == 405
     assert bert.post(bundle).status_code == 403
     assert not Event.objects.filter(type="audit.exported").exists()
+    assert anna.post(bundle).status_code == 302  # its approval is not in the signed log yet
+    sealed_all()
     answer: Any = anna.post(bundle)
     assert answer["content-type"] == "application/zip"
     archive = zipfile.ZipFile(io.BytesIO(b"".join(answer.streaming_content)))

@@ -317,6 +317,7 @@ def taken(export: Export, user: User) -> Export:
 def approved(wanted: exports.Wanted, user: User, boss: User) -> Export:
     export = exports.ask(wanted, actor=Actor.from_user(user), purpose="Audit.")
     exports.decide_export(export.pk, actor=Actor.from_user(boss), approve=True, reason="Yes.")
+    sealed_all()
     return Export.objects.get(pk=export.pk)
 
 

@@ -1,20 +1,26 @@
 import hashlib
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from accounts.models import User
+from audit.errors import NotSealed
 from audit.evidence.bundle import Range, bundle, range_for
 from audit.models import Export
 from audit.services import exports
+from audit.services.sealing import seal
 from common.actors import Actor
 from common.errors import GovernanceError
 from common.terminal import bar, text_of
+
+WAIT_SECONDS = 30
 
 
 class Command(BaseCommand):
@@ -55,7 +61,7 @@ class Command(BaseCommand):
             exports.decide_export(
                 export.pk, actor=approver, approve=True, reason="Approved on the command line."
             )
-            of = range_for(export)
+            of = self._range(export)
             export = exports.take(
                 export.pk, actor=asker, start=of.start, end=of.end, size=of.checkpoint.size
             )
@@ -66,6 +72,19 @@ class Command(BaseCommand):
             f"{options['out']}: events {of.start:,} to {of.end - 1:,} of {of.checkpoint.size:,}. "
             f"SHA-256 {digest}"
         )
+
+    def _range(self, export: Export) -> Range:
+        """The range, once what was asked and approved here is sealed: a second or so, by the
+        sealer or, where the log's key is, by this process.
+        """
+        for _ in range(WAIT_SECONDS * 2):
+            if settings.LOG_SIGNING_KEY:
+                seal()
+            try:
+                return range_for(export)
+            except NotSealed:
+                time.sleep(0.5)
+        return range_for(export)
 
     def _write(self, path: Path, export: Export, of: Range) -> str:
         hashed = hashlib.sha256()

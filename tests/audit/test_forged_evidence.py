@@ -1,0 +1,341 @@
+"""Evidence that somebody without the log's key puts together, and what verify.py says of it.
+
+The forger has a genuine bundle, and so a genuine checkpoint, and signs what they like with a key of
+their own. What the first forger of this kind did passed for genuine: any checkpoint that both keys
+had signed counted as an introduction.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.db import connection, transaction
+
+from accounts.models import User
+from audit.events import LOG_KEY_CHANGED
+from audit.evidence.bundle import bundle, range_for
+from audit.merkle import leaf_hash, root_of
+from audit.models import Checkpoint, Event, LogKey
+from audit.notes import Checkpoint as Statement
+from audit.notes import Handover, Note, Signer, Verifier
+from audit.services import exports
+from audit.services.inspecting import LOG
+from audit.services.recording import record
+from audit.services.sealing import seal
+from audit.verification import verify
+from common import triggers
+from common.actors import SYSTEM, Actor
+from tests.audit.sealed import many, sealed_all
+from tests.audit.test_attacks import sql
+from tests.audit.test_evidence import Verified, checked
+
+pytestmark = pytest.mark.django_db
+
+NEW = base64.b64encode(b"n" * 32).decode()
+Files = dict[str, bytes]
+
+
+@pytest.fixture
+def genuine(django_user_model: type[User]) -> Callable[[], bytes]:
+    anna, bert = (
+        Actor.from_user(django_user_model.objects.create_superuser(name))
+        for name in ("anna", "bert")
+    )
+
+    def made() -> bytes:
+        export = exports.ask(exports.Wanted(with_values=True), actor=anna, purpose="Yearly audit")
+        exports.decide_export(export.pk, actor=bert, approve=True, reason="Yes.")
+        seal()
+        export.refresh_from_db()
+        return b"".join(bundle(export, range_for(export)))
+
+    return made
+
+
+def files_of(archive: bytes) -> Files:
+    found = zipfile.ZipFile(io.BytesIO(archive))
+    return {name: found.read(name) for name in found.namelist()}
+
+
+def packed(files: Files) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def forger() -> Signer:
+    return Signer("testserver/log", Ed25519PrivateKey.from_private_bytes(os.urandom(32)))
+
+
+def said_wrong(found: Verified) -> bool:
+    """WRONG and nothing else: no traceback, nothing that looks like an answer."""
+    return found.returncode == 1 and not found.stdout and found.stderr.startswith("WRONG: ")
+
+
+def forged(archive: bytes, signer: Signer, *, key: dict[str, Any] | None = None) -> bytes:
+    """The bundle with a voted answer altered, signed by the forger, whose key is introduced by the
+    genuine checkpoint with one more signature."""
+    files = files_of(archive)
+    proofs = json.loads(files["proofs.json"])
+    text = files["events.jsonl"].decode().replace("agent.suspended", "agent.activated", 1)
+    hashes = [leaf_hash(json.loads(line)["leaf"].encode()) for line in text.splitlines()]
+    size, root = len(hashes), root_of(hashes)
+    genuine_note = files["checkpoint"].decode()
+    introduced = genuine_note + signer.sign(genuine_note.partition("\n\n")[0] + "\n").line()
+    statement = Statement(signer.name, size, root).text
+    made = {"vkey": str(signer.verifier), "introduced": introduced}
+    proofs["keys"].append(made | (key or {}))
+    manifest = json.loads(files["manifest.json"])
+    return packed(
+        files
+        | {
+            "events.jsonl": text.encode(),
+            "checkpoint": str(Note(statement, (signer.sign(statement),))).encode(),
+            "proofs.json": json.dumps(proofs).encode(),
+            "manifest.json": json.dumps(manifest | {"size": size, "end": size}).encode(),
+        }
+    )
+
+
+def test_a_co_signed_genuine_checkpoint_introduces_no_key(
+    genuine: Callable[[], bytes], tmp_path: Path
+) -> None:
+    many(300)
+    archive, trusted = genuine(), LogKey.objects.get().vkey
+    assert checked(archive, tmp_path, "--key", trusted).returncode == 0
+    found = checked(forged(archive, forger()), tmp_path, "--key", trusted)
+    assert said_wrong(found)
+    assert "member" in found.stderr
+
+
+def test_nor_does_an_event_that_the_old_key_did_not_sign(
+    genuine: Callable[[], bytes], tmp_path: Path
+) -> None:
+    """Who may write events can name a key of their own, and the sealer seals that event."""
+    many(20)
+    sealed_all()
+    signer, old = forger(), LogKey.objects.get()
+    first = Checkpoint.objects.order_by("size")[0]
+    statement = Handover(signer.name, old.vkey, str(signer.verifier), first.size, bytes(first.root))
+    with transaction.atomic():
+        details = statement.details(signer)  # their own signature in place of the old key's
+        record(LOG_KEY_CHANGED, actor=SYSTEM, subject=LOG, **details)
+    sealed_all()
+    archive = genuine()
+    event = Event.objects.get(type="audit.key_rotated", leaf__contains=str(signer.verifier))
+    key = {
+        "seq": event.place.seq,
+        "leaf": event.leaf,
+        "path": [],
+        "continuation": [],
+    }
+    found = checked(forged(archive, signer, key=key), tmp_path, "--key", old.vkey)
+    assert said_wrong(found)
+    assert "did not sign" in found.stderr
+
+
+def rotated(settings: Any) -> tuple[str, str]:
+    """A log whose key was replaced in the documented way; the old and the new key."""
+    many(280)
+    sealed_all()
+    old = settings.LOG_SIGNING_KEY
+    settings.LOG_SIGNING_KEY = f"{NEW},{old}"
+    sealed_all()
+    settings.LOG_SIGNING_KEY = NEW
+    many(30)
+    sealed_all()
+    first, second = LogKey.objects.order_by("pk").values_list("vkey", flat=True)
+    return first, second
+
+
+def test_a_key_that_was_handed_over_is_followed_from_the_old_one(
+    genuine: Callable[[], bytes], tmp_path: Path, settings: Any
+) -> None:
+    first, second = rotated(settings)
+    archive = genuine()
+    for key, says in ((first, "a later one than you gave"), (second, "the key that you gave")):
+        found = checked(archive, tmp_path, "--key", key)
+        assert (found.returncode, found.stderr) == (0, "")
+        assert says in found.stdout
+        assert f"The key {first}\n  handed over to {second}" in found.stdout
+    assert verify(trusted=[Verifier.from_text(first)]).is_sound
+
+
+@pytest.mark.parametrize("name", ["introduced", "leaf", "path", "continuation", "seq", "vkey"])
+def test_every_part_of_a_handover_is_checked(
+    genuine: Callable[[], bytes], tmp_path: Path, settings: Any, name: str
+) -> None:
+    first, _ = rotated(settings)
+    files = files_of(genuine())
+    proofs = json.loads(files["proofs.json"])
+    key = proofs["keys"][1]
+    value = key[name]
+    if isinstance(value, list):
+        key[name] = [*value, "00" * 32]
+    elif isinstance(value, int):
+        key[name] = value - 1
+    else:
+        key[name] = value.replace("A", "B", 1) if name != "vkey" else str(forger().verifier)
+    changed = packed(files | {"proofs.json": json.dumps(proofs).encode()})
+    assert said_wrong(checked(changed, tmp_path, "--key", first))
+
+
+def test_the_servers_own_check_finds_a_key_that_nothing_handed_over(settings: Any) -> None:
+    """The owner of the database co-signs the last checkpoint and goes on with another key."""
+    many(20)
+    sealed_all()
+    mine = LogKey.objects.get()
+    signer = forger()
+    for table in ("audit_checkpoint", "audit_logkey"):
+        sql(*triggers.removal(table)[connection.vendor])
+    last = Checkpoint.objects.order_by("-size")[0]
+    added = LogKey.objects.create(
+        vkey=str(signer.verifier), from_size=last.size, first_used_at=last.signed_at
+    )
+    note = last.note + signer.sign(last.note.partition("\n\n")[0] + "\n").line()
+    sql(
+        f"UPDATE audit_checkpoint SET note = '{note}', key_id = {added.pk} WHERE size = {last.size}"
+    )
+    report = verify(trusted=[Verifier.from_text(mine.vkey)])
+    assert "key" in {one.code for one in report.problems}
+
+
+def test_a_handover_waits_until_its_statement_is_sealed(settings: Any) -> None:
+    """Of a long backlog, the new key signs only the batch in which the statement lies."""
+    many(50)
+    sealed_all()
+    old = settings.LOG_SIGNING_KEY
+    many(50)
+    settings.LOG_SIGNING_KEY = f"{NEW},{old}"
+    seal(limit=20)
+    assert LogKey.objects.count() == 1
+    sealed_all(limit=20)
+    assert LogKey.objects.count() == 2
+    assert verify().is_sound
+
+
+def put(name: str, old: bytes, new: bytes) -> Callable[[Files], Files]:
+    """The files, with this in the place of that."""
+
+    def changed(files: Files) -> Files:
+        assert old in files[name]
+        return files | {name: files[name].replace(old, new, 1)}
+
+    return changed
+
+
+def added(name: str, data: bytes) -> Callable[[Files], Files]:
+    return lambda files: files | {name: files.get(name, b"") + data}
+
+
+def instead(name: str, data: bytes) -> Callable[[Files], Files]:
+    return lambda files: files | {name: data}
+
+
+CHANGES: dict[str, Callable[[Files], Files]] = {
+    "a line with the name leaf twice": put("events.jsonl", b"{", b'{"leaf": "x", '),
+    "a member of a line that nothing signs": put("events.jsonl", b"{", b'{"summary": "yes", '),
+    "a leaf and a hash in one line": put("events.jsonl", b"{", b'{"hash": "00", '),
+    "a file that nothing signs": added("REPORT.html", b"forged"),
+    "a folder": added("more/", b""),
+    "a file less": lambda files: {n: data for n, data in files.items() if n != "README.txt"},
+    "another README": added("README.txt", b"approved by the board"),
+    "another verify.py": added("verify.py", b"\n"),
+    "other controls": instead("controls.json", b"[]"),
+    "a word in the manifest": put("manifest.json", b"{", b'{"purpose": "x", '),
+    "a word in the proofs": put("proofs.json", b"{", b'{"note": "x", '),
+    "a word in a key": put("proofs.json", b'"vkey"', b'"owner": "x", "vkey"'),
+    "a word in the request": put("manifest.json", b'"seq"', b'"by": "x", "seq"'),
+    "another end": put("manifest.json", b'"end": ', b'"end": 1'),
+    "another size": put("manifest.json", b'"size": ', b'"size": 1'),
+    "a false place": put("manifest.json", b'"start": 0', b'"start": false'),
+    "deep nesting": instead("events.jsonl", b"[" * 200_000 + b"]" * 200_000),
+    "deep nesting in the proofs": instead("proofs.json", b'{"a":' * 100_000),
+    "a line without an end": instead("events.jsonl", b'{"leaf": "' + b"a" * (2**24 + 10)),
+    "not a number": put("manifest.json", b'"start": 0', b'"start": NaN'),
+    "a long number": put("manifest.json", b'"start": 0', b'"start": ' + b"9" * 5000),
+    "bytes that are no text": instead("proofs.json", b"\xff\xfe"),
+    "a list for the proofs": instead("proofs.json", b"[]"),
+    "text for the range": put("proofs.json", b'"range": []', b'"range": "aa"'),
+    "an erasure that is none": put("proofs.json", b'"erasures": []', b'"erasures": [1]'),
+    "words after the signatures": added("checkpoint", b"approved"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_what_nothing_signs_is_refused_in_a_sentence(
+    genuine: Callable[[], bytes], tmp_path: Path, change: Callable[[Files], Files]
+) -> None:
+    many(20)
+    archive = genuine()
+    found = checked_apart(packed(change(files_of(archive))), archive, tmp_path)
+    assert said_wrong(found), found.stderr
+    assert checked_apart(packed(files_of(archive)), archive, tmp_path).returncode == 0
+
+
+def checked_apart(archive: bytes, genuine: bytes, folder: Path) -> Verified:
+    """With the genuine verify.py, which the auditor has from elsewhere."""
+    return checked(genuine, folder, archive=archive)
+
+
+def test_two_files_of_one_name_and_bytes_between_files_are_refused(
+    genuine: Callable[[], bytes], tmp_path: Path
+) -> None:
+    many(20)
+    archive = genuine()
+    out = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w") as twice:
+        warnings.simplefilter("ignore")
+        twice.writestr("events.jsonl", b'{"leaf": "the first of two"}\n')
+        for name, data in files_of(archive).items():
+            twice.writestr(name, data)
+    wrong = [
+        out.getvalue(),
+        b"PK forged\n" + archive,
+        archive[:-2] + (6).to_bytes(2, "little") + b"forged",
+        b"x" * 100,
+        b"",
+        archive[: len(archive) // 2],
+    ]
+    for one in wrong:
+        assert said_wrong(checked_apart(one, archive, tmp_path))
+
+
+def test_who_asked_and_who_approved_are_events_of_the_log(
+    genuine: Callable[[], bytes], tmp_path: Path
+) -> None:
+    many(20)
+    archive = genuine()
+    found = checked(archive, tmp_path)
+    assert '"details.purpose": "Yearly audit"' in found.stdout
+    assert '"actor.label": "anna"' in found.stdout
+    assert '"actor.label": "bert"' in found.stdout
+    files = files_of(archive)
+    manifest = json.loads(files["manifest.json"])
+    swapped = manifest | {"decided": manifest["asked"]}
+    other = json.loads(files["manifest.json"])
+    other["asked"]["values"]["details.purpose"] = (
+        base64.urlsafe_b64encode(json.dumps(["x", "details.purpose", "forged"]).encode())
+        .decode()
+        .rstrip("=")
+    )
+    for one in (swapped, other):
+        changed = packed(files | {"manifest.json": json.dumps(one).encode()})
+        assert said_wrong(checked_apart(changed, archive, tmp_path))
+
+
+def test_the_readme_is_the_one_that_the_verifier_knows() -> None:
+    folder = Path(__file__).parents[2] / "audit/evidence"
+    digest = hashlib.sha256((folder / "README.txt").read_bytes()).hexdigest()
+    assert f'README = "{digest}"' in (folder / "verify.py").read_text()
