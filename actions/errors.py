@@ -23,6 +23,16 @@ class DecisionConflict(GovernanceError):
     sentence = "The governed state is changing right now: try again."
 
 
+class CallInFlight(GovernanceError):
+    """What this call is decided by is being changed. Nothing was decided."""
+
+    code = "call_in_flight"
+    sentence = (
+        "Another call that changes what this one depends on is being carried out. Try again, with "
+        "the same key, when it is done."
+    )
+
+
 class OutcomeKnown(GovernanceError):
     code = "outcome_known"
     sentence = "What this call had done is known: there is nothing to settle."

@@ -26,6 +26,7 @@ DECISION_MADE = declare(
     "rules",
     "release",
     "args_digest",
+    "origin",
     "arguments",
     "facts",
     "claims",

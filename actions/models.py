@@ -48,6 +48,9 @@ class Run(models.Model):
     chain_epochs = models.JSONField(
         default=dict, help_text="Of each whose token was exchanged: who was stopped since counts."
     )
+    effects_count = models.PositiveIntegerField(
+        default=0, help_text="Calls begun in it that may change something: facts go by it."
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -124,6 +127,9 @@ class Action(models.Model):
     environment = models.CharField(max_length=32)
     tool = models.CharField(max_length=200)
     tool_digest = models.CharField(max_length=64)
+    endpoint = models.CharField(
+        max_length=500, blank=True, help_text="The address that the call was decided for."
+    )
     arguments = models.JSONField()
     arguments_digest = models.CharField(max_length=64)
     claims = models.JSONField(default=dict)
@@ -203,6 +209,9 @@ class Attempt(models.Model):
     evidence = models.JSONField(
         null=True, help_text="What came after it had been given up: kept, and not applied."
     )
+    exclusive_key = models.CharField(
+        max_length=64, blank=True, help_text="Calls with the same one are made one at a time."
+    )
 
     class Meta:
         ordering = ["number"]
@@ -211,6 +220,11 @@ class Attempt(models.Model):
             models.UniqueConstraint(fields=["action", "number"], name="attempt_numbered_once"),
             models.UniqueConstraint(
                 fields=["action"], condition=Q(status="started"), name="attempt_one_at_a_time"
+            ),
+            models.UniqueConstraint(
+                fields=["exclusive_key"],
+                condition=Q(status="started") & ~Q(exclusive_key=""),
+                name="attempt_exclusive_one_at_a_time",
             ),
             models.CheckConstraint(
                 condition=Q(status="started", ended_at=None)
@@ -226,6 +240,22 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number}"
+
+
+class ExclusiveKey(models.Model):
+    """What calls of several runs change one at a time, such as one account; see `Tool.exclusive_by`.
+
+    `turns`: how many calls were begun, so that facts read before another one are known to be old.
+    """
+
+    key = models.CharField(primary_key=True, max_length=64)
+    turns = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class UsageHour(models.Model):

@@ -1,14 +1,18 @@
+from contextlib import suppress
 from uuid import UUID
 
 from celery import shared_task
 
+from actions.errors import CallInFlight
 from actions.services import elevating, resuming, settling, watching
 
 
 # Acknowledged early: the message is a hint, the database holds the work, the sweeper finds it.
 @shared_task(name="actions.execute")
 def execute(action_id: str) -> None:
-    resuming.resume(UUID(action_id))
+    # Behind another call: it stays ready, and is hinted at again.
+    with suppress(CallInFlight):
+        resuming.resume(UUID(action_id))
 
 
 @shared_task(name="actions.settle_abandoned")

@@ -28,6 +28,7 @@ STATUS_OF_CODE = {
     "approval_for_own_agent": 403,
     "too_many_requests": 429,
     "decision_conflict": 503,
+    "call_in_flight": 503,
     "halt_watcher_stale": 503,
 }
 _CODES = {

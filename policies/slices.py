@@ -7,7 +7,7 @@ property test holds the two equal. Slices are found through an index by action a
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,6 +66,44 @@ class Rule:
         )
 
 
+Path = tuple[str, ...]
+
+
+def context_paths(node: Any) -> set[Path]:
+    """What of the context a rule's body reads, each as its path: `context.facts.price` is
+    ("facts", "price"). A shorter path means everything below it.
+    """
+    found: set[Path] = set()
+    if isinstance(node, Mapping):
+        whole = _path_of(node)
+        if whole is not None:
+            return {whole}
+        tested = node.get("has")
+        if isinstance(tested, Mapping):
+            base = _path_of(tested.get("left"))
+            if base is not None:
+                return {(*base, str(tested.get("attr")))}
+        for item in node.values():
+            found |= context_paths(item)
+    elif isinstance(node, list):
+        for item in node:
+            found |= context_paths(item)
+    return found
+
+
+def _path_of(node: Any) -> Path | None:
+    """The path of an expression that is nothing but attributes of the context."""
+    if not isinstance(node, Mapping):
+        return None
+    if node.get("Var") == "context":
+        return ()
+    step = node.get(".")
+    if not isinstance(step, Mapping):
+        return None
+    base = _path_of(step.get("left"))
+    return None if base is None else (*base, str(step["attr"]))
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Cedar's answer: the rules that determined it, and whether a permit applies at all."""
@@ -103,7 +141,27 @@ class SlicedPolicies:
                 self._by_action[action].append(rule)
         self._slice_of: dict[tuple[Any, ...], _Slice] = {}
         self._shared: dict[tuple[str, ...], _Slice] = {}
+        self._paths: dict[str, frozenset[Path]] = {}
         self._entities: dict[tuple[Any, ...], cedarpy.Entities] = {}
+
+    def facts_of(self, ids: Collection[str]) -> set[str] | None:
+        """The names of the facts that these rules look at; None if that may be any of them."""
+        found: set[str] = set()
+        for rule in self.rules:
+            if rule.id not in ids:
+                continue
+            for path in self.paths_of(rule):
+                if not path or path == ("facts",):
+                    return None
+                if path[0] == "facts":
+                    found.add(path[1])
+        return found
+
+    def paths_of(self, rule: Rule) -> frozenset[Path]:
+        held = self._paths.get(rule.id)
+        if held is None:
+            held = self._paths[rule.id] = frozenset(context_paths(rule.body.get("conditions")))
+        return held
 
     def ask(self, request: Asked) -> Verdict:
         return _verdict(self.slice_for(request), request, self._entities_of(request))

@@ -8,7 +8,7 @@ from typing import Any
 
 from audit.snapshots import PerGeneration
 from tools.connectors.base import EndpointSpec, SecretSpec
-from tools.definitions import ToolSpec, compile_spec, with_facts_apart
+from tools.definitions import ToolSpec, compile_spec, linked
 from tools.models import Endpoint, Secret, Tool
 
 
@@ -16,6 +16,11 @@ from tools.models import Endpoint, Secret, Tool
 class Catalog:
     tools: Mapping[str, ToolSpec]
     endpoints: Mapping[tuple[str, str], EndpointSpec]
+
+    def address_of(self, spec: ToolSpec, environment: str) -> str:
+        """Where the tool's calls go in the environment; empty if nowhere or in this process."""
+        endpoint = self.endpoints.get((spec.system, environment))
+        return endpoint.base_url if endpoint is not None else ""
 
     def tool_of(self, system: str, name: str) -> ToolSpec | None:
         return self.tools.get(f"{system}.{name}")
@@ -47,6 +52,7 @@ def plain(tool: Tool) -> dict[str, Any]:
                 "claims",
                 "amount",
                 "probe",
+                "exclusive_by",
                 "serves_facts_only",
             )
         },
@@ -96,7 +102,7 @@ def _build() -> Catalog:
         for row in Endpoint.objects.select_related("system")
     ]
     return Catalog(
-        tools={name: with_facts_apart(spec, specs) for name, spec in specs.items()},
+        tools={name: linked(spec, specs) for name, spec in specs.items()},
         endpoints={(row.system, row.environment): row for row in endpoints},
     )
 

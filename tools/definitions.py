@@ -110,6 +110,7 @@ class ToolSpec:
     amount: Expression | None
     digest: str
     probe: str = ""
+    exclusive_by: str = ""
     output_schema: Mapping[str, Any] | None = None
     data_classes: tuple[str, ...] = ()
     names_things: bool = False
@@ -120,6 +121,16 @@ class ToolSpec:
     @property
     def full_name(self) -> str:
         return f"{self.system}.{self.name}"
+
+    def facts_behind(self, names: Collection[str]) -> set[str]:
+        """These facts, and those that they are computed from."""
+        wanted, known = set(names), {fact.name for fact in self.facts}
+        # A fact is computed from those before it.
+        for fact in reversed(self.facts):
+            if fact.name in wanted and "facts" in fact.expression.names:
+                named = {one for one in known if f"facts.{one}" in fact.expression.text}
+                wanted |= known if "facts[" in fact.expression.text else named
+        return wanted & known
 
     def canonical_arguments(self, arguments: Any) -> tuple[dict[str, Any], str]:
         """The arguments with defaults put in, and their digest.
@@ -227,6 +238,7 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         amount=amount,
         digest=_digest(row),
         probe=row.get("probe", ""),
+        exclusive_by=_exclusive_by(row.get("exclusive_by", ""), schema),
         output_schema=row.get("output_schema"),
         data_classes=declared_classes(schema, row.get("output_schema")),
         names_things=names_things(schema, row.get("output_schema")),
@@ -257,6 +269,20 @@ def _validator(which: str, schema: dict[str, Any]) -> jsonschema_rs.Validator:
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         message = f"The {which} schema is not valid: {str(error).splitlines()[0]}"
         raise InvalidDefinition(message) from error
+
+
+def linked(spec: ToolSpec, tools: Mapping[str, ToolSpec]) -> ToolSpec:
+    """The tool with what it takes from others of its system: the classes of its facts, and in its
+    digest the definitions of the tools that its facts come from. Whoever changes one of those
+    changes what a decision rests on.
+    """
+    if not spec.sources:
+        return with_facts_apart(spec, tools)
+    names = sorted({source.tool for source in spec.sources})
+    found = {name: tools.get(f"{spec.system}.{name}") for name in names}
+    digests = {name: tool.digest if tool else "" for name, tool in found.items()}
+    whole = digest({"definition": spec.digest, "sources": digests})
+    return replace(with_facts_apart(spec, tools), digest=whole)
 
 
 def with_facts_apart(spec: ToolSpec, tools: Mapping[str, ToolSpec]) -> ToolSpec:
@@ -312,8 +338,15 @@ _DEFINING = (
 
 def definition_digest(row: Mapping[str, Any]) -> str:
     """Over everything that decides what a call means; approvals and releases are bound to it."""
-    probed = {"probe": row["probe"]} if row.get("probe") else {}
-    return digest({name: row[name] for name in _DEFINING} | probed)
+    more = {name: row[name] for name in ("probe", "exclusive_by") if row.get(name)}
+    return digest({name: row[name] for name in _DEFINING} | more)
+
+
+def _exclusive_by(name: str, schema: Mapping[str, Any]) -> str:
+    if name and name not in (schema.get("properties") or {}):
+        message = f"exclusive_by: there is no argument {name}."
+        raise InvalidDefinition(message)
+    return name
 
 
 def _expression(what: str, text: Any, variables: Sequence[str]) -> Expression:

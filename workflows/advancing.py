@@ -222,7 +222,7 @@ _ACTION_STANDS = {
 
 
 def _action_moved(state: StepState) -> bool:
-    if state.status == "retry" or state.waits_for == "breaker":
+    if state.status == "retry" or state.waits_for in {"breaker", "turn"}:
         # Its time is what it waits for; only an end of the action comes before that.
         return state.action_status not in {None, "ready", "unknown", "executing"}
     return state.action_status not in _ACTION_STANDS.get(state.status, set())

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from actions import events
 from actions.models import Action, Attempt
+from actions.services.freshness import exclusive_key
 from audit.services.recording import Subject, event_row
 from common.actors import Actor
 from common.ids import uuid7
@@ -53,6 +54,7 @@ def attempt_rows(
         "status": Attempt.Status.STARTED.value,
         "started_at": now,
         "lease_until": now + held_for,
+        "exclusive_key": exclusive_key(tool, action.arguments, action.environment),
         "error_code": "",
         "error": "",
     }

@@ -6,6 +6,7 @@ Actions, Attempts, ApprovalRequests, Events and run totals. If the generation mo
 proposals were prepared, nothing is written and they are prepared anew.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,10 +19,11 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions import drivers, events
-from actions.errors import DecisionConflict, IdempotencyKeyReused, RunNotOpen
+from actions.errors import CallInFlight, DecisionConflict, IdempotencyKeyReused, RunNotOpen
 from actions.models import Action, Run
 from actions.services import rows, values
 from actions.services.attempts import Started, attempt_rows
+from actions.services.freshness import PATIENCE_SECONDS, is_current, locked_turns
 from actions.services.locking import RunRow, locked_state
 from actions.services.proposals import Prepared, Proposal, prepare, sent_digest
 from actions.services.runs import run_subject, withdraw_questions
@@ -35,11 +37,16 @@ from common.ids import uuid7
 from common.queueing import queue
 from common.sql import Expanding, Row, Write, write
 from policies.asking import decided
-from policies.evaluation import Decision
+from policies.evaluation import Decision, Reason
 from policies.snapshot import Snapshot, snapshot
 from tools.definitions import ToolSpec
 
 EXECUTE = "actions.execute"
+STOPPED_SINCE = Reason(
+    "chancery:identity-not-active",
+    "Stopped since it was asked for",
+    "The agent was stopped after it had proposed this: what it proposed before does not count.",
+)
 MAX_TRIES = 5
 
 
@@ -66,6 +73,15 @@ class Batch:
     requests: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     runs: dict[UUID, Row] = field(default_factory=dict)
+    # Of the exclusive keys that this transaction holds under lock.
+    turns: dict[str, int] = field(default_factory=dict)
+    taken: dict[str, Row] = field(default_factory=dict)
+
+    def take_turn(self, key: str) -> None:
+        """A call with this exclusive key begins."""
+        if key:
+            self.turns[key] = self.turns.get(key, 0) + 1
+            self.taken[key] = {"key": key, "turns": self.turns[key]}
 
     def writes(self) -> list[tuple[Write | Expanding, Sequence[Row]]]:
         return [
@@ -76,19 +92,21 @@ class Batch:
             (REQUESTS, self.requests),
             (EVENTS, self.events),
             (rows.RUN_TOTALS, list(self.runs.values())),
+            (rows.EXCLUSIVE_TURNS, list(self.taken.values())),
         ]
 
 
 def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceError]:
     """Decide and commit every proposal, in order; a refused one is its error, in its place.
 
-    Raises DecisionConflict if the governed state moved at each of MAX_TRIES tries, and the
-    database's own error if the rows cannot be written: then nothing was decided.
+    Raises DecisionConflict if the governed state moved at each of MAX_TRIES tries, or the facts
+    were overtaken by other calls for PATIENCE_SECONDS, and the database's own error if the rows cannot be written: then nothing was decided.
     """
     outcomes: dict[int, Committed | GovernanceError] = {}
     mark, held = snapshot.marked()
-    broken = 0
-    for attempt in range(MAX_TRIES):
+    broken = moved = attempt = 0
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while moved < MAX_TRIES and time.monotonic() < deadline:
         prepared: dict[int, Prepared] = {}
         for place, proposal in enumerate(proposals):
             try:
@@ -97,6 +115,7 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
                 outcomes[place] = _replayed(proposal, error) or error
         # A refusal from a snapshot that is out of date is no refusal: look again first.
         if len(prepared) < len(proposals) and attempt == 0 and current_mark() != mark:
+            attempt += 1
             snapshot.fresh()
             mark, held = snapshot.marked()
             continue
@@ -113,6 +132,7 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
             outcomes.update(zip(prepared, committed, strict=True))
             return [outcomes[place] for place in range(len(proposals))]
         snapshot.fresh()
+        attempt, moved = attempt + 1, moved + (snapshot.marked()[0] != mark)
         mark, held = snapshot.marked()
     raise DecisionConflict
 
@@ -154,10 +174,26 @@ def _commit(prepared: list[Prepared], mark: int) -> list[Committed | GovernanceE
             return None
         now = timezone.now()
         batch = Batch()
+        batch.turns = locked_turns(item.read_at.key for item in prepared if item.read_at)
+        if any(_is_late(item, runs, known, batch) for item in prepared):
+            return None
         results = [_one(item, runs, known, batch, now=now) for item in prepared]
         write(connection, batch.writes())
         _follow_up(results)
     return results
+
+
+def _is_late(
+    item: Prepared,
+    runs: Mapping[UUID, RunRow],
+    known: Mapping[tuple[UUID, str], tuple[UUID, str]],
+    batch: Batch,
+) -> bool:
+    """Whether something was begun since the item's facts were read."""
+    run = runs.get(item.proposal.run_id)
+    if run is None or (run.id, item.proposal.idempotency_key) in known:
+        return False
+    return not is_current(item.read_at, effects=run.effects, turns=batch.turns)
 
 
 def _follow_up(results: Sequence[Committed | GovernanceError]) -> None:
@@ -185,9 +221,9 @@ def _one(
     if run is None or run.identity_id != proposal.caller.identity.pk:
         return NotFound()
     caller = proposal.caller
-    # A token to act for others is of use in their run only, where their rights bind; and a
-    # person's run is of use with their word only, which ends.
-    if caller.person != run.delegation or (caller.chain and caller.chain != run.chain):
+    # A token to act for others serves in their run only, where their rights bind, and their run
+    # is served by such a token only; and a person's run by their word only, which ends.
+    if caller.person != run.delegation or caller.chain != run.chain:
         return NotFound()
     key = (run.id, proposal.idempotency_key)
     if key in known:
@@ -200,6 +236,8 @@ def _one(
         )
     if run.status != Run.Status.OPEN:
         return RunNotOpen()
+    if _is_late(item, runs, known, batch):
+        return CallInFlight()  # begun by an earlier item of this very batch
     committed = decided_into(batch, item, run, now=now)
     known[key] = (committed.action.pk, item.request_digest)
     return committed
@@ -210,11 +248,22 @@ def decided_into(batch: Batch, item: Prepared, run: RunRow, *, now: datetime) ->
 
     The caller holds the generation's shared lock and has seen that its mark is the item's.
     """
-    decision = decided(item.snapshot, item.call, run.state(), now=now)
+    decision = _stopped_since(item, run) or decided(item.snapshot, item.call, run.state(), now=now)
     run.count(decision, item.call.amount)
     committed = _recorded(item, run, decision, batch, now=now)
     batch.runs[run.id] = run.totals()
     return committed
+
+
+def _stopped_since(item: Prepared, run: RunRow) -> Decision | None:
+    """A denial, if an agent whose token was exchanged for this run was stopped since, or the rule
+    that let it be has ended.
+    """
+    known = item.snapshot.directory.identities
+    if all(known[party].epoch == epoch for party, epoch in run.chain_epochs.items()):
+        return None
+    held = item.snapshot.policies
+    return Decision("denied", (STOPPED_SINCE,), release=held.number if held else 0)
 
 
 def _recorded(
@@ -253,6 +302,8 @@ def _recorded(
         )
         batch.attempts.append(attempt)
         batch.events.append(event)
+        batch.take_turn(attempt["exclusive_key"])
+        run.effects += item.call.tool.access != "read"
     batch.actions.append({name: _column(action, name) for name in rows.ACTIONS.columns})
     # Execution goes by what was decided on, however the world has moved since.
     return Committed(action, started=started, held=item.snapshot, mark=item.mark)
@@ -282,6 +333,7 @@ def _action(item: Prepared, run: RunRow, decision: Decision, *, now: datetime) -
         environment=identity.environment,
         tool=tool.full_name,
         tool_digest=tool.digest,
+        endpoint=item.snapshot.catalog.address_of(tool, identity.environment),
         arguments=dict(item.call.arguments),
         arguments_digest=item.arguments_digest,
         claims=dict(item.call.claims),
@@ -312,6 +364,7 @@ def question(item: Prepared, action: Action, run: RunRow) -> Question:
             "tool": action.tool,
             "tool_title": tool.title,
             "tool_digest": action.tool_digest,
+            "endpoint": item.snapshot.catalog.address_of(tool, action.environment),
             "access": tool.access,
             "environment": action.environment,
             "agent": action.agent,
@@ -371,6 +424,7 @@ def decision_event(
             "rules": [reason.rule for reason in decision.reasons],
             "release": decision.release,
             "args_digest": action.arguments_digest,
+            "origin": action.endpoint,
             **values.of_decision(action, spec),
             **({"chain": list(chain)} if chain else {}),
             **({"elevation": decision.elevation} if decision.elevation else {}),

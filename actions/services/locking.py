@@ -1,8 +1,8 @@
 """What the deciding transaction reads under lock: the generation, runs, and repeated requests."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -34,6 +34,8 @@ class RunRow:
     budget_amount: Decimal | None
     chain: tuple[str, ...] = ()
     delegation: str = ""
+    chain_epochs: Mapping[str, int] = field(default_factory=dict)
+    effects: int = 0
     closed_at: datetime | None = None
     outcome: str = ""
 
@@ -66,6 +68,7 @@ class RunRow:
             "denials_count": self.denials,
             "amount": str(self.amount),
             "labels": list(self.labels),
+            "effects_count": self.effects,
             "closed_at": self.closed_at,
             "outcome": self.outcome,
         }
@@ -73,8 +76,10 @@ class RunRow:
 
 RUN_COLUMNS = (
     "r.id, r.identity_id, r.status, r.initiator, r.purpose, r.labels, r.actions_count, "
-    "r.denials_count, r.amount, r.budget_actions, r.budget_amount, r.chain, r.delegation"
+    "r.denials_count, r.amount, r.budget_actions, r.budget_amount, r.chain, r.delegation, "
+    "r.chain_epochs, r.effects_count"
 )
+RUN_WIDTH = len(RUN_COLUMNS.split(","))
 
 
 def locked_state(
@@ -100,10 +105,11 @@ def locked_state(
     runs: dict[UUID, RunRow] = {}
     known: dict[tuple[UUID, str], tuple[UUID, str]] = {}
     for row in found:
-        run = run_row(row[1:14])
+        run = run_row(row[1 : RUN_WIDTH + 1])
         runs.setdefault(run.id, run)
-        if row[15] is not None:
-            known[run.id, row[14]] = (as_uuid(row[15]), row[16])
+        key, action_id, request_digest = row[RUN_WIDTH + 1 :]
+        if action_id is not None:
+            known[run.id, key] = (as_uuid(action_id), request_digest)
     mark = found[0][0] if found else current_mark()
     return int(mark or 0), runs, known
 
@@ -124,6 +130,8 @@ def run_row(row: Sequence[Any]) -> RunRow:
         budget_amount=None if row[10] is None else Decimal(str(row[10])),
         chain=tuple(as_json(row[11])),
         delegation=row[12],
+        chain_epochs=as_json(row[13]),
+        effects=row[14],
     )
 
 

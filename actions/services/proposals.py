@@ -1,13 +1,14 @@
 """What a caller wants to do, and what the portal finds out before deciding on it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from actions.models import Run
+from actions.services.freshness import PATIENCE_SECONDS, ReadAt, wait_for_turn
 from agents.tokens import Caller, seen_from
 from common.canonical import digest
 from common.cel import ExpressionFailed
@@ -34,6 +35,9 @@ class Proposal:
     driver: str = ""
     lease: timedelta | None = None
     step: str = ""
+    # For a driver that looks ahead: how long to wait for other calls, and which one is over.
+    patience: float = PATIENCE_SECONDS
+    answered: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,15 @@ class Prepared:
     call: AskedCall
     arguments_digest: str
     request_digest: str
+    read_at: ReadAt | None = None
 
 
 def prepare(proposal: Proposal, mark: int, snapshot: Snapshot) -> Prepared:
     """The proposal with what the portal finds out about it.
 
     Raises UnknownTool, InvalidArguments, InvalidClaims; NotFound for another agent's run;
-    InvalidToken if the caller may no longer act. Facts that cannot be established are no error
-    here: they deny.
+    InvalidToken if the caller may no longer act; CallInFlight if another call that its facts
+    depend on is not over in time. Facts that cannot be established are no error here: they deny.
     """
     caller = seen_from(proposal.caller, snapshot.directory)
     spec = snapshot.catalog.tools.get(proposal.tool)
@@ -61,10 +66,30 @@ def prepare(proposal: Proposal, mark: int, snapshot: Snapshot) -> Prepared:
         raise UnknownTool
     arguments, arguments_digest = spec.canonical_arguments(proposal.arguments)
     claims = spec.canonical_claims(proposal.claims)
-    if spec.sources:
+    if spec.sources or spec.exclusive_by:
         _ensure_own(proposal.run_id, caller)
-    call = found_out(snapshot, caller, spec, arguments, claims=claims, run_id=proposal.run_id)
-    return Prepared(proposal, mark, snapshot, call, arguments_digest, sent_digest(proposal))
+    call = AskedCall(caller, spec, arguments, claims, {}, Decimal(0))
+    read_at = turn_of(proposal, call, snapshot)
+    call = found_out(snapshot, call, run_id=proposal.run_id)
+    return Prepared(
+        proposal, mark, snapshot, call, arguments_digest, sent_digest(proposal), read_at
+    )
+
+
+def turn_of(proposal: Proposal, call: AskedCall, snapshot: Snapshot) -> ReadAt | None:
+    """See `wait_for_turn`; nothing waits that would be refused whatever its facts are."""
+    if not may_ask(snapshot, call.caller, call.tool, run_id=proposal.run_id):
+        return None
+    return wait_for_turn(
+        proposal.run_id,
+        call.tool,
+        call.arguments,
+        environment=call.caller.identity.environment,
+        catalog=snapshot.catalog,
+        idempotency_key=proposal.idempotency_key,
+        patience=proposal.patience,
+        answered=proposal.answered,
+    )
 
 
 def sent_digest(proposal: Proposal) -> str:
@@ -80,33 +105,23 @@ def _ensure_own(run_id: UUID, caller: Caller) -> None:
         raise NotFound
 
 
-def found_out(
-    snapshot: Snapshot,
-    caller: Caller,
-    spec: ToolSpec,
-    arguments: Mapping[str, Any],
-    *,
-    claims: Mapping[str, Any],
-    run_id: UUID,
-) -> AskedCall:
+def found_out(snapshot: Snapshot, call: AskedCall, *, run_id: UUID) -> AskedCall:
     """The call with its facts and amount; with a problem instead where they cannot be had."""
-    facts: Mapping[str, Any] = {}
-    amount = Decimal(0)
-    problem: Reason | None = None
-    if may_ask(snapshot, caller, spec, run_id=run_id):
-        try:
-            facts = gather_facts(
-                snapshot.catalog,
-                spec,
-                arguments,
-                claims,
-                environment=caller.identity.environment,
-                run_id=str(run_id),
-            )
-            amount = _amount(spec, arguments)
-        except FactsUnavailable as error:
-            problem = Reason("chancery:facts-unavailable", "Facts unavailable", str(error))
-    return AskedCall(caller, spec, arguments, claims, facts, amount, problem)
+    if not may_ask(snapshot, call.caller, call.tool, run_id=run_id):
+        return call
+    try:
+        facts = gather_facts(
+            snapshot.catalog,
+            call.tool,
+            call.arguments,
+            call.claims,
+            environment=call.caller.identity.environment,
+            run_id=str(run_id),
+        )
+        return replace(call, facts=facts, amount=_amount(call.tool, call.arguments))
+    except FactsUnavailable as error:
+        problem = Reason("chancery:facts-unavailable", "Facts unavailable", str(error))
+        return replace(call, problem=problem)
 
 
 def _amount(spec: ToolSpec, arguments: Mapping[str, Any]) -> Decimal:

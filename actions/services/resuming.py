@@ -5,8 +5,10 @@ live release and fresh facts, with the approved rank in the request. The approva
 what it was given for, and is spent in the transaction that commits the first attempt.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -20,12 +22,14 @@ from actions.services import rows
 from actions.services.attempts import Started, attempt_rows
 from actions.services.deciding import (
     MAX_TRIES,
+    STOPPED_SINCE,
     decision_event,
     question,
 )
 from actions.services.execution import perform
+from actions.services.freshness import PATIENCE_SECONDS, is_current, locked_turns
 from actions.services.locking import RunRow
-from actions.services.proposals import Prepared, Proposal, found_out
+from actions.services.proposals import Prepared, Proposal, found_out, turn_of
 from actions.services.results import progress
 from actions.services.runs import run_subject, withdraw_questions
 from agents.tokens import Caller
@@ -34,8 +38,9 @@ from approvals.services import REQUESTS, question_rows, spend
 from audit.generation import current_mark, hold_shared
 from audit.services.recording import EVENTS, event_row
 from common.actors import SYSTEM, Actor
-from common.sql import write
-from policies.asking import decided
+from common.canonical import normalised
+from common.sql import Row, write
+from policies.asking import AskedCall, decided
 from policies.evaluation import Decision, Reason
 from policies.snapshot import Snapshot, snapshot
 
@@ -43,11 +48,6 @@ TOOL_CHANGED = Reason(
     "chancery:tool-changed",
     "Tool changed since it was asked for",
     "The tool's definition is not the one that this action was proposed and approved with.",
-)
-STOPPED_SINCE = Reason(
-    "chancery:identity-not-active",
-    "Stopped since it was asked for",
-    "The agent was stopped after it had proposed this: what it proposed before does not count.",
 )
 RUN_ENDED = Reason(
     "chancery:run-not-open", "Run ended", "The run was closed or halted before this was executed."
@@ -67,7 +67,8 @@ class Resumed:
 def resume(action_id: UUID) -> Action | None:
     """Decide a ready action again and carry it out if it is still allowed.
 
-    None if it is not ready: a repeated hint does nothing. Raises DecisionConflict.
+    None if it is not ready: a repeated hint does nothing. Raises DecisionConflict, and CallInFlight
+    while a call is being made that its facts depend on: then a later hint finds it still ready.
     """
     for _ in range(MAX_TRIES):
         action = Action.objects.with_run().filter(pk=action_id, status=Action.Status.READY).first()
@@ -86,25 +87,31 @@ def resume(action_id: UUID) -> Action | None:
     raise DecisionConflict
 
 
-def prepared_again(action: Action, mark: int, held: Snapshot) -> Prepared:
-    """A ready action with today's facts, to be decided again."""
+def prepared_again(
+    action: Action, mark: int, held: Snapshot, *, patience: float = PATIENCE_SECONDS
+) -> Prepared:
+    """A ready action with today's facts, to be decided again. Raises CallInFlight."""
     identity = held.directory.identities[action.run.identity.client_id]
     # The token is over; its scope still is the ceiling, and its epoch must still be the identity's.
     scopes = frozenset(action.scope.split())
     caller = Caller(identity, scopes, jti="", epoch=action.epoch, expires_at=0)
     spec = held.catalog.tools[action.tool]
-    call = found_out(
-        held, caller, spec, action.arguments, claims=action.claims, run_id=action.run_id
-    )
     proposal = Proposal(
         caller=caller,
         run_id=action.run_id,
         tool=action.tool,
         arguments=action.arguments,
         claims=action.claims,
-        idempotency_key=action.idempotency_key,
+        # No request of an agent's: nothing answers it but the call itself.
+        idempotency_key="",
+        patience=patience,
     )
-    return Prepared(proposal, mark, held, call, action.arguments_digest, action.request_digest)
+    call = AskedCall(caller, spec, action.arguments, action.claims, {}, Decimal(0))
+    read_at = turn_of(proposal, call, held)
+    call = found_out(held, call, run_id=action.run_id)
+    return Prepared(
+        proposal, mark, held, call, action.arguments_digest, action.request_digest, read_at
+    )
 
 
 @transaction.atomic
@@ -118,8 +125,11 @@ def decide_again(
     hold_shared()
     if current_mark() != prepared.mark:
         return None
-    # Locks in this order everywhere: run, approval, action.
+    # Locks in this order everywhere: run, exclusive key, approval, action.
     run = Run.objects.select_for_update().get(pk=prepared.proposal.run_id)
+    turns = locked_turns([prepared.read_at.key] if prepared.read_at else [])
+    if not is_current(prepared.read_at, effects=run.effects_count, turns=turns):
+        return None
     approval = _locked_approval(action_id)
     action = Action.objects.select_for_update().get(pk=action_id)
     if action.status != Action.Status.READY:
@@ -141,7 +151,8 @@ def _locked_approval(action_id: UUID) -> ApprovalRequest | None:
 
 def _counting_rank(approval: ApprovalRequest | None, action: Action, prepared: Prepared) -> int:
     """The rank that the approval gives: 0 unless it was given for exactly this, under the live
-    release, and is unspent (or was spent on an earlier attempt of this very action).
+    release, at this address, on the facts that its gates look at, and is unspent (or was spent on
+    an earlier attempt of this very action).
     """
     if approval is None or approval.status != ApprovalRequest.Status.APPROVED:
         return 0
@@ -151,9 +162,25 @@ def _counting_rank(approval: ApprovalRequest | None, action: Action, prepared: P
         shown.get("arguments_digest") == action.arguments_digest
         and shown.get("tool_digest") == prepared.call.tool.digest
         and shown.get("release") == (held.policies.number if held.policies else 0)
+        and shown.get("endpoint") == held.catalog.address_of(prepared.call.tool, action.environment)
+        and _rests_on_the_same(shown, approval.reasons, prepared)
     )
     is_usable = approval.spent_at is None or action.attempts_count > 0
     return held.ranks.get(approval.tier_id, 0) if is_same and is_usable else 0
+
+
+def _rests_on_the_same(
+    shown: Mapping[str, Any], reasons: Sequence[Mapping[str, Any]], prepared: Prepared
+) -> bool:
+    """Whether the facts that the gates look at are those that people were shown."""
+    held, spec = prepared.snapshot, prepared.call.tool
+    if held.policies is None:
+        return False
+    gates = {str(reason.get("rule")) for reason in reasons}
+    named = held.policies.facts_of(gates)
+    looked_at = spec.facts_behind(named) if named is not None else {one.name for one in spec.facts}
+    before, now = shown.get("facts") or {}, normalised(dict(prepared.call.facts))
+    return all(before.get(name) == now.get(name) for name in looked_at)
 
 
 def _decision(
@@ -200,6 +227,8 @@ def run_row(run: Run) -> RunRow:
         budget_amount=run.budget_amount,
         chain=tuple(run.chain),
         delegation=run.delegation,
+        chain_epochs=run.chain_epochs,
+        effects=run.effects_count,
     )
 
 
@@ -236,8 +265,10 @@ def _applied(
     else:
         _stop(decision, action, run, now=now, events_=batch_events)
     action.save(
-        update_fields=["facts", "decided_again", "approval_id", "tier", "reasons", "release"]
-    )
+        update_fields=[
+            "facts", "decided_again", "approval_id", "tier", "reasons", "release", "endpoint",
+        ]
+    )  # fmt: skip
     write(
         connection,
         [(EVENTS, batch_events), (rows.ACTION_PROGRESS, [progress(action, now)])],
@@ -270,13 +301,18 @@ def _begin(
             spend(approval.pk, actor=SYSTEM, action=str(action.pk))
         if action.outcome != Action.Outcome.ALLOWED:
             run.amount += action.amount
-            run.save(update_fields=["amount"])
     started, attempt, event = attempt_rows(
         action, prepared.call.tool, actor=SYSTEM, now=now, lease=lease
     )
+    run.effects_count += prepared.call.tool.access != "read"
+    run.save(update_fields=["amount", "effects_count"])
     action.status = Action.Status.EXECUTING
+    action.endpoint = prepared.snapshot.catalog.address_of(prepared.call.tool, action.environment)
     events_.append(event)
-    write(connection, [(rows.ATTEMPTS, [attempt])])
+    turns: list[Row] = []
+    if prepared.read_at is not None and prepared.read_at.key:
+        turns = [{"key": prepared.read_at.key, "turns": prepared.read_at.turns + 1}]
+    write(connection, [(rows.ATTEMPTS, [attempt]), (rows.EXCLUSIVE_TURNS, turns)])
     return started
 
 

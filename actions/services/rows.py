@@ -13,6 +13,7 @@ ACTIONS = Insert(
         "environment": "text",
         "tool": "text",
         "tool_digest": "text",
+        "endpoint": "text",
         "arguments": "jsonb",
         "arguments_digest": "text",
         "claims": "jsonb",
@@ -44,6 +45,7 @@ ATTEMPTS = Insert(
         "status": "text",
         "started_at": "timestamptz",
         "lease_until": "timestamptz",
+        "exclusive_key": "text",
         "error_code": "text",
         "error": "text",
     },
@@ -72,6 +74,7 @@ RUNS = Insert(
         "chain": "jsonb",
         "chain_epochs": "jsonb",
         "delegation": "text",
+        "effects_count": "integer",
     },
 )
 
@@ -85,6 +88,7 @@ RUN_TOTALS = Update(
         "denials_count": "integer",
         "amount": "numeric",
         "labels": "jsonb",
+        "effects_count": "integer",
         "closed_at": "timestamptz",
         "outcome": "text",
     },
@@ -101,6 +105,8 @@ ATTEMPT_CLOSED = Update(
         "error": "text",
     },
 )
+
+EXCLUSIVE_TURNS = Update("actions_exclusivekey", "key", {"key": "text", "turns": "bigint"})
 
 RUN_LABELS = Update("actions_run", "id", {"id": "uuid", "labels": "jsonb"})
 

@@ -109,6 +109,7 @@ def run_rows(
         "chain": list(opening.chain),
         "chain_epochs": dict(opening.chain_epochs),
         "delegation": opening.delegation,
+        "effects_count": 0,
     }
     event = event_row(
         events.RUN_STARTED,

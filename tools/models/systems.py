@@ -144,6 +144,12 @@ class Tool(models.Model):
         help_text="A read tool of the same system that tells, by idempotency key, whether a call "
         "took effect: {key} gives {found, result}.",
     )
+    exclusive_by = models.SlugField(
+        max_length=100,
+        blank=True,
+        help_text="An argument. Calls of the system's tools with the same value of it are made one "
+        "at a time, whichever runs they belong to, so that facts hold until the call is made.",
+    )
     serves_facts_only = models.BooleanField(
         default=False, help_text="Called by the portal for facts; never granted to an agent."
     )

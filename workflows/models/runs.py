@@ -148,6 +148,7 @@ class StepRun(models.Model):
         SIGNAL = "signal", "a signal"
         CHILD = "child", "another run"
         BREAKER = "breaker", "a system that does not answer"
+        TURN = "turn", "another call that changes what this one depends on"
         ITEMS = "items", "its items"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -20,6 +20,7 @@ from tools.definitions import ToolSpec
 from tools.services.breakers import Where, count_failure, count_success, open_breakers
 from workflows.definitions.spec import Retry, StepSpec
 from workflows.services.looking import Probed
+from workflows.models import StepRun
 from workflows.services.turns import Turn
 from workflows.states import StepState, forward_path
 
@@ -67,6 +68,10 @@ def apply(turn: Turn, outcome: Outcome) -> None:
         _failed(turn, state, outcome, outcome.error)
     turn.batch.progress.append(results.progress(outcome.action, turn.case.now))
     state.action_status = outcome.action.status
+    for other in turn.case.steps.values():
+        if other.waits_for == StepRun.WaitsFor.TURN:
+            other.due_at = turn.case.now  # this call was what it waited for, or may have been
+            turn.touch(other)
 
 
 def _succeeded(turn: Turn, state: StepState, outcome: Outcome) -> None:

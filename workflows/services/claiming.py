@@ -6,6 +6,7 @@ from datetime import timedelta
 from actions.models import Action, Run
 from actions.services.attempts import Started
 from actions.services.deciding import decided_into
+from actions.services.freshness import is_current, locked_turns
 from actions.services.resuming import decide_again, run_row
 from agents.errors import InvalidToken
 from policies.snapshot import Snapshot
@@ -19,6 +20,7 @@ from workflows.states import StepState, forward_path
 
 TOOL_CHANGED = "tool_changed"
 PROBE_MARGIN = timedelta(seconds=15)
+TURN_AGAIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,12 @@ def begin(turn: Turn, look: Look, *, scope: str, undoes: str) -> Claimed | None:
     case = turn.case
     step = turn.spec.step(forward_path(look.path))
     call = step.call_of(undoes=bool(undoes))
+    if _was_overtaken(turn, look):
+        return None
     state = turn.begun(look.path, step.kind, "running", scope=scope, undoes=undoes)
+    if look.is_behind:
+        _wait_for_turn(turn, state)
+        return None
     if call is None or look.prepared is None:
         _refused(turn, state, look)
         return None
@@ -63,6 +70,9 @@ def begin(turn: Turn, look: Look, *, scope: str, undoes: str) -> Claimed | None:
 def resume(turn: Turn, look: Look) -> Claimed | None:
     """Decide a ready action again and begin its next attempt; None if it is not to be made."""
     state = turn.case.steps[look.path]
+    if look.is_behind:
+        _wait_for_turn(turn, state)
+        return None
     if look.prepared is None or look.action_id is None:
         return None
     if _is_held_back(turn, state, look.prepared.call.tool):
@@ -81,6 +91,25 @@ def resume(turn: Turn, look: Look) -> Claimed | None:
     if resumed.started is None or call is None:
         return None
     return _claimed(look, state, resumed.action, resumed.started, seconds=_seconds(call, step))
+
+
+def _was_overtaken(turn: Turn, look: Look) -> bool:
+    """Whether a call was begun since the facts of this one were read: they are read again."""
+    read_at = look.prepared.read_at if look.prepared is not None else None
+    if read_at is None:
+        return False
+    turn.batch.turns |= locked_turns([read_at.key])
+    return not is_current(read_at, effects=turn.case.run.effects, turns=turn.batch.turns)
+
+
+def _wait_for_turn(turn: Turn, state: StepState) -> None:
+    until = turn.case.now + TURN_AGAIN
+    if state.waits_for == StepRun.WaitsFor.TURN:
+        # Said once; looked at again and again.
+        state.status, state.due_at = "waiting", until
+        turn.touch(state)
+    else:
+        turn.wait(state, StepRun.WaitsFor.TURN, until=until)
 
 
 def _claimed(

@@ -126,15 +126,16 @@ def _ahead(taken: Taken, outcome: Outcome) -> Look | None:
     case = taken.case
     if case is None or outcome.result is None or case.status != "running":
         return None
-    return _looked(with_result(case, outcome.path, outcome.result.value))
+    known = with_result(case, outcome.path, outcome.result.value)
+    return _looked(known, answered=outcome.action.pk)
 
 
-def _looked(case: Case) -> Look | None:
+def _looked(case: Case, *, answered: UUID | None = None) -> Look | None:
     """What comes next, from what is held of the generation; made anew if that has moved."""
     if snapshot.marked()[0] != case.mark:
         snapshot.fresh()
     spec = spec_of(case.version_id)
-    return look_ahead(spec, case, lease())
+    return look_ahead(spec, case, lease(), answered=answered)
 
 
 class Heart:

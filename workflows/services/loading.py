@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from actions.services.locking import RUN_COLUMNS, as_json, as_uuid, run_row
+from actions.services.locking import RUN_COLUMNS, RUN_WIDTH, as_json, as_uuid, run_row
 from audit.generation import holding
 from common.errors import NotFound
 from common.sql import together
@@ -18,7 +18,6 @@ from workflows.compiled import data_class_of, spec_of
 from workflows.services.rows import STEP_COLUMNS
 from workflows.states import OVER, RESTING, Case, StepState
 
-_RUN_WIDTH = len(RUN_COLUMNS.split(","))
 _CASE = (
     "i.client_id, r.environment, f.slug, w.version_id, w.status, w.inputs, w.scope, w.epoch, "
     "w.parent_id, w.depth, w.deadline_at, w.started_at, w.ending, w.reason, w.output, "
@@ -76,8 +75,8 @@ def locked_case(
     if not found:
         return None
     [row] = found
-    run = run_row(row[:_RUN_WIDTH])
-    turn, wakes, breakers, attempt_status, mark, now = row[_RUN_WIDTH:]
+    run = run_row(row[:RUN_WIDTH])
+    turn, wakes, breakers, attempt_status, mark, now = row[RUN_WIDTH:]
     moment = as_time(now) or timezone.now()
     if known is not None and known.turn == turn and not wakes:
         case = replace(known, run=run, now=moment, mark=int(mark or 0))
@@ -118,9 +117,9 @@ def _read(run_id: UUID, *, everything: bool) -> Case:
     [row] = runs
     mark, now = row[-2:]
     names = ("workflow" if name == "slug" else name for name in _CASE_NAMES)
-    values = dict(zip(names, row[_RUN_WIDTH:-2], strict=True))
+    values = dict(zip(names, row[RUN_WIDTH:-2], strict=True))
     case = Case(
-        run=run_row(row[:_RUN_WIDTH]),
+        run=run_row(row[:RUN_WIDTH]),
         now=as_time(now) or timezone.now(),
         mark=int(mark or 0),
         **{name: _plain(name, value) for name, value in values.items()},

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
+from actions.errors import CallInFlight
 from actions.models import Action
 from actions.services.proposals import Prepared, Proposal, prepare
 from actions.services.resuming import prepared_again
@@ -51,20 +52,24 @@ class Look:
     failure: str = ""
     action_id: UUID | None = None
     probed: Probed | None = None
+    # Another call changes what this one depends on: it waits its turn.
+    is_behind: bool = False
 
 
-def look_ahead(spec: WorkflowSpec, case: Case, lease: timedelta) -> Look | None:
-    """What the next call needs; None if no call comes next."""
+def look_ahead(
+    spec: WorkflowSpec, case: Case, lease: timedelta, *, answered: UUID | None = None
+) -> Look | None:
+    """What the next call needs; None if no call comes next. `answered`: see `wait_for_turn`."""
     moves = advance(spec, case, case.now)
     if moves.end is not None or case.is_resting:
         return None
     for path in moves.go_on:
-        found = _of_open(spec, case, case.steps[path], lease)
+        found = _of_open(spec, case, case.steps[path], lease, answered)
         if found is not None:
             return found
     for one in moves.begin:
         if one.step.call_of(undoes=bool(one.undoes)) is not None:
-            return _begin(case, one, lease)
+            return _begin(case, one, lease, answered)
     return None
 
 
@@ -81,12 +86,15 @@ def needs_look(state: StepState, step: StepSpec) -> Literal["begin", "resume", "
     return None
 
 
-def _of_open(spec: WorkflowSpec, case: Case, state: StepState, lease: timedelta) -> Look | None:
+def _of_open(
+    spec: WorkflowSpec, case: Case, state: StepState, lease: timedelta, answered: UUID | None
+) -> Look | None:
     step = spec.step(forward_path(state.path))
     kind = needs_look(state, step)
     if kind == "begin":
         values = values_of(spec, case, state, case.now)
-        return _begin(case, Begin(state.path, step, values, state.scope, state.undoes), lease)
+        begin = Begin(state.path, step, values, state.scope, state.undoes)
+        return _begin(case, begin, lease, answered)
     if kind is None or state.action_id is None:
         return None
     action = Action.objects.with_run().filter(pk=state.action_id).first()
@@ -95,16 +103,14 @@ def _of_open(spec: WorkflowSpec, case: Case, state: StepState, lease: timedelta)
     mark, held = snapshot.marked()
     if kind == "probe":
         return Look(state.path, "probe", mark, probed=_probed(action, step, held))
-    return Look(
-        state.path,
-        "resume",
-        mark,
-        prepared=prepared_again(action, mark, held),
-        action_id=action.pk,
-    )
+    try:
+        prepared = prepared_again(action, mark, held, patience=0)
+    except CallInFlight:
+        return Look(state.path, "resume", mark, is_behind=True)
+    return Look(state.path, "resume", mark, prepared=prepared, action_id=action.pk)
 
 
-def _begin(case: Case, one: Begin, lease: timedelta) -> Look:
+def _begin(case: Case, one: Begin, lease: timedelta, answered: UUID | None) -> Look:
     """A call prepared as an agent's own would be: its arguments checked, its facts found out."""
     call = one.step.call_of(undoes=bool(one.undoes))
     mark, held = snapshot.marked()
@@ -127,8 +133,12 @@ def _begin(case: Case, one: Begin, lease: timedelta) -> Look:
             driver=DRIVER,
             lease=lease,
             step=one.path,
+            patience=0,
+            answered=answered,
         )
         prepared = prepare(proposal, mark, held)
+    except CallInFlight:
+        return Look(one.path, "begin", mark, is_behind=True)
     except GovernanceError as refusal:
         return Look(one.path, "begin", mark, refusal=refusal)
     return Look(one.path, "begin", mark, prepared=prepared)

@@ -1,0 +1,33 @@
+from django.db import migrations
+
+from common import triggers
+
+TABLE = "actions_action"
+# SQLite drops a table's triggers when a migration rebuilds it: those of 0004 again.
+COLUMNS = (
+    "run_id",
+    "idempotency_key",
+    "request_digest",
+    "agent",
+    "environment",
+    "tool",
+    "tool_digest",
+    "arguments",
+    "arguments_digest",
+    "claims",
+    "epoch",
+    "scope",
+    "driver",
+    "outcome",
+    "decided_at",
+)
+
+
+def protect(apps, schema_editor):
+    triggers.run(schema_editor.connection, triggers.removal(TABLE))
+    triggers.run(schema_editor.connection, triggers.frozen_columns(TABLE, COLUMNS))
+
+
+class Migration(migrations.Migration):
+    dependencies = [("actions", "0008_exclusive_keys_and_endpoints")]
+    operations = [migrations.RunPython(protect, migrations.RunPython.noop)]
