@@ -18,7 +18,7 @@ class AccountsConfig(AppConfig):
             User,
             mask_fields=["password"],
             mask_callable="common.redaction.hidden",
-            exclude_fields=["last_login"],
+            exclude_fields=["last_login", "name_key", "full_name_key", "mail_key"],
             m2m_fields={"groups", "user_permissions"},
         )
         auditlog.register(Group, m2m_fields={"permissions"})

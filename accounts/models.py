@@ -1,8 +1,12 @@
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q
+
+from accounts.names import mail_key, name_key
 
 
 class Groups:
@@ -19,15 +23,60 @@ class Groups:
 
 
 class User(AbstractUser):
-    """A person. Agents are never rows of this table: they would appear in approver pickers."""
+    """A person. Agents are never rows of this table: they would appear in approver pickers.
+
+    Nobody is called like somebody else: names and addresses are unique by `accounts.names`.
+    """
+
+    name_key = models.CharField(max_length=300, unique=True, editable=False)
+    full_name_key = models.CharField(max_length=600, blank=True, editable=False, db_index=True)
+    mail_key = models.CharField(max_length=254, blank=True, editable=False)
+
+    class Meta(AbstractUser.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                fields=["mail_key"], condition=~Q(mail_key=""), name="user_mail_once"
+            ),
+            models.CheckConstraint(condition=~Q(name_key=""), name="user_name_is_readable"),
+        ]
 
     def __str__(self) -> str:
         return self.get_full_name() or self.get_username()
 
+    def clean(self) -> None:
+        super().clean()
+        self._set_keys()
+        others = type(self).objects.exclude(pk=self.pk)
+        if others.filter(name_key=self.name_key).exists():
+            message = "Somebody has this name, or one that looks like it."
+            raise ValidationError({"username": message})
+        if self.mail_key and others.filter(mail_key=self.mail_key).exists():
+            raise ValidationError({"email": "Somebody has this mail address."})
+
+    def _set_keys(self) -> None:
+        self.name_key = name_key(self.username)
+        self.full_name_key = name_key(self.get_full_name())
+        self.mail_key = mail_key(self.email or "")
+
     def save(self, *args: Any, **kwargs: Any) -> None:
+        self._set_keys()
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = {*kwargs["update_fields"], *_keys_of(kwargs["update_fields"])}
         # Django's own commands and forms save people too: the record needs their transaction.
         with transaction.atomic():
             super().save(*args, **kwargs)
+
+
+_KEYS = {
+    "username": "name_key",
+    "first_name": "full_name_key",
+    "last_name": "full_name_key",
+    "email": "mail_key",
+}
+
+
+def _keys_of(fields: Iterable[str]) -> set[str]:
+    return {_KEYS[name] for name in fields if name in _KEYS}
 
 
 class Environment(models.Model):

@@ -7,7 +7,17 @@ class ActionsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from actions.models import Action
         from actions.services import deciding, settling
+        from approvals import events
         from approvals.outcomes import on_resolved
+        from audit.noticed import expect_events
 
-        on_resolved(deciding.EXECUTE, settling.people_decided)
+        on_resolved(deciding.EXECUTE, settling.people_decided, involved=settling.involved_in_action)
+        # What waits for people moves when they have decided, and an event says so.
+        expect_events(
+            Action,
+            ("status",),
+            [one.name for one in events.OF_STATUS],
+            when="OLD.status = 'waiting'",
+        )

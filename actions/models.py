@@ -243,7 +243,7 @@ class Attempt(models.Model):
 
 
 class ExclusiveKey(models.Model):
-    """What calls of several runs change one at a time, such as one account; see `Tool.exclusive_by`.
+    """What calls of several runs change one at a time, such as one account: `Tool.exclusive_by`.
 
     `turns`: how many calls were begun, so that facts read before another one are known to be old.
     """

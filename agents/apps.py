@@ -13,9 +13,15 @@ class AgentsConfig(AppConfig):
         from audit.changes import govern
 
         on_resolved(halts.LIFT, halts.finish_lifting, decides=True)
-        on_resolved(activating.ACTIVATE, activating.finish, decides=True)
+        on_resolved(
+            activating.ACTIVATE,
+            activating.finish,
+            decides=True,
+            involved=activating.involved_in_identity,
+        )
         on_resolved(sponsors.SUCCEED, sponsors.finish_succession, decides=True)
         govern(models.Agent, decides=True, ignored=("reminded_at",))
+        govern(models.FormerPerson, decides=True)
         govern(models.AgentIdentity, decides=True)
         govern(models.SigningKey, decides=True, sealed=("sealed_private",))
         govern(models.Halt, decides=True)

@@ -90,8 +90,9 @@ class Directory:
 
 def _build() -> Directory:
     identities = AgentIdentity.objects.select_related("agent", "agent__sponsor", "agent__owner")
+    identities = identities.prefetch_related("agent__former_people")
     return Directory(
-        identities={row.client_id: _known(row) for row in identities},
+        identities={row.client_id: _known(row, row.agent.involved) for row in identities},
         verification_keys={
             row.kid: VerificationKey(row.environment_id, ECKey.import_key(row.public_jwk))
             for row in SigningKey.objects.exclude(status=SigningKey.Status.REVOKED)
@@ -121,13 +122,13 @@ def stops_of(client_ids: Collection[str]) -> Directory:
         client_id__in=client_ids
     )
     return Directory(
-        identities={row.client_id: _known(row) for row in identities},
+        identities={row.client_id: _known(row, ()) for row in identities},
         verification_keys={},
         halts={(row.kind, row.target): row.reason for row in Halt.objects.in_force()},
     )
 
 
-def _known(row: AgentIdentity) -> KnownIdentity:
+def _known(row: AgentIdentity, involved: Collection[int]) -> KnownIdentity:
     agent = row.agent
     usable = (
         row.status == AgentIdentity.Status.ACTIVE
@@ -144,7 +145,7 @@ def _known(row: AgentIdentity) -> KnownIdentity:
         agent_slug=agent.slug,
         agent_title=agent.title,
         risk=agent.risk,
-        answerable_users=tuple(agent.involved),
+        answerable_users=tuple(involved),
         usable=usable,
         token_seconds=row.token_seconds,
     )

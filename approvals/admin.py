@@ -7,11 +7,11 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from accounts.second_factor import latest_factor, where_to_prove
+from approvals.eligibility import is_decidable, refusal_for
 from approvals.errors import NotAnApprover
 from approvals.forms import AskForFactorForm, VoteForm
 from approvals.models import ApprovalRequest, Tier
 from common.admin.pages import CommandForm, EndlessAdmin, GovernedAdmin, Page
-from common.errors import GovernanceError
 from common.templatetags.blocks import age, badge, left
 
 OPEN = f"status__exact={ApprovalRequest.Status.PENDING.value}"
@@ -64,7 +64,7 @@ class ApprovalRequestAdmin(EndlessAdmin):
 
     def detail(self, request: HttpRequest, obj: ApprovalRequest) -> dict[str, Any]:
         """What will be executed, why it was asked, and the form if this person may answer."""
-        shown = dict(obj.snapshot)
+        shown, is_pending = dict(obj.snapshot), obj.status == ApprovalRequest.Status.PENDING
         run = shown.pop("run", {})
         return {
             "shown": shown,
@@ -74,7 +74,8 @@ class ApprovalRequestAdmin(EndlessAdmin):
             "refusal": self._refusal(request, obj),
             "form": VoteForm(target=obj),
             "decide_url": self.page_url(VOTE, obj),
-            "is_pending": obj.status == ApprovalRequest.Status.PENDING,
+            "is_undecidable": is_pending and not is_decidable(obj),
+            "is_pending": is_pending,
             "proof_url": self._proof_url(request, obj) if self._needs_proof(request, obj) else "",
         }
 
@@ -98,11 +99,10 @@ class ApprovalRequestAdmin(EndlessAdmin):
         person = request.user
         if person.is_anonymous:
             return NotAnApprover.sentence
-        try:
-            obj.ensure_may_be_decided_by(person)
-        except GovernanceError as refusal:
+        refusal = refusal_for(obj, person)
+        if refusal is not None:
             return str(refusal)
-        if obj.votes.filter(voter=person, tier=obj.tier_id).exists():
+        if obj.votes.standing().filter(voter=person, tier=obj.tier_id).exists():
             return "You have answered this request."
         return ""
 

@@ -12,15 +12,42 @@ APPROVAL_REQUESTED = declare(
     "shown",
     "sensitive",
 )
-APPROVAL_VOTED = declare("approval.voted", "A person voted", "answer", "reason", "tier", "factor")
-APPROVAL_APPROVED = declare("approval.approved", "People approved", "tier", "votes")
-APPROVAL_REJECTED = declare("approval.rejected", "People rejected", "tier", "votes")
-APPROVAL_EXPIRED = declare("approval.expired", "Nobody decided in time", "tier")
-APPROVAL_ESCALATED = declare(
-    "approval.escalated", "The question went to a higher tier", "from_tier", "to_tier"
+APPROVAL_VOTED = declare(
+    "approval.voted", "A person voted", "approval", "answer", "reason", "tier", "factor"
 )
-APPROVAL_WITHDRAWN = declare("approval.withdrawn", "The question was withdrawn", "reason")
-APPROVAL_SPENT = declare("approval.spent", "The approval was used", "action")
+VOTE_STRUCK = declare(
+    "approval.vote_struck",
+    "A vote no longer counts, because its voter may no longer decide",
+    "approval",
+    "voter",
+    "error",
+)
+APPROVAL_UNDECIDABLE = declare(
+    "approval.undecidable", "Too few people are left to decide a request", "approval", "tier"
+)
+APPROVAL_APPROVED = declare("approval.approved", "People approved", "approval", "tier", "votes")
+APPROVAL_REJECTED = declare("approval.rejected", "People rejected", "approval", "tier", "votes")
+APPROVAL_EXPIRED = declare("approval.expired", "Nobody decided in time", "approval", "tier")
+APPROVAL_ESCALATED = declare(
+    "approval.escalated",
+    "The question went to a higher tier",
+    "approval",
+    "from_tier",
+    "to_tier",
+)
+APPROVAL_WITHDRAWN = declare(
+    "approval.withdrawn", "The question was withdrawn", "approval", "reason"
+)
+APPROVAL_SPENT = declare("approval.spent", "The approval was used", "approval", "action")
 TIER_FACTOR = declare(
     "tier.factor", "Whether a tier asks for a second factor", "required", "reason"
+)
+# Those that say what has become of a request.
+OF_STATUS = (
+    APPROVAL_APPROVED,
+    APPROVAL_REJECTED,
+    APPROVAL_EXPIRED,
+    APPROVAL_ESCALATED,
+    APPROVAL_WITHDRAWN,
+    APPROVAL_SPENT,
 )

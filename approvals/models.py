@@ -6,13 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from accounts.models import User
-from approvals.errors import (
-    NotAnApprover,
-    OwnAgent,
-    OwnRequest,
-    RequestAlreadyDecided,
-    RequestExpired,
-)
+from approvals.errors import RequestAlreadyDecided, RequestExpired
 from audit.scope import scope_of
 from common.ids import uuid7
 
@@ -109,6 +103,9 @@ class ApprovalRequest(models.Model):
     answerable_users = models.JSONField(
         default=list, help_text="Owner and sponsor, who sign only where the tier lets them."
     )
+    initiator = models.CharField(
+        max_length=200, blank=True, help_text="Who the work is for, by the agent's word."
+    )
     tier = models.ForeignKey(Tier, on_delete=models.PROTECT)
     quorum = models.PositiveSmallIntegerField()
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
@@ -116,6 +113,9 @@ class ApprovalRequest(models.Model):
     expires_at = models.DateTimeField()
     decided_at = models.DateTimeField(null=True)
     spent_at = models.DateTimeField(null=True)
+    undecidable_since = models.DateTimeField(
+        null=True, help_text="Since when too few people are left who may decide it."
+    )
 
     objects = ApprovalRequestQuerySet.as_manager()
 
@@ -152,14 +152,11 @@ class ApprovalRequest(models.Model):
         if self.expires_at <= now:
             raise RequestExpired
 
-    def ensure_may_be_decided_by(self, user: User) -> None:
-        """Superusers are people too: every rule here binds them."""
-        if self.requester_kind == "human" and self.requester_id == str(user.pk):
-            raise OwnRequest
-        if user.pk in self.answerable_users and not self.tier.owner_may_sign:
-            raise OwnAgent
-        if scope_of(user) is not None or not self.tier.groups.filter(user=user).exists():
-            raise NotAnApprover
+
+class VoteQuerySet(models.QuerySet["Vote"]):
+    def standing(self) -> "VoteQuerySet":
+        """Those that count; see `approvals.eligibility`."""
+        return self.filter(struck_at=None)
 
 
 class Vote(models.Model):
@@ -179,13 +176,21 @@ class Vote(models.Model):
         max_length=64, blank=True, help_text="The second factor that was shown for it, and when."
     )
     cast_at = models.DateTimeField()
+    struck_at = models.DateTimeField(
+        null=True, help_text="When it stopped to count: its voter could no longer decide this."
+    )
+    struck_because = models.CharField(max_length=64, blank=True)
+
+    objects = VoteQuerySet.as_manager()
 
     class Meta:
         ordering = ["cast_at"]
         default_permissions = ("view",)
         constraints = [
             models.UniqueConstraint(
-                fields=["request", "voter", "tier"], name="vote_once_per_person_and_tier"
+                fields=["request", "voter", "tier"],
+                condition=Q(struck_at=None),
+                name="vote_once_per_person_and_tier",
             ),
             models.CheckConstraint(condition=~Q(reason=""), name="vote_has_a_reason"),
             models.CheckConstraint(

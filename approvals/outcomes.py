@@ -4,20 +4,25 @@
 and gets the request and who resolved it. Work outside the database is enqueued, not done there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from approvals.models import ApprovalRequest
 from common.actors import Actor
 
 Handler = Callable[[ApprovalRequest, Actor], None]
+Involved = Callable[[ApprovalRequest], Collection[int]]
 
 _handlers: dict[str, Handler] = {}
+_involved: dict[str, Involved] = {}
 _deciding: set[str] = set()
 
 
-def on_resolved(kind: str, handler: Handler, *, decides: bool = False) -> None:
+def on_resolved(
+    kind: str, handler: Handler, *, decides: bool = False, involved: Involved | None = None
+) -> None:
     """`decides`: the handler changes what decisions are made from, so that the generation is locked
-    before the request is (see Locks in docs/architecture.md).
+    before the request is (see Locks in docs/architecture.md). `involved`: who owns or sponsors by
+    now what the request is about, beside those of when it was opened.
     """
     if kind in _handlers:
         message = f"{kind} already has a handler"
@@ -25,6 +30,13 @@ def on_resolved(kind: str, handler: Handler, *, decides: bool = False) -> None:
     _handlers[kind] = handler
     if decides:
         _deciding.add(kind)
+    if involved is not None:
+        _involved[kind] = involved
+
+
+def involved_now(request: ApprovalRequest) -> Collection[int]:
+    found = _involved.get(request.kind)
+    return found(request) if found is not None else ()
 
 
 def resolved(request: ApprovalRequest, actor: Actor) -> None:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts.factors import Factor
 from accounts.models import User
 from approvals import events, outcomes
+from approvals.eligibility import ensure_may_decide, is_backed, standing_votes, undecidable
 from approvals.errors import (
     AlreadyVoted,
     ApprovalAlreadySpent,
@@ -54,6 +55,7 @@ REQUESTS = Insert(
         "requester_id": "text",
         "requester_label": "text",
         "answerable_users": "jsonb",
+        "initiator": "text",
         "tier_id": "text",
         "quorum": "smallint",
         "status": "text",
@@ -92,6 +94,7 @@ class Question:
     reasons: Sequence[Mapping[str, str]] = ()
     answerable_users: Sequence[int] = ()
     run_id: UUID | None = None
+    initiator: str = ""
     id: UUID = field(default_factory=uuid7)
     said_before: frozenset[str] = frozenset()
     data_class: str = ""
@@ -121,6 +124,7 @@ def question_rows(question: Question, *, actor: Actor, now: datetime) -> tuple[R
         "requester_id": actor.id,
         "requester_label": actor.label[:200],
         "answerable_users": list(question.answerable_users),
+        "initiator": question.initiator[:200],
         "tier_id": question.tier.slug,
         "quorum": question.tier.quorum,
         "status": ApprovalRequest.Status.PENDING.value,
@@ -215,7 +219,8 @@ def cast_vote(
 ) -> ApprovalRequest:
     """Record a person's answer and resolve the request if it settles it.
 
-    One rejection rejects; `quorum` approvals at the current tier approve. `factor` is the second
+    One rejection rejects; `quorum` approvals at the current tier approve, of people who may decide
+    the request at that moment: others' votes are struck. `factor` is the second
     factor that the person has shown; a tier may ask for a fresh one. Raises the refusals of
     `approvals.errors`, NotFound, and ReasonRequired.
     """
@@ -224,12 +229,12 @@ def cast_vote(
     now = timezone.now()
     request.ensure_pending(now)
     voter = _person(actor)
-    request.ensure_may_be_decided_by(voter)
+    ensure_may_decide(request, voter)
     if answer not in Vote.Answer.values:
         raise UnknownAnswer
     if request.tier.fresh_sign_in and (factor is None or not factor.is_fresh(now)):
         raise FreshSignInNeeded
-    if request.votes.filter(voter=voter, tier=request.tier_id).exists():
+    if request.votes.standing().filter(voter=voter, tier=request.tier_id).exists():
         raise AlreadyVoted
     try:
         with transaction.atomic():
@@ -250,6 +255,7 @@ def cast_vote(
         actor=actor,
         subject=_subject(request),
         run_id=request.run_id,
+        approval=str(request.pk),
         answer=str(answer),
         reason=reason,
         tier=request.tier_id,
@@ -257,7 +263,7 @@ def cast_vote(
     )
     if answer == Vote.Answer.REJECT:
         _resolve(request, ApprovalRequest.Status.REJECTED, actor=actor, now=now)
-    elif _approvals(request) >= request.quorum:
+    elif _approvals(request, now=now) >= request.quorum:
         _resolve(request, ApprovalRequest.Status.APPROVED, actor=actor, now=now)
     return request
 
@@ -276,6 +282,7 @@ def withdraw(request_id: UUID, *, actor: Actor, reason: str) -> None:
         actor=actor,
         subject=_subject(request),
         run_id=request.run_id,
+        approval=str(request.pk),
         reason=reason,
     )
 
@@ -284,10 +291,11 @@ def withdraw(request_id: UUID, *, actor: Actor, reason: str) -> None:
 def spend(request_id: UUID, *, actor: Actor, action: str) -> ApprovalRequest:
     """Use an approval, once, in the transaction of what it allows.
 
+    Whatever its row says, it is one only if enough people stand behind it who may decide it now.
     Raises ApprovalNotGiven, ApprovalAlreadySpent.
     """
     request = _locked(request_id)
-    if request.status != ApprovalRequest.Status.APPROVED:
+    if request.status != ApprovalRequest.Status.APPROVED or not is_backed(request):
         raise ApprovalNotGiven
     if request.spent_at is not None:
         raise ApprovalAlreadySpent
@@ -298,6 +306,7 @@ def spend(request_id: UUID, *, actor: Actor, action: str) -> ApprovalRequest:
         actor=actor,
         subject=_subject(request),
         run_id=request.run_id,
+        approval=str(request.pk),
         action=action,
     )
     return request
@@ -344,6 +353,7 @@ def _escalate(request: ApprovalRequest, tier: Tier, *, actor: Actor, now: dateti
         actor=actor,
         subject=_subject(request),
         run_id=request.run_id,
+        approval=str(request.pk),
         from_tier=left,
         to_tier=tier.slug,
     )
@@ -368,8 +378,9 @@ def _resolve(
             actor=actor,
             subject=subject,
             run_id=request.run_id,
+            approval=str(request.pk),
             tier=request.tier_id,
-            votes=request.votes.count(),
+            votes=request.votes.standing().count(),
         )
     else:
         record(
@@ -377,6 +388,7 @@ def _resolve(
             actor=actor,
             subject=subject,
             run_id=request.run_id,
+            approval=str(request.pk),
             tier=request.tier_id,
         )
     outcomes.resolved(request, actor)
@@ -390,9 +402,53 @@ def tier_terms(slug: str) -> TierTerms:
     return found
 
 
-def _approvals(request: ApprovalRequest) -> int:
-    # Consent given at a lower tier before an escalation does not count for the higher one.
-    return request.votes.filter(answer=Vote.Answer.APPROVE, tier=request.tier_id).count()
+def _approvals(request: ApprovalRequest, *, now: datetime) -> int:
+    """How many approvals count; those of people who may no longer decide are struck."""
+    good, lost = standing_votes(request)
+    for vote, code in lost:
+        vote.struck_at, vote.struck_because = now, code
+        vote.save(update_fields=["struck_at", "struck_because"])
+        record(
+            events.VOTE_STRUCK,
+            actor=SYSTEM,
+            subject=_subject(request),
+            run_id=request.run_id,
+            approval=str(request.pk),
+            voter=vote.voter_id,
+            error=code,
+        )
+    return len(good)
+
+
+def note_undecidable(*, now: datetime | None = None, limit: int = 500) -> int:
+    """Mark, and record, pending requests that too few people are left to decide; how many are new.
+
+    One that can be decided again is unmarked.
+    """
+    moment = now or database_now()
+    pending = ApprovalRequest.objects.pending().select_related("tier").order_by("pk")[:limit]
+    lacking = {request.pk for request in undecidable(pending)}
+    changed = [one for one in pending if (one.pk in lacking) != (one.undecidable_since is not None)]
+    return sum(_mark(one.pk, moment, is_lacking=one.pk in lacking, actor=SYSTEM) for one in changed)
+
+
+@command
+def _mark(request_id: UUID, now: datetime, *, is_lacking: bool, actor: Actor) -> bool:
+    request = _locked(request_id)
+    if request.status != ApprovalRequest.Status.PENDING:
+        return False
+    request.undecidable_since = now if is_lacking else None
+    request.save(update_fields=["undecidable_since"])
+    if is_lacking:
+        record(
+            events.APPROVAL_UNDECIDABLE,
+            actor=actor,
+            subject=_subject(request),
+            run_id=request.run_id,
+            approval=str(request.pk),
+            tier=request.tier_id,
+        )
+    return is_lacking
 
 
 def _locked_to_answer(request_id: UUID) -> ApprovalRequest:

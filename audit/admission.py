@@ -35,5 +35,4 @@ class IsAdmitted(BasePermission):
     message = "Sign in to the portal, with a second factor where one is required."
 
     def has_permission(self, request: Any, view: Any) -> bool:
-        # DRF wraps Django's request, which holds the session.
-        return is_admitted(request._request)
+        return is_admitted(request)

@@ -1,6 +1,7 @@
 """Which tables are noticed: those of every record that the change log is kept of."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -21,6 +22,48 @@ def watch(model: type[models.Model], fields: Iterable[str]) -> None:
     _watched.update((model._meta.label_lower, field) for field in fields)
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A table whose changes are explained by events instead of the change log: by those of these
+    types, each for one change, which name the row as their subject or in the detail `by`.
+    """
+
+    table: Noticed
+    types: frozenset[str]
+    by: str = ""
+
+
+_spoken: dict[str, Spoken] = {}
+
+
+def expect_events(
+    model: type[models.Model],
+    columns: Iterable[str],
+    types: Iterable[str],
+    *,
+    key: str = "",
+    by: str = "",
+    changes: Iterable[str] = ("update",),
+    when: str = "",
+) -> None:
+    """Have changes of these columns noticed, and reported unless an event says so; see `Spoken`.
+
+    `key`: the column that names the row for the event, if not the primary key.
+    """
+    watched, label = set(columns), model._meta.label_lower
+    every = [str(one.column) for one in model._meta.concrete_fields]
+    row = key or str(model._meta.pk.column)
+    left_out = [name for name in every if name not in watched]
+    table = Noticed(
+        model._meta.db_table, label, row, every, left_out, changes=tuple(changes), when=when
+    )
+    _spoken[label] = Spoken(table, frozenset(types), by)
+
+
+def spoken() -> dict[str, Spoken]:
+    return dict(_spoken)
+
+
 def noticed() -> list[Noticed]:
     found = [
         Noticed(
@@ -35,7 +78,7 @@ def noticed() -> list[Noticed]:
     for model in auditlog.get_models():
         found.append(_of(model))
         found += [_of_relation(relation, rows) for relation, rows in _relations(model)]
-    return found
+    return found + [one.table for one in _spoken.values()]
 
 
 def _of(model: type[models.Model]) -> Noticed:

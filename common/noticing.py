@@ -48,7 +48,8 @@ END $$
 class Noticed:
     """A table whose changes are noted under `label`. `key`: the column that names the row;
     `ignored`: columns whose change alone is none; `operation`: a column that says what was done,
-    where it is not what was done to the row, and `also` one that is kept beside it.
+    where it is not what was done to the row, and `also` one kept beside it. `changes`:
+    which of insert, update and delete are noted; `when`: SQL over OLD and NEW, for updates alone.
     """
 
     table: str
@@ -58,6 +59,8 @@ class Noticed:
     ignored: Sequence[str] = ()
     operation: str = ""
     also: str = ""
+    changes: Sequence[str] = ("insert", "update", "delete")
+    when: str = ""
 
 
 def install(connection: BaseDatabaseWrapper, noticed: Sequence[Noticed]) -> None:
@@ -76,11 +79,12 @@ def _on_postgresql(one: Noticed) -> list[str]:
     name = f"{one.table}_noticed"
     parts = (one.key, ",".join(one.ignored), one.label, one.operation, one.also)
     given = ", ".join(f"'{part}'" for part in parts)
-    events = "INSERT" if one.operation else "INSERT OR UPDATE OR DELETE"
+    events = "INSERT" if one.operation else " OR ".join(one.changes).upper()
+    when = f"WHEN ({one.when}) " if one.when else ""
     return [
         f"DROP TRIGGER IF EXISTS {name} ON {one.table}",
         f"CREATE TRIGGER {name} AFTER {events} ON {one.table} "
-        f"FOR EACH ROW EXECUTE FUNCTION {NOTES}_note({given})",
+        f"FOR EACH ROW {when}EXECUTE FUNCTION {NOTES}_note({given})",
         f"DROP TRIGGER IF EXISTS {name}_emptied ON {one.table}",
         f"CREATE TRIGGER {name}_emptied AFTER TRUNCATE ON {one.table} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION {NOTES}_note({given})",
@@ -113,12 +117,13 @@ def _on_sqlite(one: Noticed) -> list[str]:
     into = f'INSERT INTO {NOTES} (at, "transaction", "table", "row", operation, columns, '
     into += "database_user) VALUES (strftime('%Y-%m-%d %H:%M:%f', 'now'), ''"
     found = []
-    for event in ("insert",) if one.operation else ("insert", "update", "delete"):
+    for event in ("insert",) if one.operation else one.changes:
         row = "OLD" if event == "delete" else "NEW"
         done = f'{row}."{one.operation}"' if one.operation else f"'{event}'"
         columns = f"rtrim({changed}, ',')" if event == "update" else "''"
         columns = f'{row}."{one.also}"' if one.also else columns
-        when = f"WHEN {met} " if event == "update" else ""
+        condition = f"({met}) AND ({one.when})" if one.when else met
+        when = f"WHEN {condition} " if event == "update" else ""
         name = f"{one.table}_noticed_{event}"
         given = f"'{one.label}', {row}.\"{one.key}\", {done}, {columns}, ''"
         trigger = f"CREATE TRIGGER {name} AFTER {event.upper()} ON {one.table} {when}"

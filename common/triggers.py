@@ -164,6 +164,38 @@ def _losing_on_sqlite(table: str, changed: str, message: str, key: str) -> list[
     ]
 
 
+def inserted_only(table: str, *, when: str) -> dict[str, list[str]]:
+    """Statements, per vendor, that refuse new rows for which the condition over NEW fails."""
+    function, message = f"{table}_begins", f"{table}: a row begins undecided"
+    return {
+        "postgresql": [
+            f"""
+            CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+              IF NOT ({when}) THEN
+                RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation';
+              END IF;
+              RETURN NEW;
+            END $$
+            """,
+            f"CREATE TRIGGER {function} BEFORE INSERT ON {table} "
+            f"FOR EACH ROW EXECUTE FUNCTION {function}()",
+        ],
+        "sqlite": [
+            f"CREATE TRIGGER {function} BEFORE INSERT ON {table} WHEN NOT ({when}) "
+            f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
+        ],
+    }
+
+
+def inserted_removal(table: str) -> dict[str, list[str]]:
+    """Statements, per vendor, that take `inserted_only` away."""
+    return {
+        "postgresql": [f"DROP TRIGGER IF EXISTS {table}_begins ON {table}"],
+        "sqlite": [f"DROP TRIGGER IF EXISTS {table}_begins"],
+    }
+
+
 def removal(table: str) -> dict[str, list[str]]:
     """Statements, per vendor, that take away every trigger made here."""
     names = ("no_change", "no_truncate", "frozen")

@@ -19,7 +19,12 @@ class PoliciesConfig(AppConfig):
         know_targets(Halt.Kind.SYSTEM, lambda slug: System.objects.filter(slug=slug).exists())
         know_targets(Halt.Kind.TOOL, Tool.is_known)
         on_resolved(releases.PUBLISH, releases.finish_publication, decides=True)
-        on_resolved(elevations.ELEVATE, elevations.finish, decides=True)
+        on_resolved(
+            elevations.ELEVATE,
+            elevations.finish,
+            decides=True,
+            involved=elevations.involved_in_elevation,
+        )
         govern(models.Role, decides=True)
         govern(models.Elevation, decides=True)
         govern(models.RoleMembership, decides=True)

@@ -18,6 +18,11 @@ class ReleaseNotADraft(GovernanceError):
     sentence = "Only a draft can be published."
 
 
+class ReleaseUnchanged(GovernanceError):
+    code = "release_unchanged"
+    sentence = "This is what the live release says already: rules and tools are the same."
+
+
 class ReleaseOutOfDate(GovernanceError):
     code = "release_out_of_date"
     sentence = "Tools have changed since this release was checked: make a new one."

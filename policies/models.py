@@ -190,6 +190,16 @@ class PolicyRelease(models.Model):
     def __str__(self) -> str:
         return f"release {self.number}"
 
+    def replaced(self) -> "PolicyRelease | None":
+        """What it is to be compared with: once it was published the release that it replaced, and
+        before that the live one.
+        """
+        others = PolicyRelease.objects.exclude(pk=self.pk)
+        if self.published_at is None:
+            return others.live().first()
+        before = others.filter(published_at__lt=self.published_at)
+        return before.order_by("-published_at").first()
+
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         message = "A policy release is never removed."
         raise TypeError(message)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts.models import User
 from actions.models import Action
 from agents.models import Agent, Halt
+from approvals.eligibility import count_waiting_for, undecidable
 from approvals.models import ApprovalRequest
 from audit.alarms import alarms
 from audit.scope import scope_of
@@ -22,6 +23,7 @@ from workflows.models import WorkflowRun
 
 HOURS = 24
 MAX_WAITING_SHOWN = 6
+MAX_LOOKED_AT = 100
 SERIES = (
     Series("allowed", "allowed", "good"),
     Series("needs_approval", "needed approval", "wait"),
@@ -55,8 +57,9 @@ def overview(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
         "totals": [(one, totals[one.key]) for one in SERIES],
         "decisions": sum(totals.values()),
         "waiting": list(waiting[:MAX_WAITING_SHOWN]) if sees_requests else [],
-        "waiting_for_me": waiting.for_approver(user).count() if isinstance(user, User) else 0,
+        "waiting_for_me": count_waiting_for(user) if isinstance(user, User) else 0,
         "waiting_count": waiting.count(),
+        "undecidable": undecidable(waiting[:MAX_LOOKED_AT]) if sees_requests else [],
         "halts": Halt.objects.in_force()[:MAX_WAITING_SHOWN] if may("agents.view_halt") else [],
         "alarms": alarms() if may("audit.view_event") and scope_of(user) is None else [],
         "release": PolicyRelease.objects.live().defer("text", "schema", "tools").first(),

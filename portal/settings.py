@@ -172,6 +172,7 @@ CELERY_TASK_TIME_LIMIT = 420
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
+    "note undecidable approvals": {"task": "approvals.note_undecidable", "schedule": 60.0},
     "settle due approvals": {"task": "approvals.settle_due", "schedule": 10.0},
     "settle abandoned attempts": {"task": "actions.settle_abandoned", "schedule": 5.0},
     "send lost hints again": {"task": "actions.hint_overdue", "schedule": 5.0},

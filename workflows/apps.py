@@ -8,6 +8,7 @@ class WorkflowsConfig(AppConfig):
 
     def ready(self) -> None:
         from actions import drivers
+        from actions.services import settling
         from approvals.outcomes import on_resolved
         from audit.changes import govern
         from workflows import models
@@ -15,7 +16,7 @@ class WorkflowsConfig(AppConfig):
 
         drivers.register(looking.DRIVER, waking.action_moved)
         drivers.follow_runs(waking.run_stopped)
-        on_resolved(kinds.STEP_APPROVAL, waking.step_decided)
+        on_resolved(kinds.STEP_APPROVAL, waking.step_decided, involved=settling.involved_in_action)
         on_resolved(publishing.PUBLISH, publishing.finish_publication)
         govern(models.Workflow)
         govern(models.WorkflowVersion, ignored=("text", "spec", "world"))

@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from accounts.models import User
+from accounts.people import people_named
 from actions import drivers, events
 from actions.errors import CallInFlight, DecisionConflict, IdempotencyKeyReused, RunNotOpen
 from actions.models import Action, Run
@@ -28,6 +28,7 @@ from actions.services.locking import RunRow, locked_state
 from actions.services.proposals import Prepared, Proposal, prepare, sent_digest
 from actions.services.runs import run_subject, withdraw_questions
 from agents.errors import InvalidToken
+from agents.tokens import Caller
 from approvals.services import REQUESTS, Question, question_rows
 from audit.generation import current_mark, hold_shared
 from audit.services.recording import EVENTS, Subject, event_row
@@ -100,7 +101,8 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
     """Decide and commit every proposal, in order; a refused one is its error, in its place.
 
     Raises DecisionConflict if the governed state moved at each of MAX_TRIES tries, or the facts
-    were overtaken by other calls for PATIENCE_SECONDS, and the database's own error if the rows cannot be written: then nothing was decided.
+    were overtaken by other calls for PATIENCE_SECONDS, and the database's own error if the rows
+    cannot be written: then nothing was decided.
     """
     outcomes: dict[int, Committed | GovernanceError] = {}
     mark, held = snapshot.marked()
@@ -218,12 +220,7 @@ def _one(
 ) -> Committed | GovernanceError:
     proposal = item.proposal
     run = runs.get(proposal.run_id)
-    if run is None or run.identity_id != proposal.caller.identity.pk:
-        return NotFound()
-    caller = proposal.caller
-    # A token to act for others serves in their run only, where their rights bind, and their run
-    # is served by such a token only; and a person's run by their word only, which ends.
-    if caller.person != run.delegation or caller.chain != run.chain:
+    if run is None or not _is_theirs(run, proposal.caller):
         return NotFound()
     key = (run.id, proposal.idempotency_key)
     if key in known:
@@ -241,6 +238,14 @@ def _one(
     committed = decided_into(batch, item, run, now=now)
     known[key] = (committed.action.pk, item.request_digest)
     return committed
+
+
+def _is_theirs(run: RunRow, caller: Caller) -> bool:
+    """A token to act for others serves in their run only, where their rights bind, and their run is
+    served by such a token only; and a person's run by their word only, which ends.
+    """
+    is_own = run.identity_id == caller.identity.pk
+    return is_own and caller.person == run.delegation and caller.chain == run.chain
 
 
 def decided_into(batch: Batch, item: Prepared, run: RunRow, *, now: datetime) -> Committed:
@@ -388,6 +393,7 @@ def question(item: Prepared, action: Action, run: RunRow) -> Question:
         },
         reasons=action.reasons,
         answerable_users=_answerable(item, run),
+        initiator=run.initiator,
         run_id=run.id,
         said_before=frozenset({"arguments", "facts", "claims"}),
     )
@@ -395,7 +401,7 @@ def question(item: Prepared, action: Action, run: RunRow) -> Question:
 
 def _answerable(item: Prepared, run: RunRow) -> list[int]:
     """Owner, sponsor, and the person for whom the agent says it acts: not the ones to approve."""
-    behind = User.objects.filter(username=run.initiator).values_list("pk", flat=True)
+    behind = people_named(run.initiator)
     known = item.snapshot.directory.identities
     handed = (pk for client_id in run.chain for pk in known[client_id].answerable_users)
     return sorted({*item.call.caller.identity.answerable_users, *handed, *behind})

@@ -33,6 +33,7 @@ from actions.services.proposals import Prepared, Proposal, found_out, turn_of
 from actions.services.results import progress
 from actions.services.runs import run_subject, withdraw_questions
 from agents.tokens import Caller
+from approvals.eligibility import is_backed
 from approvals.models import ApprovalRequest
 from approvals.services import REQUESTS, question_rows, spend
 from audit.generation import current_mark, hold_shared
@@ -156,6 +157,8 @@ def _counting_rank(approval: ApprovalRequest | None, action: Action, prepared: P
     """
     if approval is None or approval.status != ApprovalRequest.Status.APPROVED:
         return 0
+    if approval.spent_at is None and not is_backed(approval):
+        return 0  # somebody who approved may no longer decide this
     held = prepared.snapshot
     shown = approval.snapshot
     is_same = (

@@ -17,6 +17,7 @@ from actions.services import rows, values
 from actions.services.deciding import EXECUTE, action_subject
 from actions.services.execution import MAX_ATTEMPTS, may_be_repeated
 from actions.services.results import progress
+from agents.models import AgentIdentity
 from approvals.models import ApprovalRequest
 from audit.services.recording import EVENTS, event_row, record
 from common.actors import SYSTEM, Actor
@@ -53,6 +54,23 @@ def people_decided(request: ApprovalRequest, actor: Actor) -> None:
         drivers.moved(action)
     elif action.status == Action.Status.READY:
         queue.enqueue(EXECUTE, str(action.pk))
+
+
+def involved_in_action(request: ApprovalRequest) -> set[int]:
+    """Who owns or sponsors the agent by now, or did in the last 90 days; and the same of agents
+    that handed the work over.
+    """
+    return involved_in_run(request.run_id)
+
+
+def involved_in_run(run_id: UUID | None) -> set[int]:
+    runs = Run.objects.select_related("identity__agent")
+    run = runs.filter(pk=run_id).first() if run_id is not None else None
+    if run is None:
+        return set()
+    behind = AgentIdentity.objects.filter(client_id__in=run.chain).select_related("agent")
+    agents = [run.identity.agent, *(identity.agent for identity in behind)]
+    return {pk for agent in agents for pk in agent.involved}
 
 
 def settle_abandoned(*, now: datetime | None = None, limit: int = 200) -> int:

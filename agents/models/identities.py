@@ -1,11 +1,15 @@
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from accounts.models import Environment
+
+# How long former owners and sponsors do not approve what the agent asks.
+FORMER_FOR = timedelta(days=90)
 
 
 class Agent(models.Model):
@@ -30,14 +34,6 @@ class Agent(models.Model):
     )
     sponsor = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="sponsored_agents"
-    )
-    former_sponsor = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        null=True,
-        blank=True,
-        on_delete=models.PROTECT,
-        related_name="+",
-        help_text="Who named another sponsor does not thereby get to approve what it asks.",
     )
     risk = models.CharField(max_length=16, choices=Risk.choices, default=Risk.MEDIUM)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.DRAFT)
@@ -65,9 +61,32 @@ class Agent(models.Model):
 
     @property
     def involved(self) -> list[int]:
-        """Owner, sponsor, and the sponsor before: not the ones to approve what it asks."""
-        people = {self.owner_id, self.sponsor_id, self.former_sponsor_id}
-        return sorted(one for one in people if one is not None)
+        """Owner, sponsor, and everybody who was one in the last 90 days: they do
+        not approve what it asks.
+        """
+        since = timezone.now() - FORMER_FOR
+        former = {one.person_id for one in self.former_people.all() if one.until >= since}
+        return sorted({self.owner_id, self.sponsor_id, *former})
+
+
+class FormerPerson(models.Model):
+    """Who owned or sponsored an agent until when: who named another person does not thereby get to
+    approve what the agent asks.
+    """
+
+    agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="former_people")
+    person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    until = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-until"]
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["agent", "person"], name="former_person_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.person}, formerly of {self.agent}"
 
 
 class AgentIdentity(models.Model):

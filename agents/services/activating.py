@@ -35,6 +35,14 @@ def ask_people(identity: AgentIdentity, *, actor: Actor, reason: str) -> None:
         subject=Subject.of(identity),
         tier=tier_terms("dual" if agent.risk == Agent.Risk.HIGH else "manager"),
         snapshot=_picture(identity, reason),
+        reasons=[
+            {
+                "rule": "portal:production-identity",
+                "title": "Production access needs people's consent",
+                "reason": "An agent acts in a production environment only after a manager has "
+                "approved it; two managers for an agent of high risk.",
+            }
+        ],
         answerable_users=agent.involved,
     )
     open_request(question, actor=actor)
@@ -45,6 +53,13 @@ def ask_people(identity: AgentIdentity, *, actor: Actor, reason: str) -> None:
         approval=str(question.id),
         reason=reason,
     )
+
+
+def involved_in_identity(request: ApprovalRequest) -> list[int]:
+    """Who owns or sponsors the agent by now, or did in the last 90 days."""
+    identities = AgentIdentity.objects.select_related("agent")
+    identity = identities.filter(pk=request.subject_id).first()
+    return identity.agent.involved if identity is not None else []
 
 
 def finish(request: ApprovalRequest, actor: Actor) -> None:

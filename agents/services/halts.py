@@ -109,6 +109,13 @@ def ask_to_lift(halt_id: UUID, *, actor: Actor, reason: str) -> ApprovalRequest:
             "placed_because": halt.reason,
             "to_be_lifted_because": reason,
         },
+        reasons=[
+            {
+                "rule": "portal:lift",
+                "title": "Lifting the halt of everything needs a second person",
+                "reason": "One person may stop everything; two let it go on.",
+            }
+        ],
     )
     request = open_request(question, actor=actor)
     record(

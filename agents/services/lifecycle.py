@@ -39,9 +39,7 @@ def register_agent(
         message = f"There is an agent {slug} already."
         raise InvalidInput(message)
     agent = Agent(slug=slug, title=title, purpose=purpose, owner=owner, sponsor=sponsor, risk=risk)
-    ensure_clean(
-        agent, exclude=("owner", "sponsor", "former_sponsor", "certified_until", "reminded_at")
-    )
+    ensure_clean(agent, exclude=("owner", "sponsor", "certified_until", "reminded_at"))
     agent.save()
     record(
         events.AGENT_REGISTERED,

@@ -7,7 +7,7 @@ from django.utils import timezone
 from accounts.models import User
 from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
-from agents.models import Agent
+from agents.models import Agent, FormerPerson
 from agents.services.answering import ensure_answers_for
 from agents.services.lifecycle import raise_epochs
 from approvals.models import ApprovalRequest, Vote
@@ -84,6 +84,13 @@ def _ask_for_successor(agent: Agent, now: datetime, *, actor: Actor) -> bool:
             "former_sponsor": agent.sponsor.get_username(),
             "what_it_means": "Whoever approves answers for this agent from then on.",
         },
+        reasons=[
+            {
+                "rule": "portal:sponsor",
+                "title": "The agent has no active sponsor",
+                "reason": "An agent acts only while an active person answers for it.",
+            }
+        ],
         answerable_users=[agent.sponsor_id],
     )
     open_request(question, actor=actor)
@@ -112,8 +119,11 @@ def _follow(agent: Agent, sponsor: User, *, actor: Actor, reason: str) -> None:
     if not sponsor.is_active:
         raise NoActiveSponsor
     former = agent.sponsor
-    agent.sponsor, agent.former_sponsor = sponsor, former
-    agent.save(update_fields=["sponsor", "former_sponsor"])
+    agent.sponsor = sponsor
+    agent.save(update_fields=["sponsor"])
+    FormerPerson.objects.update_or_create(
+        agent=agent, person=former, defaults={"until": timezone.now()}
+    )
     record(
         events.SPONSOR_CHANGED,
         actor=actor,

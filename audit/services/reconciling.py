@@ -13,7 +13,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from auditlog.models import LogEntry
 from django.db import connection, transaction
@@ -21,7 +21,7 @@ from django.db.models import QuerySet
 
 from audit import events
 from audit.models import DbChange, Event
-from audit.noticed import ENTRIES, is_related, related_owners
+from audit.noticed import ENTRIES, is_related, related_owners, spoken
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM
 from common.clock import database_now
@@ -58,12 +58,18 @@ def reconcile(*, settle: timedelta = SETTLE, limit: int = BATCH) -> int:
     rest of their transactions.
     """
     due = _due(settle, limit)
-    entries = _entries_beside(due)
+    entries, said = _entries_beside(due), _Said(due)
     owners = related_owners()
     passed = [
         row
         for row in due
-        if not (entries.say(row) if row.table in owners else entries.taken_by(row))
+        if not (
+            said.explains(row)
+            if row.table in said.tables
+            else entries.say(row)
+            if row.table in owners
+            else entries.taken_by(row)
+        )
     ]
     for row in passed:
         _report(row)
@@ -107,6 +113,36 @@ class _Entries:
     def _near(self, row: DbChange, key: Key) -> list[DbChange]:
         found = self.by_key.get(key, [])
         return found if row.transaction else [e for e in found if abs(e.at - row.at) <= SETTLE]
+
+
+class _Said:
+    """Events that explain changes of tables which the change log is not kept of."""
+
+    def __init__(self, due: Sequence[DbChange]) -> None:
+        self.tables = spoken()
+        self._free: dict[tuple[str, str], list[datetime]] = defaultdict(list)
+        rows = [row for row in due if row.table in self.tables]
+        if rows:
+            moments = [row.at for row in rows]
+            self._read(min(moments) - SETTLE, max(moments) + SETTLE, {row.table for row in rows})
+
+    def _read(self, since: datetime, until: datetime, tables: set[str]) -> None:
+        for table in tables:
+            expected = self.tables[table]
+            events = Event.objects.within(since, until).filter(type__in=expected.types)
+            for subject, leaf, at in events.values_list("subject_id", "leaf", "recorded_at"):
+                named = (
+                    json.loads(leaf).get("details", {}).get(expected.by) if expected.by else subject
+                )
+                self._free[table, _plain(str(named))].append(at)
+
+    def explains(self, row: DbChange) -> bool:
+        """Each event explains one change, no further from it than a transaction lasts."""
+        free = self._free[row.table, _plain(row.row)]
+        near = [at for at in free if abs(at - row.at) <= SETTLE]
+        if near:
+            free.remove(min(near, key=lambda at: abs(at - row.at)))
+        return bool(near)
 
 
 def _entries_beside(due: Sequence[DbChange]) -> _Entries:

@@ -1,15 +1,17 @@
-import difflib
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from approvals.models import ApprovalRequest
 from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
 from common.templatetags.blocks import badge
 from policies import forms
+from policies.differences import cedar_of, effect_of, plain
 from policies.models import Elevation, Policy, PolicyRelease, Role
 from policies.services import grants
+from policies.services.releases import difference_from, subject_of
 from policies.slices import parsed_rules
 
 
@@ -30,7 +32,7 @@ class PolicyAdmin(GovernedAdmin):
             "with the next release.",
             on_list=True,
             submit="Check and save",
-            done="The rule is saved. It takes effect with the next release.",
+            done="The rule is saved. It takes effect when a release with it is live.",
         ),
         Page(
             "edit",
@@ -39,7 +41,8 @@ class PolicyAdmin(GovernedAdmin):
             "policies.change_policy",
             explains="What is enforced does not change until a new release is live.",
             submit="Check and save",
-            done="The rule is saved. It takes effect with the next release.",
+            done="The rule is saved. If it is switched on, it takes effect when a release with it "
+            "is live.",
         ),
         Page(
             "switch_off",
@@ -74,8 +77,15 @@ class PolicyAdmin(GovernedAdmin):
     def detail(self, request: HttpRequest, obj: Policy) -> dict[str, Any]:
         [rule] = parsed_rules(obj.text)
         live = PolicyRelease.objects.live().first()
-        is_live = live is not None and obj.text.strip() in live.text
-        return {"rule": rule, "lines": obj.text.splitlines(), "is_live": is_live}
+        held = {one.id: one for one in parsed_rules(live.text)} if live else {}
+        return {
+            "rule": rule,
+            "condition": cedar_of(rule),
+            "lines": obj.text.splitlines(),
+            "is_live": rule.id in held and held[rule.id].body == rule.body,
+            "live": held.get(rule.id),
+            "live_condition": cedar_of(held[rule.id]) if rule.id in held else "",
+        }
 
 
 @admin.register(PolicyRelease)
@@ -108,9 +118,11 @@ class PolicyReleaseAdmin(GovernedAdmin):
             "Ask to make it live",
             forms.AskToPublishForm,
             "policies.add_policyrelease",
-            explains="Somebody else must approve: a release is never made live by its writer.",
-            submit="Ask",
-            done="People were asked.",
+            explains="Somebody who wrote none of what changes must approve. When the release is "
+            "live, requests that wait for people, and approvals that were not used yet, are "
+            "decided again: people are asked once more where the new rules still ask them.",
+            submit="Submit for approval",
+            done="Submitted for approval.",
             available=lambda release: release.status == PolicyRelease.Status.DRAFT,
         ),
     )
@@ -120,20 +132,25 @@ class PolicyReleaseAdmin(GovernedAdmin):
         return badge(release.status, release.get_status_display())
 
     def detail(self, request: HttpRequest, obj: PolicyRelease) -> dict[str, Any]:
-        former = PolicyRelease.objects.filter(number__lt=obj.number).first()
-        changed = difflib.unified_diff(
-            former.text.splitlines() if former else [], obj.text.splitlines(), n=2, lineterm=""
-        )
+        former = obj.replaced()
+        asked = ApprovalRequest.objects.about(*subject_of(obj)).order_by("-id").first()
         return {
-            "rules": parsed_rules(obj.text),
+            "rules": [(rule, effect_of(rule), cedar_of(rule)) for rule in parsed_rules(obj.text)],
             "former": former,
-            "changes": [(_tone(line), line) for line in list(changed)[2:]] if former else [],
+            "difference": plain(difference_from(former, obj.text, obj.tools)),
+            "asked": asked,
+            "waiting": _waiting_for_people() if obj.status == PolicyRelease.Status.DRAFT else 0,
             "lines": obj.text.splitlines(),
         }
 
 
-def _tone(line: str) -> str:
-    return {"+": "add", "-": "del"}.get(line[:1], "")
+# The kind of request that asks people about an agent's call.
+EXECUTE = "actions.execute"
+
+
+def _waiting_for_people() -> int:
+    """How many calls of agents would be decided again, and asked about again."""
+    return ApprovalRequest.objects.pending().filter(kind=EXECUTE).count()
 
 
 @admin.register(Role)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from accounts.models import User
+from accounts.people import people_named
 from agents.directory import KnownIdentity
 from agents.models import AgentIdentity
 from approvals.models import ApprovalRequest
@@ -69,7 +69,16 @@ def ask(
         subject=Subject("policies.elevation", str(elevation.pk), identity.client_id),
         tier=tier_terms("dual" if writes or identity.risk == "high" else "manager"),
         snapshot=_picture(elevation, identity.agent_slug, identity.environment, specs),
+        reasons=[
+            {
+                "rule": "portal:elevation",
+                "title": "Tools beyond the agent's grants",
+                "reason": "Tools that an agent is not granted are given for one run and a limited "
+                "time, by people: one manager for reading, two for more or for high risk.",
+            }
+        ],
         answerable_users=_involved(identity, initiator),
+        initiator=initiator,
         run_id=run_id,
     )
     elevation.approval_id = question.id
@@ -197,8 +206,14 @@ def _spec(held: Catalog, name: str) -> ToolSpec:
 
 
 def _involved(identity: KnownIdentity, initiator: str) -> list[int]:
-    behind = User.objects.filter(username=initiator).values_list("pk", flat=True)
-    return sorted({*identity.answerable_users, *behind})
+    return sorted({*identity.answerable_users, *people_named(initiator)})
+
+
+def involved_in_elevation(request: ApprovalRequest) -> list[int]:
+    """Who owns or sponsors the agent by now, or did in the last 90 days."""
+    rows = Elevation.objects.select_related("identity__agent")
+    elevation = rows.filter(pk=request.subject_id).first()
+    return elevation.identity.agent.involved if elevation is not None else []
 
 
 def _ensure_room(identity_id: int, run_id: UUID, tools: list[str]) -> None:

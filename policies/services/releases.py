@@ -1,11 +1,14 @@
 """Writing rules, drafting a release of them, and making it live with a second person's consent."""
 
-from django.db.models import Max
+from collections.abc import Iterable, Mapping
+
+from django.db.models import Max, Q
 from django.utils import timezone
 
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import Question, open_request, spend, terms_by_slug, tier_terms
 from audit.generation import deciding_command
+from audit.models import Event
 from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.canonical import digest
@@ -13,6 +16,7 @@ from common.commands import command
 from common.errors import NotFound
 from common.intake import required_reason
 from policies import events
+from policies.differences import Difference, difference, plain
 from policies.errors import (
     AlreadyAsked,
     InvalidPolicy,
@@ -20,14 +24,23 @@ from policies.errors import (
     NothingToRelease,
     ReleaseNotADraft,
     ReleaseOutOfDate,
+    ReleaseUnchanged,
 )
 from policies.models import Policy, PolicyRelease
 from policies.schema import cedar_schema
 from policies.validation import Problem, problems_of
+from tools import events as tool_events
 from tools.catalog import catalog
 from tools.definitions import ToolSpec
+from tools.models import Tool
 
 PUBLISH = "policies.publish"
+_RULE_ACTS = [
+    one.name for one in (events.POLICY_SAVED, events.POLICY_SWITCHED_ON, events.POLICY_SWITCHED_OFF)
+]
+_TOOL_ACTS = [
+    one.name for one in (tool_events.TOOL_REGISTERED, tool_events.TOOL_DEFINITION_CHANGED)
+]
 
 
 def callable_specs() -> list[ToolSpec]:
@@ -76,7 +89,7 @@ def switch_policy(policy_id: int, *, actor: Actor, enabled: bool, reason: str) -
 def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
     """A release of all enabled rules, checked together against today's tools.
 
-    Raises NothingToRelease, InvalidPolicy with every problem of every rule.
+    Raises NothingToRelease, ReleaseUnchanged, InvalidPolicy with every problem of every rule.
     """
     policies = list(Policy.objects.filter(enabled=True))
     if not policies:
@@ -95,9 +108,11 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
         raise InvalidPolicy(message, problems=problems)
     text = "\n\n".join(policy.text.strip() for policy in policies) + "\n"
     tools = {spec.full_name: spec.digest for spec in specs}
+    whole = digest({"text": text, "tools": tools})
     live = PolicyRelease.objects.live().first()
-    changed = [policy for policy in policies if not live or policy.text.strip() not in live.text]
-    writers = {int(policy.written_by_id) for policy in changed if policy.written_by_id.isdigit()}
+    if live is not None and live.digest == whole:
+        raise ReleaseUnchanged
+    writers = _writers(text, tools, live)
     # Two drafts at once would take the same number; the unique constraint lets one through.
     number = (PolicyRelease.objects.aggregate(last=Max("number"))["last"] or 0) + 1
     release = PolicyRelease.objects.create(
@@ -105,7 +120,7 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
         text=text,
         schema=schema,
         tools=tools,
-        digest=digest({"text": text, "tools": tools}),
+        digest=whole,
         note=note,
         drafted_by=actor.label,
         drafted_by_id=actor.id,
@@ -121,14 +136,50 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
     return release
 
 
+def _writers(text: str, tools: Mapping[str, str], live: PolicyRelease | None) -> set[int]:
+    """Everybody whose act is in the difference to the live release: who saved one of its rules
+    since, whoever saved it again after them, who switched one on or off, who defined a tool.
+    """
+    found = difference_from(live, text, tools)
+    rules = Policy.objects.filter(slug__in=found.rule_ids).values_list("pk", flat=True)
+    names = [name.partition(".") for name in found.tools]
+    defined = Q()
+    for system, _, name in names:
+        defined |= Q(system__slug=system, name=name)
+    tool_keys = Tool.objects.filter(defined).values_list("pk", flat=True) if names else []
+    acts = Event.objects.filter(actor_kind="human").filter(
+        Q(type__in=_RULE_ACTS, subject_kind="policies.policy", subject_id__in=_texts(rules))
+        | Q(type__in=_TOOL_ACTS, subject_kind="tools.tool", subject_id__in=_texts(tool_keys))
+    )
+    if live is not None:
+        acts = acts.filter(recorded_at__gte=live.drafted_at)
+    return {int(pk) for pk in acts.values_list("actor_id", flat=True).distinct() if pk.isdigit()}
+
+
+def _texts(keys: Iterable[int]) -> list[str]:
+    return [str(key) for key in keys]
+
+
+def difference_from(live: PolicyRelease | None, text: str, tools: Mapping[str, str]) -> Difference:
+    """What this text and these tools would change of what is enforced."""
+    return difference(
+        live.text if live else "", text, old_tools=live.tools if live else {}, new_tools=tools
+    )
+
+
 @command
 def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
-    """Ask people to make a draft live. Who drafted it or wrote a rule that is new in it cannot
-    approve. Raises ReleaseNotADraft, AlreadyAsked.
+    """Ask people to make a draft live. Who drafted it, or did something that is in its difference
+    to the live release, cannot approve. Raises ReleaseNotADraft, AlreadyAsked, ReleaseUnchanged.
     """
     release = _locked_draft(release_id)
     tier = Tier.objects.order_by("rank").filter(slug="policy").first()
     live = PolicyRelease.objects.live().first()
+    found = difference_from(live, release.text, release.tools)
+    if live is not None and live.digest == release.digest:
+        raise ReleaseUnchanged
+    # The live release may be another one than when it was drafted.
+    writers = {*release.writers, *_writers(release.text, release.tools, live)}
     question = Question(
         kind=PUBLISH,
         title=f"Make policy release {release.number} live",
@@ -140,8 +191,18 @@ def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
             "note": release.note,
             "text": release.text,
             "replaces": live.number if live else None,
+            "difference": plain(found),
         },
-        answerable_users=release.writers,
+        reasons=[
+            {
+                "rule": "portal:release",
+                "title": "A release needs a second person",
+                "reason": "Rules are made live by somebody who wrote none of what changes. "
+                "Requests that wait for people, or were approved and not used yet, are decided "
+                "again under the new release: people are asked once more where it still asks.",
+            }
+        ],
+        answerable_users=sorted(writers),
     )
     if ApprovalRequest.objects.pending().about(*subject_of(release)).exists():
         raise AlreadyAsked

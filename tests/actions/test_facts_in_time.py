@@ -21,6 +21,7 @@ from common.actors import SYSTEM, Actor
 from common.errors import NotFound
 from tests import factories
 from tests.factories import Governed
+from tools import calling as tool_calling
 from tools.models import System
 from tools.services.defining import define_tool, set_endpoint
 
@@ -99,7 +100,7 @@ def test_one_after_the_other_the_second_is_asked_about(governed: Governed, ledge
 
 def overtaken(monkeypatch: pytest.MonkeyPatch, other: Callable[[], object]) -> None:
     """Let something else happen once, after the facts of the next call were read."""
-    real = proposals.gather_facts
+    real = tool_calling.gather_facts
     rest = [other]
 
     def gather(*given: Any, **named: Any) -> Any:
@@ -251,7 +252,7 @@ def test_an_approval_is_for_the_facts_that_people_saw(
     buying.price = 1_000_000
     again = carried_out(action)
     assert again.status == Action.Status.WAITING
-    shown = ApprovalRequest.objects.get(pk=again.approval_id)
+    shown = ApprovalRequest.objects.latest("opened_at")
     assert (shown.status, shown.snapshot["facts"]["price"]) == ("pending", 1_000_000)
     assert ApprovalRequest.objects.filter(spent_at__isnull=False).count() == 0
 
@@ -285,9 +286,7 @@ def test_an_approval_is_for_the_address_that_people_saw(
     )
     again = carried_out(action)
     assert again.status == Action.Status.WAITING
-    assert ApprovalRequest.objects.get(pk=again.approval_id).snapshot["endpoint"] == (
-        "http://elsewhere"
-    )
+    assert ApprovalRequest.objects.latest("opened_at").snapshot["endpoint"] == ("http://elsewhere")
 
 
 def test_a_changed_source_of_facts_is_a_changed_tool(

@@ -116,7 +116,11 @@ def test_a_quorum_of_two_takes_two_people(told: Outcomes, rosa: User, ruben: Use
     approve(request, ruben)
     assert stored(request).status == "approved"
     assert told.told == [(request.pk, "approved", "ruben")]
-    assert Event.objects.get(type="approval.approved").details == {"tier": "dual", "votes": 2}
+    assert Event.objects.get(type="approval.approved").details == {
+        "approval": str(request.pk),
+        "tier": "dual",
+        "votes": 2,
+    }
 
 
 def test_one_rejection_rejects_whatever_others_said(
@@ -133,6 +137,7 @@ def test_one_rejection_rejects_whatever_others_said(
         "reason": "Not this customer.",
         "tier": "dual",
         "factor": "",
+        "approval": str(request.pk),
     }
 
 

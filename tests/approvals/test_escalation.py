@@ -45,7 +45,10 @@ def test_what_nobody_decides_in_time_is_denied(told: Outcomes) -> None:
     expired = stored(request)
     assert (expired.status, expired.decided_at) == ("expired", request.expires_at)
     assert told.told == [(request.pk, "expired", "Chancery")]
-    assert Event.objects.get(type="approval.expired").details == {"tier": "supervisor"}
+    assert Event.objects.get(type="approval.expired").details == {
+        "approval": str(request.pk),
+        "tier": "supervisor",
+    }
     assert settle_due(now=request.expires_at + SECOND) == 0
     assert history() == ["approval.requested", "approval.expired"]
 
@@ -59,7 +62,11 @@ def test_a_tier_may_pass_the_question_on(told: Outcomes, hasty: Tier) -> None:
     assert passed_on.expires_at == moment + timedelta(days=1)
     assert told.told == []
     event = Event.objects.get(type="approval.escalated")
-    assert event.details == {"from_tier": "hasty", "to_tier": "dual"}
+    assert event.details == {
+        "approval": str(request.pk),
+        "from_tier": "hasty",
+        "to_tier": "dual",
+    }
     assert settle_due(now=moment + SECOND) == 0
     assert settle_due(now=passed_on.expires_at) == 1
     assert stored(request).status == "expired"

@@ -24,6 +24,7 @@ from agents.models import (
     DelegationRule,
     EnrolmentCode,
     FederatedCredential,
+    FormerPerson,
     Finding,
     Halt,
     PersonDelegation,
@@ -144,6 +145,10 @@ CASES: dict[type[models.Model], Case] = {
     Agent: Case(
         lambda w: Agent(slug="a", title="A", purpose="P", owner=w.olga, sponsor=w.olga),
         sets(risk="high"),
+    ),
+    FormerPerson: Case(
+        lambda w: FormerPerson(agent=w.identity.agent, person=w.olga, until=timezone.now()),
+        sets(until=timezone.now()),
     ),
     AgentIdentity: Case(
         lambda w: AgentIdentity(

@@ -33,7 +33,7 @@ from agents.services import (
 )
 from agents.services.findings import Anomaly, escalate_unanswered, report, resolve
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.services import ask_for_factor, cast_vote, settle_due, withdraw
+from approvals.services import ask_for_factor, cast_vote, note_undecidable, settle_due, withdraw
 from audit.models import Event
 from audit.searching import Search
 from audit.services import inspecting
@@ -283,6 +283,20 @@ def people_are_asked(governed: Governed, rosa: User) -> None:
     runs.close_run(run.pk, actor=SYSTEM, identity_id=governed.identity.pk, outcome="Done.")
 
 
+def people_come_and_go(governed: Governed, rosa: User, ruben: User) -> None:
+    """One who has approved may no longer, and then too few are left."""
+    governed.pay(governed.run(), 5000)
+    request = ApprovalRequest.objects.pending().get()
+    yes = Vote.Answer.APPROVE
+    cast_vote(request.pk, actor=Actor.from_user(rosa), answer=yes, reason="Yes.")
+    groups = list(rosa.groups.all())
+    rosa.groups.clear()
+    note_undecidable()
+    cast_vote(request.pk, actor=Actor.from_user(ruben), answer=yes, reason="Yes.")
+    rosa.groups.set(groups)
+    withdraw(request.pk, actor=SYSTEM, reason="No longer.")
+
+
 def calls_go_wrong(governed: Governed) -> None:
     run = governed.run()
     governed.toolbox.fail_with = [Refused("No."), Unanswered("Silence.")]
@@ -436,6 +450,7 @@ def test_every_declared_event_is_written_by_some_command(  # noqa: PLR0915 - a l
     an_agent_is_elevated(governed, rosa, ruben)
     rules_are_published_and_rejected(olga, clara)
     people_are_asked(governed, rosa)
+    people_come_and_go(governed, rosa, ruben)
     calls_go_wrong(governed)
     versions_are_published_and_rejected(olga, clara)
     a_run_waits_is_told_and_succeeds(governed)

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.test import Client
 from django.utils import timezone
 
-from accounts.models import Environment, User
+from accounts.models import Environment, Groups, User
 from approvals.errors import NotAnApprover, OwnAgent, OwnRequest
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import cast_vote, settle_due
@@ -21,6 +22,7 @@ from policies.errors import (
     NothingToRelease,
     ReleaseNotADraft,
     ReleaseOutOfDate,
+    ReleaseUnchanged,
 )
 from policies.models import Policy, PolicyRelease
 from policies.services import releases
@@ -152,16 +154,22 @@ def test_switching_needs_a_reason_and_a_rule(released: System) -> None:
     assert Policy.objects.get(pk=permit.pk).enabled
 
 
+def one_more_rule() -> None:
+    text = f'@id("more") @reason("More.") {MAIL};'
+    releases.save_policy("more", text, actor=SYSTEM)
+
+
 def test_releases_are_numbered_and_bound_to_their_tools(released: System) -> None:
-    first, second = live(), draft()
-    assert (first.number, second.number) == (1, 2)
-    assert first.digest == second.digest
+    first = live()
+    with pytest.raises(ReleaseUnchanged):
+        releases.draft_release(actor=SYSTEM)
+    assert PolicyRelease.objects.count() == 1
     changed_pay_tool(released)
-    third = draft()
-    assert third.number == 3
-    assert third.text == first.text
-    assert third.digest != first.digest
-    assert set(third.tools) == {f"toolbox.{name}" for name in box.TOOLS}
+    second = draft()
+    assert (first.number, second.number) == (1, 2)
+    assert second.text == first.text
+    assert second.digest != first.digest
+    assert set(second.tools) == {f"toolbox.{name}" for name in box.TOOLS}
 
 
 def test_the_database_refuses_to_change_a_release(released: System) -> None:
@@ -185,6 +193,7 @@ def test_a_release_is_never_removed(released: System) -> None:
 
 
 def test_one_release_is_live(released: System) -> None:
+    one_more_rule()
     release = draft()
     with pytest.raises(IntegrityError), transaction.atomic():
         PolicyRelease.objects.filter(pk=release.pk).update(
@@ -210,6 +219,7 @@ def test_a_release_was_published_if_and_only_if_its_status_says_so(released: Sys
 def test_publishing_retires_the_former_release_and_moves_the_generation(
     released: System,
 ) -> None:
+    one_more_rule()
     former, release, mark = live(), draft(), current_mark()
     releases.publish(release.pk, actor=SYSTEM)
     assert current_mark() != mark
@@ -254,6 +264,7 @@ def test_a_changed_tool_is_denied_until_a_release_was_checked_against_it(
 
 
 def test_a_draft_is_out_of_date_once_a_tool_has_changed(released: System) -> None:
+    one_more_rule()
     former, release = live(), draft()
     changed_pay_tool(released)
     with pytest.raises(ReleaseOutOfDate):
@@ -358,3 +369,109 @@ def test_managers_decide_where_there_is_no_tier_for_policies(
     assert request.tier_id == "manager"
     vote(request, rosa)
     assert live() == release
+
+
+# -- who has a hand in a release -------------------------------------------------------------------
+
+MAIL = 'forbid(principal, action == Action::"toolbox.mail", resource)'
+
+
+def rule(reason: str) -> str:
+    return f'@id("mail") @reason("{reason}") {MAIL};'
+
+
+def refused_to(user: User, request: ApprovalRequest) -> bool:
+    with pytest.raises(OwnAgent):
+        cast_vote(
+            request.pk, actor=Actor.from_user(user), answer=Vote.Answer.APPROVE, reason="Mine."
+        )
+    request.refresh_from_db()
+    return request.status == ApprovalRequest.Status.PENDING
+
+
+@pytest.fixture
+def office(governed: Governed) -> dict[str, User]:
+    names = ("ann", "ben", "cat", "dan")
+    return {name: factories.person(name, Groups.COMPLIANCE) for name in names}
+
+
+def asked_by(office: dict[str, User], name: str) -> ApprovalRequest:
+    actor = Actor.from_user(office[name])
+    return releases.ask_to_publish(releases.draft_release(actor=actor).pk, actor=actor)
+
+
+def test_everybody_who_saved_a_changed_rule_is_its_writer(office: dict[str, User]) -> None:
+    """Also who wrote it first, when somebody else has saved the same text again."""
+    for name, text in (("ann", rule("One.")), ("ben", rule("Two.")), ("cat", rule("Two."))):
+        releases.save_policy("mail", text, actor=Actor.from_user(office[name]))
+    request = asked_by(office, "cat")
+    assert refused_to(office["ann"], request)
+    assert refused_to(office["ben"], request)
+    cast_vote(
+        request.pk, actor=Actor.from_user(office["dan"]), answer=Vote.Answer.APPROVE, reason="Yes."
+    )
+    assert live().number == 2
+
+
+def test_who_switched_a_rule_on_or_off_is_a_writer(office: dict[str, User]) -> None:
+    policy = Policy.objects.get(slug="never-wipe")
+    releases.switch_policy(
+        policy.pk, actor=Actor.from_user(office["ann"]), enabled=False, reason="Away with it."
+    )
+    request = asked_by(office, "ben")
+    assert refused_to(office["ann"], request)
+    assert [one["id"] for one in request.snapshot["difference"]["removed"]] == ["never-wipe"]
+
+
+def test_an_act_that_is_in_no_difference_makes_no_writer(office: dict[str, User]) -> None:
+    """Ann's text is what the live release says: it is not what Ben's release changes."""
+    releases.save_policy("mail", rule("One."), actor=Actor.from_user(office["ann"]))
+    request = asked_by(office, "ben")
+    cast_vote(
+        request.pk, actor=Actor.from_user(office["cat"]), answer=Vote.Answer.APPROVE, reason="Yes."
+    )
+    releases.save_policy("other", rule("Two.").replace("mail", "other", 1), actor=SYSTEM)
+    request = asked_by(office, "ben")
+    cast_vote(
+        request.pk, actor=Actor.from_user(office["ann"]), answer=Vote.Answer.APPROVE, reason="Yes."
+    )
+    assert live().number == 3
+
+
+def test_who_defined_a_tool_that_a_release_newly_covers_is_a_writer(
+    governed: Governed, office: dict[str, User]
+) -> None:
+    define_tool(
+        governed.system, "note", actor=Actor.from_user(office["ann"]), title="Note", access="write",
+        idempotent=True, input_schema={"type": "object", "properties": {}},
+    )  # fmt: skip
+    request = asked_by(office, "ben")
+    assert refused_to(office["ann"], request)
+    assert request.snapshot["difference"]["tools_added"] == ["toolbox.note"]
+
+
+def test_a_release_is_compared_with_what_is_enforced(
+    office: dict[str, User], client: Client
+) -> None:
+    """Not with the one before it by number, which may never have been approved."""
+    releases.save_policy("mail", rule("One."), actor=SYSTEM)
+    releases.draft_release(actor=SYSTEM)
+    second = releases.draft_release(actor=SYSTEM, note="Wording only.")
+    client.force_login(factories.administrator())
+    page = client.get(f"/admin/policies/policyrelease/{second.pk}/change/").content.decode()
+    assert "What it would change of what is enforced (live release 1)" in page
+    assert "no such rule" in page
+    request = releases.ask_to_publish(second.pk, actor=SYSTEM)
+    page = client.get(f"/admin/approvals/approvalrequest/{request.pk}/change/").content.decode()
+    assert "What changes from the live release 1" in page
+    assert "The release&#x27;s page" in page or "The release's page" in page
+    assert "toolbox.mail" in page
+
+
+def test_what_the_live_release_says_already_is_not_asked(office: dict[str, User]) -> None:
+    releases.save_policy("mail", rule("One."), actor=SYSTEM)
+    one, same = (releases.draft_release(actor=SYSTEM) for _ in range(2))
+    releases.publish(one.pk, actor=SYSTEM)
+    with pytest.raises(ReleaseUnchanged):
+        releases.ask_to_publish(same.pk, actor=SYSTEM)
+    assert not ApprovalRequest.objects.exists()

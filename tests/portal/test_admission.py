@@ -1,4 +1,4 @@
-"""Who may act is one answer: every address of the product, tried with sessions that show too little."""
+"""Who may act is one answer: every address of the product, for sessions that show too little."""
 
 import json
 import re

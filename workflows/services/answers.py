@@ -19,8 +19,8 @@ from tools.connectors.base import ConnectorError, NotSent, ToolResult, Unanswere
 from tools.definitions import ToolSpec
 from tools.services.breakers import Where, count_failure, count_success, open_breakers
 from workflows.definitions.spec import Retry, StepSpec
-from workflows.services.looking import Probed
 from workflows.models import StepRun
+from workflows.services.looking import Probed
 from workflows.services.turns import Turn
 from workflows.states import StepState, forward_path
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from accounts.models import User
+from accounts.people import people_named
 from actions.models import Run
 from actions.services.locking import RunRow
 from actions.services.runs import Budget
@@ -190,7 +190,7 @@ def answerable(turn: Turn) -> list[int]:
     """Who began this, and who answers for the agents in it: not the ones to approve."""
     known = snapshot.fresh().directory.identities
     run = turn.case.run
-    behind = User.objects.filter(username=run.initiator).values_list("pk", flat=True)
+    behind = people_named(run.initiator)
     parties = (*run.chain, turn.case.client_id)
     return sorted({*behind, *(pk for party in parties for pk in known[party].answerable_users)})
 

@@ -40,14 +40,9 @@ def begin(turn: Turn, look: Look, *, scope: str, undoes: str) -> Claimed | None:
     case = turn.case
     step = turn.spec.step(forward_path(look.path))
     call = step.call_of(undoes=bool(undoes))
-    if _was_overtaken(turn, look):
-        return None
     state = turn.begun(look.path, step.kind, "running", scope=scope, undoes=undoes)
-    if look.is_behind:
-        _wait_for_turn(turn, state)
-        return None
     if call is None or look.prepared is None:
-        _refused(turn, state, look)
+        _not_proposed(turn, state, look)
         return None
     if look.prepared.call.tool.digest != call.tool.digest:
         message = f"{call.tool.name} has changed since this version was checked against it."
@@ -93,7 +88,7 @@ def resume(turn: Turn, look: Look) -> Claimed | None:
     return _claimed(look, state, resumed.action, resumed.started, seconds=_seconds(call, step))
 
 
-def _was_overtaken(turn: Turn, look: Look) -> bool:
+def was_overtaken(turn: Turn, look: Look) -> bool:
     """Whether a call was begun since the facts of this one were read: they are read again."""
     read_at = look.prepared.read_at if look.prepared is not None else None
     if read_at is None:
@@ -140,6 +135,13 @@ def _decided(turn: Turn, state: StepState, action: Action) -> None:
         turn.finish(state, "denied", code=outcome, message=titles)
         if outcome == "halted":
             turn.case.run.status = "halted"
+
+
+def _not_proposed(turn: Turn, state: StepState, look: Look) -> None:
+    if look.is_behind:
+        _wait_for_turn(turn, state)
+    else:
+        _refused(turn, state, look)
 
 
 def _refused(turn: Turn, state: StepState, look: Look) -> None:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from approvals.eligibility import is_backed
 from approvals.models import ApprovalRequest
 from approvals.services import Question, question_rows, spend, tier_terms
 from audit.services.recording import Subject
@@ -66,7 +67,9 @@ def _ask(turn: Turn, one: Begin, state: StepState) -> None:
             "shown": shown,
             "workflow_run": str(case.id),
         },
+        reasons=[_reason(turn, one, asked.tier)],
         answerable_users=children.answerable(turn),
+        initiator=turn.case.run.initiator,
         run_id=case.id,
         data_class=turn.data_class(),
     )
@@ -79,6 +82,15 @@ def _ask(turn: Turn, one: Begin, state: StepState) -> None:
     turn.wait(state, StepRun.WaitsFor.APPROVAL)
 
 
+def _reason(turn: Turn, one: Begin, tier: str) -> dict[str, str]:
+    """Why people are asked: it is the workflow's step that asks, and where it says when, that."""
+    step = one.step
+    sentence = f"The step “{step.title}” of the workflow {turn.spec.title} asks {tier} to approve."
+    if step.when is not None:
+        sentence += f" It comes about when: {step.when.text}"
+    return {"rule": f"workflow:{turn.case.workflow}", "title": step.title, "reason": sentence}
+
+
 def _answered(turn: Turn, state: StepState, step: StepSpec) -> None:
     request = ApprovalRequest.objects.select_for_update().get(pk=str(state.approval_id))
     votes = [
@@ -86,6 +98,11 @@ def _answered(turn: Turn, state: StepState, step: StepSpec) -> None:
         for vote in request.votes.select_related("voter")
     ]
     if request.status == ApprovalRequest.Status.APPROVED:
+        if not is_backed(request):
+            # Somebody who approved may no longer decide this: people are asked again.
+            values = values_of(turn.spec, turn.case, state, turn.case.now)
+            _ask(turn, Begin(state.path, step, values, state.scope, state.undoes), state)
+            return
         spend(request.pk, actor=SYSTEM, action=f"step {state.path}")
         turn.finish(state, "succeeded", output={"approved": True, "votes": votes})
         return

@@ -88,6 +88,17 @@ def ensure_current(version: WorkflowVersion) -> None:
             raise VersionOutOfDate(message)
 
 
+def _writers(version: WorkflowVersion, live: WorkflowVersion | None) -> list[int]:
+    """Everybody who has drafted a version since the live one: what they wrote may be in this one,
+    whoever saved it last.
+    """
+    drafts = version.workflow.versions.filter(number__lte=version.number)
+    if live is not None:
+        drafts = drafts.filter(number__gt=live.number)
+    found = {*drafts.values_list("drafted_by_id", flat=True), version.drafted_by_id}
+    return sorted(int(pk) for pk in found if pk.isdigit())
+
+
 @command
 def ask_to_publish(version_id: int, *, actor: Actor, share: int = WHOLE) -> ApprovalRequest:
     """Ask people to publish a draft, for all new runs or for a share of them (of 10,000).
@@ -116,7 +127,14 @@ def ask_to_publish(version_id: int, *, actor: Actor, share: int = WHOLE) -> Appr
             "text": version.text,
             "replaces": live.number if live else None,
         },
-        answerable_users=[int(version.drafted_by_id)] if version.drafted_by_id.isdigit() else [],
+        reasons=[
+            {
+                "rule": "portal:workflow-version",
+                "title": "A version needs a second person",
+                "reason": "A workflow's version is published by somebody who wrote none of it.",
+            }
+        ],
+        answerable_users=_writers(version, live),
     )
     return open_request(question, actor=actor)
 

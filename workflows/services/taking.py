@@ -209,6 +209,10 @@ def _claim(turn: Turn, moves: Moves, look: Look | None) -> Claimed | None:
     """Use what was prepared, if it is still what comes next and nothing has moved since."""
     if look is None or look.mark != turn.case.mark or turn.case.is_resting:
         return None
+    return None if claiming.was_overtaken(turn, look) else _claim_looked(turn, moves, look)
+
+
+def _claim_looked(turn: Turn, moves: Moves, look: Look) -> Claimed | None:
     if look.kind == "begin":
         return _claim_new(turn, moves, look)
     state = turn.case.steps.get(look.path)

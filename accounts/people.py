@@ -1,0 +1,48 @@
+"""Finding the people whom a text may name."""
+
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount
+from django.db.models import Q
+
+from accounts.models import User
+from accounts.names import mail_key, name_key
+
+_KNOWN = "_chancery_names"
+
+
+def people_named(text: str) -> set[int]:
+    """The keys of everybody whom this text may name: by user name, full name, mail address, or the
+    subject of their single sign-on.
+    """
+    key, mail = name_key(text), mail_key(text)
+    if not key:
+        return set()
+    by_account = Q(name_key=key) | Q(full_name_key=key)
+    if mail:
+        by_account |= Q(mail_key=mail)
+    found = set(User.objects.filter(by_account).values_list("pk", flat=True))
+    if mail:
+        others = EmailAddress.objects.filter(email__iexact=mail, verified=True)
+        found |= set(others.values_list("user_id", flat=True))
+    signed_on = SocialAccount.objects.filter(uid=text.strip())
+    return found | set(signed_on.values_list("user_id", flat=True))
+
+
+def names_of(user: User) -> frozenset[str]:
+    """Every form that a text may have that names this person; found out once for the instance."""
+    known: frozenset[str] | None = getattr(user, _KNOWN, None)
+    if known is None:
+        others = EmailAddress.objects.filter(user=user, verified=True).values_list(
+            "email", flat=True
+        )
+        signed_on = SocialAccount.objects.filter(user=user).values_list("uid", flat=True)
+        own = (user.name_key, user.full_name_key, user.mail_key)
+        known = frozenset(filter(None, (*own, *map(mail_key, others), *signed_on)))
+        setattr(user, _KNOWN, known)
+    return known
+
+
+def is_named_by(user: User, text: str) -> bool:
+    """Whether the text may name this person, as they are called now."""
+    forms = {name_key(text), mail_key(text), text.strip()} - {""}
+    return bool(forms & names_of(user))

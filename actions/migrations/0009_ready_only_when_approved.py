@@ -1,0 +1,48 @@
+from django.db import migrations
+
+from common import triggers
+
+TABLE = "actions_action"
+COLUMNS = (
+    "run_id",
+    "idempotency_key",
+    "request_digest",
+    "agent",
+    "environment",
+    "tool",
+    "tool_digest",
+    "arguments",
+    "arguments_digest",
+    "claims",
+    "epoch",
+    "scope",
+    "driver",
+    "outcome",
+    "decided_at",
+)
+# What waits for people goes on when they have approved; what was refused or withdrawn does not.
+NEVER = (
+    "(OLD.status = 'waiting' AND NEW.status IN ('ready', 'executing', 'succeeded')"
+    " AND NOT EXISTS (SELECT 1 FROM approvals_approvalrequest q"
+    " WHERE q.id = NEW.approval_id AND q.status = 'approved'))",
+    "(OLD.status IN ('denied', 'halted', 'rejected', 'expired', 'withdrawn')"
+    " AND NEW.status <> OLD.status)",
+)
+
+
+def protect(apps, schema_editor):
+    triggers.run(schema_editor.connection, triggers.removal(TABLE))
+    triggers.run(schema_editor.connection, triggers.frozen_columns(TABLE, COLUMNS, never=NEVER))
+
+
+def unprotect(apps, schema_editor):
+    triggers.run(schema_editor.connection, triggers.removal(TABLE))
+    triggers.run(schema_editor.connection, triggers.frozen_columns(TABLE, COLUMNS))
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("actions", "0008_exclusive_keys_and_endpoints"),
+        ("approvals", "0006_approved_only_with_votes"),
+    ]
+    operations = [migrations.RunPython(protect, unprotect)]

@@ -1,0 +1,143 @@
+"""Who may decide a request: asked when they vote, when the request is resolved, and when what was
+approved is done.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from django.db.models import Exists, OuterRef, QuerySet
+
+from accounts.models import User
+from accounts.people import is_named_by
+from approvals import outcomes
+from approvals.errors import NotAnApprover, OwnAgent, OwnRequest
+from approvals.models import ApprovalRequest, Tier, Vote
+from audit.scope import scope_of
+from common.errors import GovernanceError
+
+# A count on a page says "more than" beyond this many.
+MAX_COUNTED = 1_000
+_CHUNK = 200
+_TIERS = "_chancery_tiers"
+
+
+def ensure_may_decide(request: ApprovalRequest, user: User) -> None:
+    """Superusers are people too: every rule here binds them.
+
+    Raises OwnRequest, OwnAgent for whoever answers for the agent, or is who the work is for by
+    whatever name, and NotAnApprover.
+    """
+    refusal = _refusal_by_request(request, user)
+    if refusal is not None:
+        raise refusal
+    if not request.tier.owner_may_sign and user.pk in outcomes.involved_now(request):
+        raise OwnAgent
+
+
+def refusal_for(request: ApprovalRequest, user: User) -> GovernanceError | None:
+    try:
+        ensure_may_decide(request, user)
+    except GovernanceError as refusal:
+        return refusal
+    return None
+
+
+def _refusal_by_request(request: ApprovalRequest, user: User) -> GovernanceError | None:
+    """What the request itself says against this person: for lists, where many are looked at. Who
+    came to own or sponsor the agent since it was opened is found out when they vote.
+    """
+    if request.requester_kind == "human" and request.requester_id == str(user.pk):
+        return OwnRequest()
+    is_involved = user.pk in request.answerable_users or is_named_by(user, request.initiator)
+    if is_involved and not request.tier.owner_may_sign:
+        return OwnAgent()
+    if not user.is_active or request.tier_id not in _tiers_of(user) or scope_of(user) is not None:
+        return NotAnApprover()
+    return None
+
+
+def _tiers_of(user: User) -> frozenset[str]:
+    """The tiers whose groups the person is in; looked up once for the instance."""
+    known: frozenset[str] | None = getattr(user, _TIERS, None)
+    if known is None:
+        found = Tier.objects.filter(groups__user=user).values_list("slug", flat=True)
+        known = frozenset(found)
+        setattr(user, _TIERS, known)
+    return known
+
+
+def standing_votes(request: ApprovalRequest) -> tuple[list[Vote], list[tuple[Vote, str]]]:
+    """The approvals at the request's tier whose voters may still decide it, and the others, each
+    with the code of what speaks against it.
+
+    Consent given at a lower tier before an escalation does not count for the higher one.
+    """
+    given = request.votes.standing().filter(answer=Vote.Answer.APPROVE, tier=request.tier_id)
+    good, lost = [], []
+    for vote in given.select_related("voter"):
+        refusal = refusal_for(request, vote.voter)
+        if refusal is None:
+            good.append(vote)
+        else:
+            lost.append((vote, refusal.code))
+    return good, lost
+
+
+def is_backed(request: ApprovalRequest) -> bool:
+    """Whether as many people stand behind the approval as its tier asks for, now."""
+    good, _ = standing_votes(request)
+    return len({vote.voter_id for vote in good}) >= request.quorum
+
+
+def is_decidable(request: ApprovalRequest) -> bool:
+    """Whether enough people are left who may decide it, whether they have voted or not."""
+    able = [one for one in _members(request.tier_id) if refusal_for(request, one) is None]
+    return len(able) >= request.quorum
+
+
+def undecidable(requests: Iterable[ApprovalRequest]) -> list[ApprovalRequest]:
+    """Those for which too few people are left."""
+    members: dict[str, list[User]] = {}
+    found = []
+    for request in requests:
+        if request.tier_id not in members:
+            members[request.tier_id] = _members(request.tier_id)
+        able = [
+            one for one in members[request.tier_id] if _refusal_by_request(request, one) is None
+        ]
+        if len(able) < request.quorum:
+            found.append(request)
+    return found
+
+
+def _members(tier: str) -> list[User]:
+    people = User.objects.filter(is_active=True, groups__tiers=tier).distinct()
+    return list(people.order_by("pk"))
+
+
+def waiting_for(user: User, *, after: str | None = None) -> Iterator[ApprovalRequest]:
+    """The pending requests that the person may decide and has not voted on, oldest first; after the
+    one with this key.
+    """
+    found = _candidates(user)
+    last = after
+    while True:
+        rows = list((found.filter(pk__gt=last) if last else found)[:_CHUNK])
+        yield from (row for row in rows if _refusal_by_request(row, user) is None)
+        if len(rows) < _CHUNK:
+            return
+        last = str(rows[-1].pk)
+
+
+def count_waiting_for(user: User) -> int:
+    """How many there are, counted up to MAX_COUNTED."""
+    return sum(1 for _ in islice(waiting_for(user), MAX_COUNTED))
+
+
+def _candidates(user: User) -> QuerySet[ApprovalRequest]:
+    voted = Vote.objects.standing().filter(
+        request=OuterRef("pk"), voter=user, tier=OuterRef("tier")
+    )
+    pending = ApprovalRequest.objects.pending().for_approver(user)
+    own = pending.exclude(requester_kind="human", requester_id=str(user.pk))
+    return own.exclude(Exists(voted)).select_related("tier").order_by("pk")
