@@ -60,3 +60,8 @@ def attempted_name(request: HttpRequest, credentials: Mapping[str, Any] | None =
     """
     given = (credentials or {}).get("username") or request.POST.get("login") or ""
     return str(given).strip().casefold()[:150]
+
+
+def counted_address(request: HttpRequest) -> str | None:
+    """Where a password was tried from, for counting; None if nobody can say."""
+    return client_address(request) or None

@@ -54,6 +54,7 @@ CALL_COMPLETED = declare(
     "classes",
     "access",
     "things",
+    "error",
 )
 CALL_FAILED = declare("tool.call.failed", "A tool call failed", "tool", "attempt", "error", "again")
 CALL_UNRESOLVED = declare(

@@ -2,19 +2,22 @@
 
 import base64
 import hashlib
+import re
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 
 from agents import keys
 from agents.errors import InvalidDpopProof, InvalidKey
-from agents.tokens import jwt_header
+from agents.tokens import jwt_header, numeric_date
 
 WINDOW_SECONDS = 60
 MAX_PROOF_BYTES = 4_000
 MAX_JTI_LENGTH = 200
+MAX_URL_LENGTH = 2_000
 
 
 def thumbprint_of(
@@ -37,7 +40,7 @@ def thumbprint_of(
         claims = dict(jwt.decode(proof, key, algorithms=accepted).claims)
     except (InvalidKey, JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InvalidDpopProof from error
-    if claims.get("htm") != method or claims.get("htu") != url:
+    if claims.get("htm") != method or _plain_url(claims.get("htu")) != _plain_url(url):
         raise InvalidDpopProof
     if access_token and claims.get("ath") != _hash_of(access_token):
         raise InvalidDpopProof
@@ -52,10 +55,39 @@ def _jti(claims: dict[str, Any]) -> str:
 
 
 def _issued(claims: dict[str, Any]) -> int:
-    issued = claims.get("iat")
-    if not isinstance(issued, int) or abs(time.time() - issued) > WINDOW_SECONDS:
+    issued = numeric_date(claims.get("iat"))
+    if issued is None or abs(time.time() - issued) > WINDOW_SECONDS:
         raise InvalidDpopProof
-    return issued
+    return int(issued)
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_UNRESERVED = re.compile(r"%([0-9A-Fa-f]{2})")
+
+
+def _plain_url(value: Any) -> str:
+    """An address as RFC 9449 section 4.3 compares it: without query and fragment, normalised by
+    syntax and scheme (RFC 3986 sections 6.2.2 and 6.2.3). Raises InvalidDpopProof.
+    """
+    if not isinstance(value, str) or len(value) > MAX_URL_LENGTH:
+        raise InvalidDpopProof
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidDpopProof from error
+    scheme, host = parts.scheme.lower(), (parts.hostname or "").lower()
+    if scheme not in _DEFAULT_PORTS or not host or parts.username is not None:
+        raise InvalidDpopProof
+    shown = f"[{host}]" if ":" in host else host
+    where = "" if port in {None, _DEFAULT_PORTS[scheme]} else f":{port}"
+    return f"{scheme}://{shown}{where}{_UNRESERVED.sub(_plain_octet, parts.path) or '/'}"
+
+
+def _plain_octet(match: re.Match[str]) -> str:
+    letter = chr(int(match[1], 16))
+    is_unreserved = letter.isascii() and (letter.isalnum() or letter in "-._~")
+    return letter if is_unreserved else match[0].upper()
 
 
 def _hash_of(access_token: str) -> str:

@@ -115,3 +115,8 @@ class AlreadyAskedToLift(GovernanceError):
 class FindingResolved(GovernanceError):
     code = "finding_resolved"
     sentence = "Somebody has said already what this was."
+
+
+class IssuerUnreachable(InvalidInput):
+    code = "issuer_unreachable"
+    sentence = "The address of the issuer's keys cannot be used."

@@ -24,6 +24,13 @@ TOKEN_REVOKED = declare("credential.token_revoked", "A token was revoked", "jti"
 FEDERATED_CREDENTIAL_ADDED = declare(
     "credential.federated", "An issuer was trusted for an identity", "issuer", "subject_name"
 )
+FEDERATED_KEYS_REPLACED = declare(
+    "credential.federated_keys_replaced",
+    "The keys of a trusted issuer were replaced",
+    "issuer",
+    "subject_name",
+    "kid",
+)
 FEDERATED_CREDENTIAL_WITHDRAWN = declare(
     "credential.federated_withdrawn",
     "An issuer is trusted no more",

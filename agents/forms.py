@@ -221,12 +221,34 @@ class LiftHaltForm(ReasonForm):
         return None
 
 
-class TrustIssuerForm(CommandForm):
+class IssuerKeysForm(CommandForm):
+    """Keys that are pinned, or the address to fetch them from: one of both."""
+
+    jwks_uri = forms.URLField(
+        max_length=500,
+        assume_scheme="https",
+        required=False,
+        label="Address of its keys",
+        help_text="Fetched now, every ten minutes, and when an unknown key is met.",
+    )
+    jwks = forms.JSONField(
+        label="Its public keys",
+        required=False,
+        help_text="A JWK Set (RFC 7517), if they are to be pinned instead.",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if bool(given.get("jwks_uri")) == bool(given.get("jwks")):
+            message = "Give the address of its keys, or the keys: one of both."
+            raise forms.ValidationError(message)
+        return given
+
+
+class TrustIssuerForm(IssuerKeysForm):
     issuer = forms.URLField(max_length=300, assume_scheme="https", help_text="Its https address.")
     subject = forms.CharField(max_length=300, help_text="What it calls this identity.")
-    jwks = forms.JSONField(
-        label="Its public keys", help_text="A JWK Set (RFC 7517). It is pinned: nothing is fetched."
-    )
+    field_order = ("issuer", "subject", "jwks_uri", "jwks")
 
     def perform(self, *, actor: Actor) -> Shown | None:
         federation.trust_issuer(
@@ -235,6 +257,18 @@ class TrustIssuerForm(CommandForm):
             issuer=self.cleaned_data["issuer"],
             subject=self.cleaned_data["subject"],
             jwks=self.cleaned_data["jwks"],
+            jwks_uri=self.cleaned_data["jwks_uri"],
+        )
+        return None
+
+
+class ReplaceIssuerKeysForm(IssuerKeysForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        federation.replace_issuer_keys(
+            self.target.pk,
+            actor=actor,
+            jwks=self.cleaned_data["jwks"],
+            jwks_uri=self.cleaned_data["jwks_uri"],
         )
         return None
 

@@ -1,6 +1,14 @@
 from celery import shared_task
 
-from agents.services import assertions, certifying, enrolment, issuing, signing, sponsors
+from agents.services import (
+    assertions,
+    certifying,
+    enrolment,
+    issuer_keys,
+    issuing,
+    signing,
+    sponsors,
+)
 
 
 @shared_task(name="agents.prune_assertions")
@@ -12,6 +20,11 @@ def prune_assertions() -> int:
 def rotate_keys() -> int:
     """The portal's signing keys, and what is over of the agents' own."""
     return signing.rotate_due() + enrolment.supersede_due()
+
+
+@shared_task(name="agents.refresh_issuer_keys")
+def refresh_issuer_keys() -> int:
+    return issuer_keys.refresh_due()
 
 
 @shared_task(name="agents.look_after_people")

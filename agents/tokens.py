@@ -5,6 +5,7 @@ Scopes are a ceiling. What an agent may do is decided per call, from live grants
 
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -292,6 +293,13 @@ def seen_from(caller: Caller, directory: Directory) -> Caller:
     if caller.person and not _still_lets(directory, caller.person):
         raise InvalidToken
     return replace(caller, identity=directory.identities[client_id])
+
+
+def numeric_date(value: Any) -> float | None:
+    """Seconds since 1970 of a NumericDate (RFC 7519 section 2), which may have a fraction."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and abs(value) < 10**11 else None
 
 
 def jwt_header(token: str) -> dict[str, Any]:

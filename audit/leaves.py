@@ -85,7 +85,7 @@ def split(event: Mapping[str, Any], *, writer: list[Any]) -> Split:
             in_the_open[name] = value
         else:
             closed[f"details.{name}"] = value
-    closed, texts = _without_secrets(closed)
+    closed, texts = _without_secrets(closed, event.get("vouched", frozenset()))
     disclosures = _disclosed(texts)
     labels = {f"{one}_label": closed.get(f"{one}.label", "") for one in ("actor", "subject")}
     leaf: dict[str, Any] = {
@@ -113,13 +113,15 @@ def split(event: Mapping[str, Any], *, writer: list[Any]) -> Split:
     return Split(text, disclosures, labels)
 
 
-def _without_secrets(closed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def _without_secrets(
+    closed: dict[str, Any], vouched: frozenset[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
     """The values, and each as JSON; without credentials, which nothing should have let in: the log
     keeps nothing out of trust.
     """
     texts = {name: _compact(value) for name, value in closed.items()}
     if may_hold_secret("\n".join(texts.values())):
-        closed = {name: redacted(value) for name, value in closed.items()}
+        closed = {name: redacted(value, vouched=vouched) for name, value in closed.items()}
         texts = {name: _compact(value) for name, value in closed.items()}
     return closed, texts
 

@@ -8,6 +8,7 @@ they are in JSON Schema and in PostgreSQL's jsonb.
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,25 @@ def normalised(value: Any, *, depth: int = 0) -> Any:
         return [normalised(item, depth=depth + 1) for item in value]
     message = f"A {type(value).__name__} is not JSON."
     raise NotCanonical(message)
+
+
+def composed(value: Any) -> Any:
+    """An already normalised value with its text in Unicode's composed form (NFC, UAX #15), so that
+    what is decided on, shown, and sent is one text however it was typed.
+
+    Raises NotCanonical if two names of an object are one in that form.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
+    if isinstance(value, dict):
+        found = {composed(key): composed(item) for key, item in value.items()}
+        if len(found) != len(value):
+            message = "Two names of an object are the same in Unicode's composed form."
+            raise NotCanonical(message)
+        return found
+    if isinstance(value, list):
+        return [composed(item) for item in value]
+    return value
 
 
 def _key(key: Any) -> str:

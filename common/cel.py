@@ -6,6 +6,7 @@ and an iteration budget, so an expression that somebody writes in the admin cann
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -35,7 +36,11 @@ POLICY_TYPES = {
 
 
 def _sum(numbers: list[Any]) -> float:
-    return float(sum(numbers))
+    """Exact for decimal amounts: ten times 0.1 is 1."""
+    if not all(type(number) in {int, float} for number in numbers):
+        message = "sum is of numbers"
+        raise TypeError(message)
+    return float(sum((Decimal(str(number)) for number in numbers), Decimal(0)))
 
 
 # CEL has no fold; amounts need one. Everything else is the standard library.

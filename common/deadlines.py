@@ -71,8 +71,9 @@ class _BoundedStream(httpcore.NetworkStream):
 
 
 class BoundedBackend(httpcore.NetworkBackend):
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, *, connect_seconds: float = math.inf) -> None:
         self._deadline = deadline
+        self._connect_seconds = connect_seconds
         self._backend = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -87,6 +88,7 @@ class BoundedBackend(httpcore.NetworkBackend):
             left = self._deadline.left_to_send()
         except (httpcore.ReadTimeout, httpcore.WriteTimeout, httpcore.ReadError) as error:
             raise httpcore.ConnectTimeout from error
-        stream = self._backend.connect_tcp(host, port, left, local_address, socket_options)
+        within = min(left, self._connect_seconds)
+        stream = self._backend.connect_tcp(host, port, within, local_address, socket_options)
         self._deadline.flight.on(stream.get_extra_info("socket"))
         return _BoundedStream(stream, self._deadline)

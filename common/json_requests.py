@@ -1,11 +1,11 @@
 """Reading small JSON bodies in plain Django views."""
 
-import json
 from typing import Any
 
 from django.http import HttpRequest
 
 from common.errors import InvalidInput
+from common.json_text import parsed
 
 
 def declared_length(request: HttpRequest) -> int:
@@ -24,7 +24,7 @@ def json_object(request: HttpRequest, *, max_bytes: int) -> dict[str, Any]:
     if len(body) > max_bytes:
         raise InvalidInput
     try:
-        value = json.loads(body)
+        value = parsed(body, any_text=True)
     except (ValueError, RecursionError) as error:
         raise InvalidInput from error
     if not isinstance(value, dict):

@@ -1,6 +1,5 @@
 """Parsing request bodies within limits."""
 
-import json
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -8,14 +7,16 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 from common.intake import ensure_no_secret
+from common.json_text import parsed
 from common.problems import BodyTooLarge
 
 MAX_BODY_BYTES = 256_000
 
 
 class BoundedJSONParser(BaseParser):
-    """JSON up to MAX_BODY_BYTES without credentials in it; the one parser of the API. Depth is
-    checked when a value is made canonical.
+    """JSON up to MAX_BODY_BYTES without credentials in it; the one parser of the API.
+
+    A view that knows by a schema what a value is looks for credentials itself (`checks_secrets`).
     """
 
     media_type = "application/json"
@@ -30,12 +31,17 @@ class BoundedJSONParser(BaseParser):
         if len(body) > MAX_BODY_BYTES:
             raise BodyTooLarge
         try:
-            value = json.loads(body)
-            if b"\\u" in body:
-                # An escape can spell half a character, which nothing can write down again.
-                json.dumps(value, ensure_ascii=False).encode()
-            ensure_no_secret(value)
+            value = parsed(body)
         except (ValueError, RecursionError) as error:
-            message = "The body is not JSON."
+            message = f"The body is not JSON as it is taken in here. {_said(error)}".strip()
             raise ParseError(message) from error
+        view = (parser_context or {}).get("view")
+        if not getattr(view, "checks_secrets", False):
+            ensure_no_secret(value)
         return value
+
+
+def _said(error: Exception) -> str:
+    """Our own sentence; what a parser says may quote the body."""
+    is_ours = type(error) is ValueError and "JSON" not in str(error)
+    return str(error) if is_ours and not isinstance(error, UnicodeDecodeError) else ""

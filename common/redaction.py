@@ -131,6 +131,7 @@ _CARD = re.compile(
     r"(?:[ -]?\d{4}){2}[ -]?\d{2,7}(?![\w-])|(?<![\w.-])3[47]\d\d[ -]?\d{6}[ -]?\d{5}(?![\w-])"
 )
 _MARK = re.compile(r"^\[(?:redacted [a-z_]+ [0-9a-f]{16}|secret)\]$")
+_ANY_MARK = re.compile(r"\[redacted [a-z_]+ [0-9a-f]{16}\]")
 
 
 def hidden(value: str) -> str:
@@ -150,21 +151,45 @@ def _fingerprint_key(ring: str) -> bytes:
     return list(derived_keys(ring, purpose="secret fingerprint").values())[-1]
 
 
-def redacted(value: Any) -> Any:
-    """The value with a mark in place of each secret; the same object if there is none."""
+class _Findings(list[Finding]):
+    """What was found; `vouched`: digits of which somebody has said what they are."""
+
+    def __init__(self, vouched: frozenset[str]) -> None:
+        super().__init__()
+        self.vouched = vouched
+
+
+def plain_digits(text: str) -> str:
+    """Without the spaces and dashes between groups of digits."""
+    return text.replace(" ", "").replace("-", "")
+
+
+def redacted(value: Any, *, vouched: frozenset[str] = frozenset()) -> Any:
+    """The value with a mark in place of each secret; the same object if there is none. `vouched`:
+    numbers (as `plain_digits`) that are none, though they have the form of a card's.
+    """
     if not may_hold_secret(value):
         return value
-    found: list[Finding] = []
+    found = _Findings(vouched)
     cleaned = _cleaned(value, None, "", found)
     return cleaned if found else value
 
 
-def findings(value: Any) -> list[Finding]:
-    """Every secret in it."""
-    found: list[Finding] = []
+def findings(value: Any, *, vouched: frozenset[str] = frozenset()) -> list[Finding]:
+    """Every secret in it; `vouched` as in `redacted`."""
+    found = _Findings(vouched)
     if may_hold_secret(value):
         _cleaned(value, None, "", found)
     return found
+
+
+def holds_mark(value: Any) -> bool:
+    """Whether a text in it is, or holds, what stands in the place of a secret: no data."""
+    if isinstance(value, str):
+        return value == "[secret]" or _ANY_MARK.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(holds_mark(key) or holds_mark(item) for key, item in value.items())
+    return isinstance(value, list | tuple) and any(holds_mark(item) for item in value)
 
 
 def mark_of(kind: str, secret: str) -> str:
@@ -200,7 +225,7 @@ def _names_in(value: Any) -> Iterator[str]:
                 yield from _names_in(item)
 
 
-def _cleaned(value: Any, rule: Rule | None, where: str, found: list[Finding]) -> Any:
+def _cleaned(value: Any, rule: Rule | None, where: str, found: _Findings) -> Any:
     """`rule`: what the name says that it is under."""
     if isinstance(value, str):
         return _cleaned_text(value, rule, where, found)
@@ -216,7 +241,7 @@ def _cleaned(value: Any, rule: Rule | None, where: str, found: list[Finding]) ->
     if isinstance(value, int | float) and not isinstance(value, bool):
         if rule is not None and rule.is_secret(value):
             return _marked("named_secret", str(value), where, found)
-        if isinstance(value, int) and _is_card(str(value)):
+        if isinstance(value, int) and _is_card(str(value)) and str(value) not in found.vouched:
             return _marked("card_number", str(value), where, found)
     return value
 
@@ -228,7 +253,7 @@ def _pointer(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def _cleaned_text(text: str, rule: Rule | None, where: str, found: list[Finding]) -> str:
+def _cleaned_text(text: str, rule: Rule | None, where: str, found: _Findings) -> str:
     if not text or _MARK.match(text):
         return text
     if rule is not None and rule.is_secret(text):
@@ -242,7 +267,7 @@ def _cleaned_text(text: str, rule: Rule | None, where: str, found: list[Finding]
     return _without_cards(text, where, found)
 
 
-def _without_cards(text: str, where: str, found: list[Finding]) -> str:
+def _without_cards(text: str, where: str, found: _Findings) -> str:
     """An account number (IBAN, ISO 13616) has groups of digits, too, and is none."""
     if _CARD.search(text) is None:
         return text
@@ -269,11 +294,11 @@ def _is_account(text: str) -> bool:
     return False
 
 
-def _without(detector: _Detector, text: str, where: str, found: list[Finding]) -> str:
+def _without(detector: _Detector, text: str, where: str, found: _Findings) -> str:
     return detector.pattern.sub(lambda match: _in_place(detector, match, where, found), text)
 
 
-def _in_place(detector: _Detector, match: re.Match[str], where: str, found: list[Finding]) -> str:
+def _in_place(detector: _Detector, match: re.Match[str], where: str, found: _Findings) -> str:
     group = match.lastindex or 0
     secret, whole = match.group(group), match.group(0)
     if _MARK.match(secret) or "[redacted" in secret:
@@ -282,12 +307,14 @@ def _in_place(detector: _Detector, match: re.Match[str], where: str, found: list
     return whole[:start] + _marked(detector.kind, secret, where, found) + whole[end:]
 
 
-def _card_in_place(match: re.Match[str], where: str, found: list[Finding]) -> str:
-    digits = match.group(0).replace(" ", "").replace("-", "")
-    return _marked("card_number", digits, where, found) if _is_card(digits) else match.group(0)
+def _card_in_place(match: re.Match[str], where: str, found: _Findings) -> str:
+    digits = plain_digits(match.group(0))
+    if not _is_card(digits) or digits in found.vouched:
+        return match.group(0)
+    return _marked("card_number", digits, where, found)
 
 
-def _marked(kind: str, secret: str, where: str, found: list[Finding]) -> str:
+def _marked(kind: str, secret: str, where: str, found: _Findings) -> str:
     found.append(Finding(where or "/", kind, fingerprint(secret)))
     return mark_of(kind, secret)
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from agents.tokens import Caller
 from policies.evaluation import Decision, Reason, Request, decide, strictest
-from policies.schema import NotRepresentable, decimal_value, long_value
+from policies.schema import NotRepresentable, Path, long_value, used_value
 from policies.snapshot import ELEVATED, Snapshot
 from tools.definitions import ToolSpec
 
@@ -84,7 +84,7 @@ def request_for(
     now: datetime,
     approved_rank: int = 0,
 ) -> Request:
-    """The frozen request. A value that Cedar cannot hold becomes a reason to stop."""
+    """The frozen request. What Cedar cannot hold is left out and named in `lost`."""
     identity, tool = call.caller.identity, call.tool
     roles = snapshot.roles(call.caller)
     granted = snapshot.is_granted(roles, tool)
@@ -94,11 +94,9 @@ def request_for(
     halt = _halt(snapshot, call)
     stops = (halt,) if halt else _stops(snapshot, call, run, granted or elevation is not None)
     context: Mapping[str, Any] = {}
+    lost: frozenset[Path] = frozenset()
     if not stops:
-        try:
-            context = _context(snapshot, call, run, now=now, approved_rank=approved_rank)
-        except NotRepresentable:
-            stops = (NOT_REPRESENTABLE,)
+        context, lost = _context(snapshot, call, run, now=now, approved_rank=approved_rank)
     return Request(
         agent=identity.agent_slug,
         risk=identity.risk,
@@ -108,6 +106,7 @@ def request_for(
         access=tool.access,
         environment=identity.environment,
         context=context,
+        lost=lost,
         approved_rank=approved_rank,
         stops=stops,
         halting=halt is not None,
@@ -115,11 +114,6 @@ def request_for(
     )
 
 
-NOT_REPRESENTABLE = Reason(
-    "chancery:not-representable",
-    "Value out of range",
-    "A value is too large or too fine for policy to weigh exactly.",
-)
 INACTIVE = Reason(
     "chancery:identity-not-active", "Identity not active", "The agent is not active here."
 )
@@ -207,24 +201,37 @@ def _stops(
 
 def _context(
     snapshot: Snapshot, call: AskedCall, run: RunState, *, now: datetime, approved_rank: int
-) -> dict[str, Any]:
-    ints = (value for value in call.facts.values() if type(value) is int)
-    for value in ints:
-        long_value(value)
-    return {
-        "input": snapshot.shape(call.tool).convert(call.arguments),
-        "facts": dict(call.facts),
+) -> tuple[dict[str, Any], frozenset[Path]]:
+    """The context, and the paths of what Cedar cannot hold of it."""
+    lost: list[Path] = []
+    context = {
+        "input": snapshot.shape(call.tool).convert(call.arguments, ("input",), lost),
+        "facts": _facts(call.facts, lost),
         "claims": dict(call.claims),
         "run": {
             "initiator": run.initiator,
             "purpose": run.purpose,
             "labels": list(run.labels),
         },
-        "usage": {
-            "actions": run.actions,
-            "denials": run.denials,
-            "amount": decimal_value(run.amount),
-        },
+        "usage": {"actions": run.actions, "denials": run.denials},
         "approval": {"rank": approved_rank},
         "time": {"hour": now.hour, "weekday": now.isoweekday()},
     }
+    try:
+        context["usage"]["amount"] = used_value(run.amount)
+    except NotRepresentable:
+        lost.append(("usage", "amount"))
+    return context, frozenset(lost)
+
+
+def _facts(facts: Mapping[str, Any], lost: list[Path]) -> dict[str, Any]:
+    found = {}
+    for name, value in facts.items():
+        if type(value) is int:
+            try:
+                long_value(value)
+            except NotRepresentable:
+                lost.append(("facts", name))
+                continue
+        found[name] = value
+    return found

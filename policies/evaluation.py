@@ -56,9 +56,16 @@ class Request:
     approved_rank: int = 0
     stops: tuple[Reason, ...] = ()
     halting: bool = False
+    # Paths in the context of what Cedar cannot hold, and which is therefore left out of it.
+    lost: frozenset[tuple[str, ...]] = frozenset()
     elevation: str = ""
 
 
+NOT_REPRESENTABLE = Reason(
+    "chancery:not-representable",
+    "Value out of range",
+    "A rule looks at a value that is too large or too fine for policy to weigh exactly.",
+)
 NO_PERMIT = Reason("chancery:no-permit", "No permit", "No policy gives the authority to do this.")
 NO_RELEASE = Reason(
     "chancery:no-release", "No live release", "No policy release is live, so nothing is allowed."
@@ -80,6 +87,8 @@ def decide(request: Request, policies: SlicedPolicies | None, ranks: Mapping[str
         return Decision(outcome, request.stops, release=number)
     if policies is None:
         return Decision("denied", (NO_RELEASE,))
+    if request.lost and policies.looks_at(request, request.lost):
+        return Decision("denied", (NOT_REPRESENTABLE,), release=number)
     verdict = policies.ask(request)
     if verdict.errors:
         reasons = tuple(_broken(text) for text in verdict.errors)

@@ -1,17 +1,21 @@
 """Cedar's view of the tools: a schema for checking policies, and values that conform to it.
 
 A JSON Schema becomes a Cedar type where Cedar has one: text, whole numbers, decimals, booleans,
-records, and sets of these. What has none (free-form objects, unions, null) is left out of both the
-schema and the values, so that a policy cannot refer to it. Sets lose order and repetition: rules
-about those are facts, computed in CEL.
+records, and sets of these. What has none (free-form objects, unions) is left out of both the schema
+and the values, so that a policy cannot refer to it. What may be null is optional, and what is null
+is not there. Sets lose order and repetition: rules about those are facts, computed in CEL.
+
+A single value that has no exact counterpart (a number finer than four digits) is left out too, and
+named: a call is denied for it only if a rule looks at it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from tools.definitions import ToolSpec
+from tools.json_schema import MAX_DEPTH, resolved
 
 _LONG_LIMIT = 2**63
 # Cedar's decimal: four digits after the point in a signed 64-bit integer.
@@ -30,16 +34,28 @@ class NotRepresentable(Exception):
     """The value fits its JSON Schema and has no exact counterpart in Cedar."""
 
 
+Path = tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A Cedar type and the way a JSON value takes on that type."""
+    """A Cedar type and the way a JSON value takes on that type.
+
+    `convert` gets the value, the path where it stands, and a list to which it adds the paths of
+    what has no counterpart; that is left out.
+    """
 
     cedar: dict[str, Any]
-    convert: Callable[[Any], Any]
+    convert: Callable[[Any, Path, list[Path]], Any]
+    nullable: bool = False
 
 
-def _same(value: Any) -> Any:
+def _same(value: Any, where: Path, lost: list[Path]) -> Any:
     return value
+
+
+def _exactly(convert: Callable[[Any], Any]) -> Callable[[Any, Path, list[Path]], Any]:
+    return lambda value, where, lost: convert(value)
 
 
 def long_value(value: Any) -> int:
@@ -56,56 +72,89 @@ def decimal_value(value: Any) -> dict[str, Any]:
     return {"__extn": {"fn": "decimal", "arg": f"{number:.4f}"}}
 
 
-def shape_of(schema: Any) -> Shape | None:
+def used_value(value: Decimal) -> dict[str, Any]:
+    """An amount that was used up, as rules weigh it: rounded up to four digits, so that a limit is
+    never passed by parts too small to be seen. Raises NotRepresentable beyond Cedar's range.
+    """
+    return decimal_value(value.quantize(Decimal("0.0001"), rounding=ROUND_CEILING))
+
+
+def shape_of(schema: Any, root: Mapping[str, Any], *, depth: int = 0) -> Shape | None:
     """The Cedar shape of a JSON Schema, or None where Cedar has none."""
-    if not isinstance(schema, Mapping):
+    found = resolved(schema, root) if depth <= MAX_DEPTH else None
+    if found is None:
         return None
-    kind = schema.get("type")
-    if kind == "array":
-        return _set_shape(schema)
-    if kind == "object":
-        return _record_shape(schema)
-    return {
-        "string": Shape(_TYPES["string"], _same),
-        "boolean": Shape(_TYPES["bool"], _same),
-        "integer": Shape(_TYPES["int"], long_value),
-        "number": Shape(_TYPES["decimal"], decimal_value),
-    }.get(str(kind))
+    if found.kind == "array":
+        shape = _set_shape(found.schema, root, depth)
+    elif found.kind == "object":
+        shape = _record_shape(found.schema, root, depth)
+    else:
+        shape = {
+            "string": Shape(_TYPES["string"], _same),
+            "boolean": Shape(_TYPES["bool"], _same),
+            "integer": Shape(_TYPES["int"], _exactly(long_value)),
+            "number": Shape(_TYPES["decimal"], _exactly(decimal_value)),
+        }.get(found.kind)
+    return replace(shape, nullable=found.nullable) if shape is not None else None
 
 
-def _set_shape(schema: Mapping[str, Any]) -> Shape | None:
-    element = shape_of(schema.get("items"))
+def _set_shape(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Shape | None:
+    element = shape_of(schema.get("items"), root, depth=depth + 1)
     if element is None:
         return None
 
-    def convert(value: Any) -> list[Any]:
-        return [element.convert(item) for item in value]
+    def convert(value: Any, where: Path, lost: list[Path]) -> list[Any]:
+        if any(item is None for item in value):
+            raise NotRepresentable  # a set that lacks what is null would answer wrongly
+        inside: list[Path] = []
+        found = [element.convert(item, where, inside) for item in value]
+        if inside:
+            raise NotRepresentable
+        return found
 
     return Shape({"type": "Set", "element": element.cedar}, convert)
 
 
-def _record_shape(schema: Mapping[str, Any]) -> Shape | None:
+def _record_shape(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Shape | None:
     properties = schema.get("properties")
     if not isinstance(properties, Mapping):
         return None
     required = set(schema.get("required", ()))
     shapes = {
-        name: shape for name, rule in properties.items() if (shape := shape_of(rule)) is not None
+        name: shape
+        for name, rule in properties.items()
+        if (shape := shape_of(rule, root, depth=depth + 1)) is not None
     }
     attributes = {
-        name: {**shape.cedar, "required": name in required or "default" in properties[name]}
+        name: {
+            **shape.cedar,
+            "required": not shape.nullable and (name in required or _has_default(properties[name])),
+        }
         for name, shape in shapes.items()
     }
 
-    def convert(value: Any) -> dict[str, Any]:
-        return {name: shapes[name].convert(item) for name, item in value.items() if name in shapes}
+    def convert(value: Any, where: Path, lost: list[Path]) -> dict[str, Any]:
+        found = {}
+        for name, item in value.items():
+            if name not in shapes or item is None:
+                continue  # what is null is not there
+            try:
+                found[name] = shapes[name].convert(item, (*where, name), lost)
+            except NotRepresentable:
+                lost.append((*where, name))
+        return found
 
     return Shape({"type": "Record", "attributes": attributes}, convert)
 
 
+def _has_default(rule: Any) -> bool:
+    return isinstance(rule, Mapping) and rule.get("default") is not None
+
+
 def input_shape(spec: ToolSpec) -> Shape:
-    return shape_of({"properties": {}, **spec.input_schema, "type": "object"}) or Shape(
-        {"type": "Record", "attributes": {}}, lambda value: {}
+    schema = {"properties": {}, **spec.input_schema, "type": "object"}
+    return shape_of(schema, spec.input_schema) or Shape(
+        {"type": "Record", "attributes": {}}, lambda value, where, lost: {}
     )
 
 

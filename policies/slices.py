@@ -119,6 +119,8 @@ class _Slice:
     rules: Mapping[str, Rule]
     everything: cedarpy.PolicySet
     permits: cedarpy.PolicySet
+    # What of the context any of them reads.
+    paths: frozenset[Path]
 
 
 def parsed_rules(text: str) -> list[Rule]:
@@ -156,6 +158,15 @@ class SlicedPolicies:
                 if path[0] == "facts":
                     found.add(path[1])
         return found
+
+    def looks_at(self, request: Asked, paths: Collection[Path]) -> bool:
+        """Whether a rule that can apply to the request reads one of these, a part, or the whole."""
+        read = self.slice_for(request).paths
+        return any(
+            one[: len(other)] == other or other[: len(one)] == one
+            for one in read
+            for other in paths
+        )
 
     def paths_of(self, rule: Rule) -> frozenset[Path]:
         held = self._paths.get(rule.id)
@@ -233,6 +244,9 @@ def _built(rules: tuple[Rule, ...]) -> _Slice:
         rules={rule.id: rule for rule in rules},
         everything=_policy_set(rules),
         permits=_policy_set(tuple(rule for rule in rules if rule.effect == "permit")),
+        paths=frozenset(
+            path for rule in rules for path in context_paths(rule.body.get("conditions"))
+        ),
     )
 
 

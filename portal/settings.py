@@ -7,23 +7,16 @@ from pathlib import Path
 import dj_database_url
 from csp.constants import NONE, SELF
 
+from portal.environment import flag, seconds, whole, words
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-
-def _flag(name: str, *, default: bool = False) -> bool:
-    return os.environ.get(name, "1" if default else "0").lower() in {"1", "true", "yes", "on"}
-
-
-def _list(name: str, default: str = "") -> list[str]:
-    return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
-
-
 # -- What must be set in production; system checks say what is missing -------------------------
-DEBUG = _flag("CHANCERY_DEBUG")
+DEBUG = flag("CHANCERY_DEBUG")
 SECRET_KEY = os.environ.get("CHANCERY_SECRET_KEY", "")
 SEALING_KEY = os.environ.get("CHANCERY_SEALING_KEY", "")
 ISSUER = os.environ.get("CHANCERY_URL", "http://localhost:8000").rstrip("/")
-ALLOWED_HOSTS = _list("CHANCERY_HOSTS", "localhost,127.0.0.1")
+ALLOWED_HOSTS = words("CHANCERY_HOSTS", "localhost,127.0.0.1")
 CSRF_TRUSTED_ORIGINS = [ISSUER]
 HTTPS = ISSUER.startswith("https://")
 # The log's name in what it signs; and its key, which the sealer's process alone should be given.
@@ -35,20 +28,20 @@ LOG_WITNESSES = os.environ.get("CHANCERY_LOG_WITNESSES", "")
 LOG_SIGNING_KEY = os.environ.get("CHANCERY_LOG_SIGNING_KEY", "")
 
 # -- Limits ------------------------------------------------------------------------------------
-AGENT_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_AGENT_REQUESTS_PER_MINUTE", "6000"))
-TOKEN_REQUESTS_PER_MINUTE = int(os.environ.get("CHANCERY_TOKEN_REQUESTS_PER_MINUTE", "600"))
-TOKENS_PER_MINUTE = int(os.environ.get("CHANCERY_TOKENS_PER_MINUTE", "120"))
-RECERTIFY_DAYS = int(os.environ.get("CHANCERY_RECERTIFY_DAYS", "90"))
+AGENT_REQUESTS_PER_MINUTE = whole("CHANCERY_AGENT_REQUESTS_PER_MINUTE", 6_000, least=1)
+TOKEN_REQUESTS_PER_MINUTE = whole("CHANCERY_TOKEN_REQUESTS_PER_MINUTE", 600, least=1)
+TOKENS_PER_MINUTE = whole("CHANCERY_TOKENS_PER_MINUTE", 120, least=1)
+RECERTIFY_DAYS = whole("CHANCERY_RECERTIFY_DAYS", 90, least=1)
 # Calls in flight are cut when they are stopped; off only in tests that share one connection.
 WATCH_HALTS = True
 # Without a sign of life for so long, whoever carries out a step counts as gone.
-WORKFLOW_LEASE_SECONDS = float(os.environ.get("CHANCERY_WORKFLOW_LEASE_SECONDS", "30"))
+WORKFLOW_LEASE_SECONDS = seconds("CHANCERY_WORKFLOW_LEASE_SECONDS", 30)
 # A hint that nobody has followed for so long is sent again.
-WORKFLOW_HINT_SECONDS = float(os.environ.get("CHANCERY_WORKFLOW_HINT_SECONDS", "15"))
+WORKFLOW_HINT_SECONDS = seconds("CHANCERY_WORKFLOW_HINT_SECONDS", 15)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 
 # -- Apps --------------------------------------------------------------------------------------
-DEMO = _flag("CHANCERY_DEMO")
+DEMO = flag("CHANCERY_DEMO")
 DEMO_AIRLINE_DB = os.environ.get("CHANCERY_DEMO_AIRLINE_DB", str(BASE_DIR / "var/airline.sqlite3"))
 DEMO_ACCOUNTING_URL = os.environ.get("CHANCERY_DEMO_ACCOUNTING_URL", "http://127.0.0.1:8800")
 INSTALLED_APPS = [
@@ -139,9 +132,9 @@ else:
     # shares connections between transactions, prepared statements must be off.
     DATABASES["default"]["OPTIONS"] = {
         "server_side_binding": True,
-        "prepare_threshold": 5 if _flag("CHANCERY_PREPARED_STATEMENTS", default=True) else None,
+        "prepare_threshold": 5 if flag("CHANCERY_PREPARED_STATEMENTS", default=True) else None,
     }
-    if _flag("CHANCERY_PREPARED_STATEMENTS", default=True):
+    if flag("CHANCERY_PREPARED_STATEMENTS", default=True):
         # A process that is frozen in the middle of a transaction would hold its locks, and with
         # them a halt, as long as it sleeps. A pooler has to be given this as a server's setting.
         DATABASES["default"]["OPTIONS"]["options"] = "-c idle_in_transaction_session_timeout=10s"
@@ -201,6 +194,7 @@ CELERY_BEAT_SCHEDULE = {
     "verify the log": {"task": "audit.verify", "schedule": 86_400.0},
     "remove values in time": {"task": "audit.retain", "schedule": 86_400.0},
     "ask witnesses": {"task": "audit.witness", "schedule": 10.0, "options": {"expires": 10}},
+    "refresh keys of issuers": {"task": "agents.refresh_issuer_keys", "schedule": 120.0},
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},
 }
 
@@ -226,7 +220,7 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
 LOGOUT_REDIRECT_URL = ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 # Staff pages open with two factors only; the demonstration and a portal without https may do less.
-SECOND_FACTOR_REQUIRED = _flag("CHANCERY_SECOND_FACTOR", default=HTTPS and not DEMO)
+SECOND_FACTOR_REQUIRED = flag("CHANCERY_SECOND_FACTOR", default=HTTPS and not DEMO)
 ACCOUNT_ADAPTER = "accounts.adapters.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*"]
@@ -251,9 +245,9 @@ SOCIALACCOUNT_AUTO_SIGNUP = True
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 SOCIALACCOUNT_STORE_TOKENS = False
 OIDC_ISSUER = os.environ.get("CHANCERY_OIDC_ISSUER", "")
-OIDC_PEOPLE_JOIN = _flag("CHANCERY_OIDC_PEOPLE_JOIN")
+OIDC_PEOPLE_JOIN = flag("CHANCERY_OIDC_PEOPLE_JOIN")
 # What the provider says in `acr` or `amr` when somebody has shown two factors to it.
-OIDC_SECOND_FACTOR = frozenset(_list("CHANCERY_OIDC_SECOND_FACTOR"))
+OIDC_SECOND_FACTOR = frozenset(words("CHANCERY_OIDC_SECOND_FACTOR"))
 SOCIALACCOUNT_PROVIDERS = {
     "openid_connect": {
         "OAUTH_PKCE_ENABLED": True,
@@ -276,7 +270,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 # A name and an address together: nobody can lock somebody else out.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_USERNAME_CALLABLE = "accounts.adapters.attempted_name"
-AXES_CLIENT_IP_CALLABLE = "common.requests.client_address"
+AXES_CLIENT_IP_CALLABLE = "accounts.adapters.counted_address"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 AXES_ENABLE_ADMIN = False
@@ -284,12 +278,18 @@ SESSION_COOKIE_AGE = 8 * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-SECURE_SSL_REDIRECT = HTTPS and _flag("CHANCERY_SSL_REDIRECT", default=True)
+SECURE_SSL_REDIRECT = HTTPS and flag("CHANCERY_SSL_REDIRECT", default=True)
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-BEHIND_PROXY = _flag("CHANCERY_BEHIND_PROXY")
+BEHIND_PROXY = flag("CHANCERY_BEHIND_PROXY")
+# How many proxies of one's own stand in front: the address of a sender is as far from the end.
+PROXIES = whole("CHANCERY_PROXIES", 1)
+# Addresses of issuers' keys (whole addresses) that may lie in a private network.
+PRIVATE_ISSUERS = frozenset(
+    os.environ.get("CHANCERY_PRIVATE_ISSUERS", "").replace(",", " ").split()
+)
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CONTENT_SECURITY_POLICY = {
@@ -307,7 +307,7 @@ CONTENT_SECURITY_POLICY = {
 
 # -- Mail -------------------------------------------------------------------------------------
 EMAIL_HOST = os.environ.get("CHANCERY_SMTP_HOST", "")
-EMAIL_PORT = int(os.environ.get("CHANCERY_SMTP_PORT", "587"))
+EMAIL_PORT = whole("CHANCERY_SMTP_PORT", 587, least=1)
 EMAIL_HOST_USER = os.environ.get("CHANCERY_SMTP_USER", "")
 EMAIL_HOST_PASSWORD = os.environ.get("CHANCERY_SMTP_PASSWORD", "")
 EMAIL_USE_TLS = bool(EMAIL_HOST)

@@ -1,5 +1,6 @@
 """Calling a tool, and finding out the facts that a decision about it needs."""
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -7,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from common.actors import SYSTEM
-from common.canonical import normalised
+from common.canonical import composed, normalised
 from common.cel import ExpressionFailed
 from common.errors import InvalidInput
+from common.json_text import ensure_shallow
 from common.redaction import redacted
 from tools.catalog import Catalog
 from tools.connectors.base import (
@@ -18,21 +20,22 @@ from tools.connectors.base import (
     ConnectorError,
     EndpointSpec,
     NotPermitted,
+    Refused,
     ToolResult,
-    Unanswered,
 )
 from tools.connectors.http import HttpConnector
 from tools.connectors.in_process import InProcessConnector
 from tools.credentials import scrubbed
-from tools.data_classes import without_secrets
+from tools.data_classes import vouched, without_secrets
 from tools.definitions import Fact, Source, ToolSpec
-from tools.errors import FactsUnavailable, SecretUnusable
+from tools.errors import FactAbsent, FactsUnavailable, SecretUnusable
 from tools.models import System
 from tools.services import leasing
 
 log = logging.getLogger(__name__)
 
 FACTS_TIMEOUT_SECONDS = 5.0
+MAX_REFUSAL = 350
 
 _connectors: Mapping[str, Connector] = {
     System.Kind.HTTP: HttpConnector(),
@@ -54,15 +57,49 @@ def call_tool(
     if endpoint is None:
         message = f"{spec.system} has no endpoint in {environment}."
         raise NotPermitted(message)
+    result = _answer(endpoint, spec, arguments, call)
+    if result.unreadable:
+        return result
+    return ToolResult(
+        redacted(_classed(result.value, spec), vouched=vouched(result.value, spec.output_schema))
+    )
+
+
+def _answer(
+    endpoint: EndpointSpec, spec: ToolSpec, arguments: Mapping[str, Any], call: Call
+) -> ToolResult:
+    """What the system answers, without our credentials for it; what else is secret is still there.
+
+    An answer that cannot be kept is that of a call which was carried out. Raises ConnectorError.
+    """
     call = _with_credentials(endpoint, spec, call)
     call.ensure_in_time()
-    result = _connectors[spec.kind].call(endpoint, spec, arguments, call=call)
     try:
-        answer = normalised(scrubbed(result.value, call.credentials))
-        return ToolResult(redacted(_classed(answer, spec)))
-    except InvalidInput as error:
-        message = "The system's answer cannot be recorded."
-        raise Unanswered(message) from error
+        result = _connectors[spec.kind].call(endpoint, spec, arguments, call=call)
+        if result.unreadable:
+            return result
+        return ToolResult(normalised(scrubbed(result.value, call.credentials)))
+    except Refused as error:
+        message = f"{error}{_words_of(error, call)}"
+        raise Refused(message, absent=error.is_absence) from error
+    except InvalidInput:
+        return ToolResult(None, "The system's answer holds what cannot be recorded.")
+
+
+def _words_of(refusal: Refused, call: Call) -> str:
+    """What the system said with its no, without secrets, so that an agent can do it otherwise."""
+    if not refusal.body:
+        return ""
+    text = refusal.body.decode("utf-8", "replace").replace("\x00", "")
+    try:
+        ensure_shallow(refusal.body)
+        said: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        said = " ".join(text.split())
+    cleaned = redacted(scrubbed(said, call.credentials))
+    shown = cleaned if isinstance(cleaned, str) else json.dumps(cleaned, ensure_ascii=False)
+    encodable = shown.encode("utf-8", "replace").decode()
+    return f" It said: {encodable[:MAX_REFUSAL]}" if encodable.strip() else ""
 
 
 def _classed(answer: Any, spec: ToolSpec) -> Any:
@@ -128,11 +165,28 @@ def _learned(
         asked = {name: text.evaluate(values) for name, text in source.arguments.items()}
         arguments, _ = tool.canonical_arguments(asked)
         call = Call(run_id=run_id, idempotency_key=None, timeout_seconds=left)
-        return call_tool(catalog, tool, arguments, environment=environment, call=call).value
+        endpoint = catalog.endpoints.get((spec.system, environment))
+        if endpoint is None:
+            message = f"{spec.system} has no endpoint in {environment}."
+            raise NotPermitted(message)
+        # With what is secret in it: a fact that compares with it must not be false for a mark.
+        result = _answer(endpoint, tool, arguments, call)
+    except Refused as error:
+        if error.is_absence:
+            message = (
+                f"{spec.system} knows nothing by what the call names: {source.name} is absent."
+            )
+            raise FactAbsent(message) from error
+        message = f"The source {source.name} did not give an answer: the system refused it."
+        raise FactsUnavailable(message) from error
     except (ConnectorError, ExpressionFailed, InvalidInput) as error:
         # The cause may quote a value, and this sentence is stored and shown.
         message = f"The source {source.name} did not give an answer."
         raise FactsUnavailable(message) from error
+    if result.unreadable:
+        message = f"The answer of the source {source.name} cannot be read."
+        raise FactsUnavailable(message)
+    return result.value
 
 
 def _evaluated(fact: Fact, values: Mapping[str, Any]) -> Any:
@@ -145,4 +199,5 @@ def _evaluated(fact: Fact, values: Mapping[str, Any]) -> Any:
     if type(value) is not _PYTHON_TYPES[fact.policy_type] or mixed:
         message = f"The fact {fact.name} is not of type {fact.policy_type}."
         raise FactsUnavailable(message)
-    return value
+    # It is recorded and shown, and compared with what people write.
+    return composed(redacted(value)) if fact.policy_type in {"string", "strings"} else value

@@ -11,7 +11,7 @@ from typing import Any
 
 from audit import values
 from common.intake import SecretFound
-from common.redaction import fingerprint, mark_of
+from common.redaction import fingerprint, mark_of, plain_digits
 from tools.annotations import escaped, marks, spoken_of
 from tools.classes import (
     APART,
@@ -89,6 +89,21 @@ def _closed_class(where: str, classes: Mapping[str, tuple[str, Any]]) -> str:
         if not where:
             return ""
         where = where.rpartition("/")[0]
+
+
+def vouched(value: Any, schema: Mapping[str, Any] | None) -> frozenset[str]:
+    """The values of which the schema says what they identify, or that they are public: no guess
+    about their form overrules that. As text, without the spaces and dashes of groups of digits.
+    """
+    if not schema or not isinstance(value, dict | list):
+        return frozenset()
+    found = [item for _, _, item in spoken_of(value, schema, IDENTIFIES)]
+    found += [item for _, name, item in spoken_of(value, schema, KEYWORD) if name == PUBLIC]
+    return frozenset(
+        plain_digits(str(item))
+        for item in found
+        if isinstance(item, str | int) and not isinstance(item, bool)
+    )
 
 
 def ensure_no_secret_argument(arguments: Any, schema: Mapping[str, Any]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import jsonschema_rs
 
-from common.canonical import NotCanonical, canonical_json, digest, normalised
+from common.canonical import NotCanonical, canonical_json, composed, digest, normalised
 from common.cel import Expression, InvalidExpression, compiled
 from common.errors import InvalidInput
+from common.redaction import holds_mark
 from tools.classes import apart_class
 from tools.data_classes import (
     declared_classes,
@@ -21,6 +22,7 @@ from tools.data_classes import (
     names_things,
 )
 from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
+from tools.json_schema import with_defaults
 
 MAX_ARGUMENT_BYTES = 64_000
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -138,12 +140,15 @@ class ToolSpec:
         Raises InvalidArguments, and SecretFound for what the schema declares to be a secret.
         """
         try:
-            plain = normalised(arguments)
+            plain = composed(normalised(arguments))
         except InvalidInput as error:
             raise InvalidArguments(str(error)) from error
         if not isinstance(plain, dict):
             raise InvalidArguments
-        filled = normalised(_with_defaults(plain, self.input_schema))
+        if holds_mark(plain):
+            message = "An argument holds the mark of a redacted value: the value itself is needed."
+            raise InvalidArguments(message)
+        filled = normalised(with_defaults(plain, self.input_schema, self.input_schema))
         if len(canonical_json(filled).encode()) > MAX_ARGUMENT_BYTES:
             message = f"The arguments are larger than {MAX_ARGUMENT_BYTES} bytes."
             raise InvalidArguments(message)
@@ -168,7 +173,7 @@ class ToolSpec:
                 message = f"The claim {name} must be of type {declared[name].policy_type}."
                 raise InvalidClaims(message)
         try:
-            return dict(normalised(values))
+            return dict(composed(normalised(values)))
         except NotCanonical as error:
             raise InvalidClaims(str(error)) from error
 
@@ -181,19 +186,6 @@ def _problem(error: jsonschema_rs.ValidationError) -> str:
     if missing is not None:
         return f"{where}: {missing} is required."
     return f"{where}: breaks the schema's rule '{rule}'."
-
-
-def _with_defaults(value: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    properties = schema.get("properties") or {}
-    filled = dict(value)
-    for name, rule in properties.items():
-        if not isinstance(rule, dict):
-            continue
-        if name not in filled and "default" in rule:
-            filled[name] = rule["default"]
-        if isinstance(filled.get(name), dict):
-            filled[name] = _with_defaults(filled[name], rule)
-    return filled
 
 
 def _nothing_fetched(uri: str) -> Any:
@@ -264,7 +256,10 @@ def _validator(which: str, schema: dict[str, Any]) -> jsonschema_rs.Validator:
         raise InvalidDefinition(message)
     try:
         return jsonschema_rs.Draft202012Validator(
-            schema, retriever=_nothing_fetched, pattern_options=jsonschema_rs.RegexOptions()
+            schema,
+            validate_formats=True,
+            retriever=_nothing_fetched,
+            pattern_options=jsonschema_rs.RegexOptions(),
         )
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         message = f"The {which} schema is not valid: {str(error).splitlines()[0]}"

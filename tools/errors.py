@@ -43,3 +43,10 @@ class FactsUnavailable(GovernanceError):
 
     code = "facts_unavailable"
     sentence = "The facts that the decision needs could not be established."
+
+
+class FactAbsent(FactsUnavailable):
+    """The system answered, and knows nothing by what the call names: most likely it is misspelt."""
+
+    code = "fact_absent"
+    sentence = "The system knows nothing by what the call names."

@@ -3,36 +3,35 @@ from typing import Any
 from rest_framework import serializers
 
 from actions.models import Action, Run
+from common.serializers import LabelField, RequestSerializer, TextField, WholeField
 from policies.models import Elevation
 
 
-class BudgetSerializer(serializers.Serializer[Any]):
-    actions = serializers.IntegerField(
-        min_value=0, max_value=2**31 - 1, required=False, allow_null=True
-    )
+class BudgetSerializer(RequestSerializer):
+    actions = WholeField(min_value=0, max_value=2**31 - 1, required=False, allow_null=True)
     amount = serializers.DecimalField(
-        max_digits=18, decimal_places=4, min_value=0, required=False, allow_null=True
+        max_digits=24, decimal_places=10, min_value=0, required=False, allow_null=True
     )
 
 
-class OpenRunSerializer(serializers.Serializer[Any]):
+class OpenRunSerializer(RequestSerializer):
     initiator_kind = serializers.ChoiceField(choices=Run.Initiator.choices)
-    initiator = serializers.CharField(max_length=200)
-    purpose = serializers.CharField(max_length=500)
-    reference = serializers.CharField(max_length=100, required=False, default="")
+    initiator = TextField(max_length=200)
+    purpose = TextField(max_length=4_000)
+    reference = TextField(max_length=100, required=False, default="")
     labels = serializers.ListField(
-        child=serializers.SlugField(max_length=50), required=False, default=list, max_length=20
+        child=LabelField(max_length=50), required=False, default=list, max_length=20
     )
     budget = BudgetSerializer(required=False)
 
 
-class CloseRunSerializer(serializers.Serializer[Any]):
-    outcome = serializers.CharField(max_length=200)
+class CloseRunSerializer(RequestSerializer):
+    outcome = TextField(max_length=200)
 
 
-class ProposeSerializer(serializers.Serializer[Any]):
+class ProposeSerializer(RequestSerializer):
     run = serializers.UUIDField()
-    tool = serializers.CharField(max_length=200)
+    tool = TextField(max_length=200)
     arguments = serializers.JSONField(default=dict)
     claims = serializers.DictField(default=dict, help_text="What the runtime declares.")
     mode = serializers.ChoiceField(
@@ -100,13 +99,11 @@ class ToolOutlookSerializer(serializers.Serializer[Any]):
     rules = ReasonSerializer(many=True)
 
 
-class AskElevationSerializer(serializers.Serializer[Any]):
+class AskElevationSerializer(RequestSerializer):
     run = serializers.UUIDField()
-    tools = serializers.ListField(
-        child=serializers.CharField(max_length=200), min_length=1, max_length=20
-    )
-    minutes = serializers.IntegerField(min_value=1, max_value=Elevation.MAX_MINUTES)
-    reason = serializers.CharField(max_length=1_000)
+    tools = serializers.ListField(child=TextField(max_length=200), min_length=1, max_length=20)
+    minutes = WholeField(min_value=1, max_value=Elevation.MAX_MINUTES)
+    reason = TextField(max_length=1_000)
 
 
 class ElevationSerializer(serializers.Serializer[Any]):

@@ -21,6 +21,8 @@ from audit.services.refusing import record_refused_secret
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
 from common.intake import SecretFound, ensure_no_secret
+from common.redaction import may_hold_secret
+from common.serializers import ensure_empty
 from policies.asking import may_ask
 from policies.errors import ElevationOver
 from policies.evaluation import Request as PolicyRequest
@@ -28,6 +30,7 @@ from policies.models import Elevation
 from policies.outlook import outlook
 from policies.services import elevations
 from policies.snapshot import Snapshot, snapshot
+from tools.data_classes import vouched
 from tools.definitions import ToolSpec
 
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")
@@ -114,6 +117,7 @@ class CloseRunView(AgentView):
 
 class ActionsView(AgentView):
     checks_caller_again = True
+    checks_secrets = True
 
     @extend_schema(
         summary="Propose an action",
@@ -133,6 +137,7 @@ class ActionsView(AgentView):
     )
     def post(self, request: Request) -> Response:
         key = idempotency_key(request)
+        _ensure_no_secret(request.data)
         given = _asked(request.data)
         committed = calling.call(
             Proposal(
@@ -182,6 +187,16 @@ def idempotency_key(request: Request) -> str:
     return key
 
 
+def _ensure_no_secret(body: Any) -> None:
+    """Raises SecretFound; a number of which the tool's schema says what it is, is no card's."""
+    if not may_hold_secret(body):
+        return
+    name = body.get("tool") if isinstance(body, dict) else None
+    spec = snapshot.latest().catalog.tools.get(name) if isinstance(name, str) else None
+    known = vouched(body.get("arguments"), spec.input_schema) if spec is not None else frozenset()
+    ensure_no_secret(body, vouched=known)
+
+
 # What ProposeSerializer documents, as a compiled validator: this is the hot path.
 _UUID = "^[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$"
 _PROPOSAL = jsonschema_rs.Draft202012Validator(
@@ -191,11 +206,16 @@ _PROPOSAL = jsonschema_rs.Draft202012Validator(
         "properties": {
             "run": {"type": "string", "pattern": _UUID},
             "tool": {"type": "string", "minLength": 1, "maxLength": 200},
+            "arguments": True,
             "claims": {"type": "object"},
             "mode": {"enum": ["wait", "later"]},
         },
+        "additionalProperties": False,
     }
 )
+
+
+_PROPOSAL_MEMBERS = frozenset({"run", "tool", "arguments", "claims", "mode"})
 
 
 def _asked(body: Any) -> dict[str, Any]:
@@ -204,6 +224,11 @@ def _asked(body: Any) -> dict[str, Any]:
     if broken is not None:
         path = "/".join(str(part) for part in broken.instance_path)
         missing = getattr(broken.kind, "property", "")
+        known = _PROPOSAL_MEMBERS
+        unknown = sorted(set(body) - known) if isinstance(body, dict) else []
+        if unknown:
+            message = f"There is no such member: {unknown[0][:100]}."
+            raise InvalidInput(message)
         message = f"{path or missing or 'The body'} is missing or not as it should be."
         raise InvalidInput(message)
     asked: dict[str, Any] = body
@@ -267,6 +292,7 @@ class EndElevationView(ElevationView):
         responses={200: serializers.ElevationSerializer, **PROBLEMS},
     )
     def post(self, request: Request, elevation_id: UUID) -> Response:
+        ensure_empty(request.data)
         own = self.own_elevation(elevation_id)
         if own.status != Elevation.Status.ACTIVE:
             raise ElevationOver  # without keeping decisions waiting for it

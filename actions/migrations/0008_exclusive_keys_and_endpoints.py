@@ -39,4 +39,24 @@ class Migration(migrations.Migration):
             model_name='attempt',
             constraint=models.UniqueConstraint(condition=models.Q(('status', 'started'), models.Q(('exclusive_key', ''), _negated=True)), fields=('exclusive_key',), name='attempt_exclusive_one_at_a_time'),
         ),
+        migrations.AlterField(
+            model_name='action',
+            name='amount',
+            field=models.DecimalField(decimal_places=10, default=0, max_digits=24),
+        ),
+        migrations.AlterField(
+            model_name='run',
+            name='amount',
+            field=models.DecimalField(decimal_places=10, default=0, max_digits=24),
+        ),
+        migrations.AlterField(
+            model_name='run',
+            name='budget_amount',
+            field=models.DecimalField(decimal_places=10, max_digits=24, null=True),
+        ),
+        migrations.AlterField(
+            model_name="run",
+            name="purpose",
+            field=models.CharField(max_length=4000),
+        ),
     ]

@@ -40,6 +40,7 @@ from common.sql import Expanding, Row, Write, write
 from policies.asking import decided
 from policies.evaluation import Decision, Reason
 from policies.snapshot import Snapshot, snapshot
+from tools.data_classes import vouched
 from tools.definitions import ToolSpec
 
 EXECUTE = "actions.execute"
@@ -435,6 +436,7 @@ def decision_event(
             **({"chain": list(chain)} if chain else {}),
             **({"elevation": decision.elevation} if decision.elevation else {}),
         },
+        vouched=vouched(action.arguments, spec.input_schema),
     )
 
 

@@ -18,7 +18,10 @@ from policies.evaluation import Reason
 from policies.snapshot import Snapshot
 from tools.calling import gather_facts
 from tools.definitions import ToolSpec
-from tools.errors import FactsUnavailable, UnknownTool
+from tools.errors import FactAbsent, FactsUnavailable, UnknownTool
+
+# The digits after the point that amounts and budgets are kept with.
+SMALLEST = Decimal("0.0000000001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,10 @@ def found_out(snapshot: Snapshot, call: AskedCall, *, run_id: UUID) -> AskedCall
         )
         return replace(call, facts=facts, amount=_amount(call.tool, call.arguments))
     except FactsUnavailable as error:
-        problem = Reason("chancery:facts-unavailable", "Facts unavailable", str(error))
+        is_absent = isinstance(error, FactAbsent)
+        name = "chancery:fact-absent" if is_absent else "chancery:facts-unavailable"
+        title = "No such thing" if is_absent else "Facts unavailable"
+        problem = Reason(name, title, str(error))
         return replace(call, problem=problem)
 
 
@@ -135,4 +141,6 @@ def _amount(spec: ToolSpec, arguments: Mapping[str, Any]) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 10**12:
         message = "The call's amount is not a sum of money."
         raise FactsUnavailable(message)
-    return round(Decimal(str(value)), 4)
+    amount = Decimal(str(value))
+    # To the digits that are kept, half to even; but what is something never counts as nothing.
+    return amount.quantize(SMALLEST) or (SMALLEST if amount else Decimal(0))

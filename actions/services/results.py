@@ -19,7 +19,11 @@ from common.actors import SYSTEM
 from common.canonical import digest
 from common.sql import Row
 from tools.connectors.base import ConnectorError, ToolResult
+from tools.data_classes import vouched
 from tools.definitions import ToolSpec
+
+# Of a call that succeeded, and whose answer could not be taken in.
+UNREADABLE = "result_unreadable"
 
 
 def attempt_end(
@@ -40,7 +44,9 @@ def succeeded(
     """The action has its result; the event of it."""
     action.status = Action.Status.SUCCEEDED
     action.result = result.value
-    action.error_code = action.error = ""
+    action.error_code, action.error = "", ""
+    if result.unreadable:
+        action.error_code, action.error = UNREADABLE, result.unreadable[:500]
     details = {
         "tool": action.tool,
         "attempt": started.number,
@@ -49,8 +55,10 @@ def succeeded(
         "classes": list(spec.data_classes),
         "access": spec.access,
         **values.of_answer(action, result.value, spec),
+        **({"error": UNREADABLE} if result.unreadable else {}),
     }
-    return _event(events.CALL_COMPLETED, action, now, details)
+    known = vouched(action.arguments, spec.input_schema) | vouched(result.value, spec.output_schema)
+    return _event(events.CALL_COMPLETED, action, now, details, known)
 
 
 def failed(
@@ -88,7 +96,13 @@ def progress(action: Action, now: datetime) -> Row:
     }
 
 
-def _event(kind: EventType, action: Action, now: datetime, details: dict[str, Any]) -> Row:
+def _event(
+    kind: EventType,
+    action: Action,
+    now: datetime,
+    details: dict[str, Any],
+    known: frozenset[str] = frozenset(),
+) -> Row:
     return event_row(
         kind,
         actor=SYSTEM,
@@ -96,6 +110,7 @@ def _event(kind: EventType, action: Action, now: datetime, details: dict[str, An
         run_id=action.run_id,
         at=now,
         details=details,
+        vouched=known,
     )
 
 

@@ -52,8 +52,29 @@ class FederatedCredentialAdmin(GovernedAdmin):
     list_display = ("subject", "issuer", "identity", "state", "created_at")
     list_select_related = ("identity",)
     search_fields = ("issuer", "subject", "identity__client_id")
-    detail_fields = ("issuer", "subject", "identity", "state", "jwks", "created_at", "withdrawn_at")
+    detail_fields = (
+        "issuer",
+        "subject",
+        "identity",
+        "state",
+        "jwks_uri",
+        "fetched_at",
+        "trouble",
+        "jwks",
+        "created_at",
+        "withdrawn_at",
+    )
     pages = (
+        Page(
+            "replace_keys",
+            "Replace its keys",
+            forms.ReplaceIssuerKeysForm,
+            "agents.change_agentidentity",
+            explains="Assertions signed with a key that is not among the new ones prove nothing.",
+            submit="Replace the keys",
+            done="The keys are replaced.",
+            available=lambda row: row.withdrawn_at is None,
+        ),
         Page(
             "withdraw",
             "Trust it no more",

@@ -192,7 +192,8 @@ class FederatedCredentialQuerySet(models.QuerySet["FederatedCredential"]):
 class FederatedCredential(models.Model):
     """Another issuer, such as a CI service or a cluster, that says who one identity is.
 
-    Its keys are pinned: nothing is fetched when an agent asks for a token.
+    Its keys are pinned, or fetched from `jwks_uri` and kept; an issuer that replaces its keys is
+    followed by a person's command, or by the next look at the address.
     """
 
     identity = models.ForeignKey(
@@ -201,6 +202,16 @@ class FederatedCredential(models.Model):
     issuer = models.CharField(max_length=300)
     subject = models.CharField(max_length=300)
     jwks = models.JSONField(help_text="The issuer's public keys, as JWKs.")
+    jwks_uri = models.CharField(
+        "address of its keys",
+        max_length=500,
+        blank=True,
+        help_text="https; empty: keys are pinned.",
+    )
+    fetched_at = models.DateTimeField("keys fetched at", null=True)
+    trouble = models.CharField(
+        max_length=200, blank=True, help_text="Why its keys could not be fetched last time."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     withdrawn_at = models.DateTimeField(null=True)
 

@@ -21,6 +21,7 @@ from joserfc.jwk import ECKey, KeySet
 from agents import keys, tokens
 from agents.errors import InvalidClient
 from agents.models import AgentIdentity, AgentKey, AssertionReplay, FederatedCredential
+from agents.services.issuer_keys import with_key
 from agents.services.locking import lock_for_superseded_key
 from common.actors import SYSTEM
 
@@ -84,6 +85,8 @@ def _by_issuer(assertion: str) -> Proven:
         .filter(issuer=str(claims.get("iss")), subject=str(claims.get("sub")))
         .first()
     )
+    if found is not None:
+        found = with_key(found, _kid(assertion))
     ring = KeySet.import_key_set({"keys": found.jwks}) if found else _NOBODYS
     verified = _decoded(assertion, ring, keys.FEDERATED_ALGORITHMS)
     if found is None or verified.get("aud") not in (settings.ISSUER, [settings.ISSUER]):
@@ -137,11 +140,12 @@ def _decoded(assertion: str, key: Any, algorithms: list[str]) -> dict[str, Any]:
 
 
 def _ensure_in_time(claims: dict[str, Any], *, longest: int) -> None:
-    issued, expires = claims.get("iat"), claims.get("exp")
-    if not isinstance(issued, int) or not isinstance(expires, int):
+    issued, expires = (tokens.numeric_date(claims.get(name)) for name in ("iat", "exp"))
+    begins = tokens.numeric_date(claims.get("nbf", issued))
+    if issued is None or expires is None or begins is None:
         raise InvalidClient
     now = time.time()
-    in_time = issued <= now + tokens.CLOCK_SKEW_SECONDS and now < expires
+    in_time = max(issued, begins) <= now + tokens.CLOCK_SKEW_SECONDS and now < expires
     if not in_time or not 0 < expires - issued <= longest:
         raise InvalidClient
 

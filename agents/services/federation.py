@@ -9,6 +9,7 @@ from agents import events, keys
 from agents.errors import CredentialTaken, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity, DelegationRule, FederatedCredential
 from agents.services.answering import ensure_answers_for, locked_identity
+from agents.services.issuer_keys import fetched, record_keys
 from agents.tokens import granted_scope
 from audit.generation import deciding_command
 from audit.services.recording import record
@@ -18,26 +19,50 @@ from common.errors import InvalidInput, NotFound
 from common.intake import required_reason
 
 
-@deciding_command
 def trust_issuer(
-    identity_id: int, *, actor: Actor, issuer: str, subject: str, jwks: Any
+    identity_id: int,
+    *,
+    actor: Actor,
+    issuer: str,
+    subject: str,
+    jwks: Any = None,
+    jwks_uri: str = "",
 ) -> FederatedCredential:
-    """Let assertions of another issuer about this subject prove the identity. Its keys are pinned.
+    """Let assertions of another issuer about this subject prove the identity, by the keys that are
+    given, or those at an address, which is looked at again and again.
 
-    Raises NotFound, NotAnswerable, InvalidKey, InvalidInput; CredentialTaken if the pair was ever
-    given to an identity: like a key, it is never shared and never moves.
+    A pair that was withdrawn can be given to the same identity again, and to no other. Raises
+    NotFound, NotAnswerable, InvalidKey, InvalidInput, IssuerUnreachable; CredentialTaken if the
+    pair was ever given to another identity: like a key, it is never shared and never moves.
     """
-    identity = locked_identity(identity_id, actor)
-    row = FederatedCredential(
-        identity=identity,
-        issuer=issuer.strip(),
-        subject=subject.strip(),
-        jwks=keys.accepted_issuer_keys(jwks),
+    found = fetched(jwks_uri) if jwks_uri else keys.accepted_issuer_keys(jwks)
+    return _trust(
+        identity_id, actor=actor, issuer=issuer, subject=subject, found=found, jwks_uri=jwks_uri
     )
+
+
+@deciding_command
+def _trust(
+    identity_id: int,
+    *,
+    actor: Actor,
+    issuer: str,
+    subject: str,
+    found: list[dict[str, Any]],
+    jwks_uri: str,
+) -> FederatedCredential:
+    identity = locked_identity(identity_id, actor)
+    pair = {"issuer": issuer.strip(), "subject": subject.strip()}
+    known = FederatedCredential.objects.select_for_update().filter(**pair).first()
+    if known is not None and (known.identity_id != identity.pk or known.withdrawn_at is None):
+        raise CredentialTaken
+    row = known or FederatedCredential(identity=identity, **pair)
+    row.jwks, row.jwks_uri, row.withdrawn_at = found, jwks_uri, None
+    row.fetched_at, row.trouble = (timezone.now() if jwks_uri else None), ""
     if not row.issuer.startswith("https://") or not row.subject:
         message = "An issuer is an https address, and a subject is what it calls the agent."
         raise InvalidInput(message)
-    ensure_clean(row, exclude=("identity", "withdrawn_at"))
+    ensure_clean(row, exclude=("identity", "withdrawn_at", "fetched_at"))
     try:
         with transaction.atomic():
             row.save()
@@ -50,6 +75,35 @@ def trust_issuer(
         issuer=row.issuer,
         subject_name=row.subject,
     )
+    return row
+
+
+def replace_issuer_keys(
+    credential_id: int, *, actor: Actor, jwks: Any = None, jwks_uri: str = ""
+) -> FederatedCredential:
+    """Pin other keys of the issuer, or the address to fetch them from, in place of those it had.
+
+    Raises NotFound, NotAnswerable, WrongLifeCycleStep, InvalidKey, IssuerUnreachable.
+    """
+    found = fetched(jwks_uri) if jwks_uri else keys.accepted_issuer_keys(jwks)
+    return _replace_keys(credential_id, found, jwks_uri, actor=actor)
+
+
+@deciding_command
+def _replace_keys(
+    credential_id: int, found: list[dict[str, Any]], jwks_uri: str, *, actor: Actor
+) -> FederatedCredential:
+    known = FederatedCredential.objects.filter(pk=credential_id).first()
+    if known is None:
+        raise NotFound
+    locked_identity(known.identity_id, actor)
+    row = FederatedCredential.objects.select_for_update().get(pk=credential_id)
+    if row.withdrawn_at is not None:
+        raise WrongLifeCycleStep
+    row.jwks, row.jwks_uri, row.trouble = found, jwks_uri, ""
+    row.fetched_at = timezone.now() if jwks_uri else None
+    row.save(update_fields=["jwks", "jwks_uri", "trouble", "fetched_at"])
+    record_keys(row, actor=actor)
     return row
 
 

@@ -1,4 +1,3 @@
-from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
@@ -20,6 +19,7 @@ from audit.services.recording import Subject
 from audit.services.refusing import record_refused_secret
 from common.actors import Actor
 from common.intake import SecretFound
+from common.serializers import RequestSerializer, TextField
 
 MAX_LISTED = 100
 
@@ -46,9 +46,9 @@ class ApprovalSerializer(serializers.ModelSerializer[ApprovalRequest]):
         )
 
 
-class VoteSerializer(serializers.Serializer[Any]):
+class VoteSerializer(RequestSerializer):
     answer = serializers.ChoiceField(choices=Vote.Answer.choices)
-    reason = serializers.CharField(max_length=2_000)
+    reason = TextField(max_length=2_000)
 
 
 class SeesMoreThanTheLog(BasePermission):

@@ -139,8 +139,10 @@ def event_row(
     run_id: UUID | None = None,
     at: datetime | None = None,
     details: Mapping[str, Any] | None = None,
+    vouched: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """One row of the log, for writers that commit several rows in one statement.
+    """One row of the log, for writers that commit several rows in one statement. `vouched`: see
+    `common.redaction.redacted`.
 
     Raises UnknownEvent for an undeclared event or detail.
     """
@@ -159,6 +161,7 @@ def event_row(
         "run_id": run_id,
         "request_id": current_request_id(),
         "details": given,
+        "vouched": vouched,
     }
 
 

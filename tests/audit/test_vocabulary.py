@@ -283,7 +283,7 @@ def people_are_asked(governed: Governed, rosa: User) -> None:
     runs.close_run(run.pk, actor=SYSTEM, identity_id=governed.identity.pk, outcome="Done.")
 
 
-def people_come_and_go(governed: Governed, rosa: User, ruben: User) -> None:
+def approvers_come_and_go(governed: Governed, rosa: User, ruben: User) -> None:
     """One who has approved may no longer, and then too few are left."""
     governed.pay(governed.run(), 5000)
     request = ApprovalRequest.objects.pending().get()
@@ -450,7 +450,7 @@ def test_every_declared_event_is_written_by_some_command(  # noqa: PLR0915 - a l
     an_agent_is_elevated(governed, rosa, ruben)
     rules_are_published_and_rejected(olga, clara)
     people_are_asked(governed, rosa)
-    people_come_and_go(governed, rosa, ruben)
+    approvers_come_and_go(governed, rosa, ruben)
     calls_go_wrong(governed)
     versions_are_published_and_rejected(olga, clara)
     a_run_waits_is_told_and_succeeds(governed)

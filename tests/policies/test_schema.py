@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from agents.directory import Directory, KnownIdentity
 from agents.tokens import Caller
-from policies.asking import NOT_REPRESENTABLE, AskedCall, RunState, request_for
-from policies.evaluation import Decision, decide
+from policies.asking import AskedCall, RunState, request_for
+from policies.evaluation import NOT_REPRESENTABLE, Decision, decide
 from policies.schema import (
     NotRepresentable,
     cedar_schema,
@@ -26,6 +26,7 @@ from tests import toolbox as box
 from tests.factories import Governed, publish
 from tools.catalog import Catalog
 from tools.definitions import ToolSpec, compile_spec
+from tools.json_schema import with_defaults
 from tools.services.defining import define_tool
 
 TEXT = {"type": "String"}
@@ -96,7 +97,7 @@ def extension(text: str) -> dict[str, Any]:
     ],
 )
 def test_json_types_take_on_their_cedar_counterpart(schema: Any, cedar: Any) -> None:
-    shape = shape_of(schema)
+    shape = shape_of(schema, {})
     assert shape is not None
     assert shape.cedar == cedar
 
@@ -108,10 +109,13 @@ def test_json_types_take_on_their_cedar_counterpart(schema: Any, cedar: Any) -> 
         True,
         None,
         {"type": "null"},
-        {"type": ["string", "null"]},
-        {"enum": ["a"]},
-        {"anyOf": [{"type": "string"}]},
+        {"type": ["string", "integer"]},
+        {"enum": ["a", 1]},
+        {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+        {"oneOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]},
+        {"allOf": [{"type": "string"}, {"type": "integer"}]},
         {"$ref": "#/$defs/x"},
+        {"$ref": "https://elsewhere.example/schema"},
         {"type": "object"},
         {"type": "array"},
         {"type": "array", "items": {}},
@@ -119,11 +123,13 @@ def test_json_types_take_on_their_cedar_counterpart(schema: Any, cedar: Any) -> 
     ],
 )
 def test_what_cedar_has_no_type_for_is_left_out_of_schema_and_values(schema: Any) -> None:
-    assert shape_of(schema) is None
-    shape = shape_of({"type": "object", "properties": {"odd": schema, "name": {"type": "string"}}})
+    assert shape_of(schema, {}) is None
+    shape = shape_of(
+        {"type": "object", "properties": {"odd": schema, "name": {"type": "string"}}}, {}
+    )
     assert shape is not None
     assert list(shape.cedar["attributes"]) == ["name"]
-    assert shape.convert({"odd": {"any": [1, None]}, "name": "x"}) == {"name": "x"}
+    assert shape.convert({"odd": {"any": [1, None]}, "name": "x"}, (), []) == {"name": "x"}
 
 
 def test_a_nested_value_is_converted_throughout() -> None:
@@ -132,18 +138,22 @@ def test_a_nested_value_is_converted_throughout() -> None:
         {
             "type": "object",
             "properties": {"lines": {"type": "array", "items": line}, "note": {"type": "string"}},
-        }
+        },
+        {},
     )
     assert shape is not None
     value = {"lines": [{"price": 1.5, "free": None}, {}], "note": "x", "undeclared": 1}
-    assert shape.convert(value) == {"lines": [{"price": extension("1.5000")}, {}], "note": "x"}
+    assert shape.convert(value, (), []) == {
+        "lines": [{"price": extension("1.5000")}, {}],
+        "note": "x",
+    }
 
 
 def test_a_tool_without_arguments_has_an_empty_input() -> None:
     for schema in ({"type": "object"}, {"type": "object", "properties": {}}):
         shape = input_shape(spec_of(input_schema=schema, amount="", facts=[], sources=[]))
         assert shape.cedar == {"type": "Record", "attributes": {}}
-        assert shape.convert({}) == {}
+        assert shape.convert({}, (), []) == {}
 
 
 def test_the_schema_knows_each_tool_in_its_system_and_its_access() -> None:
@@ -296,17 +306,31 @@ def test_a_number_is_weighed_exactly_or_denied(amount: float, now: Any) -> None:
         assert decision == Decision("denied", (NOT_REPRESENTABLE,), release=1)
 
 
+WEIGHED = """@id("weighed") @reason("Not so much.")
+forbid(principal, action == Action::"toolbox.pay", resource)
+when { context.input.amount.greaterThan(decimal("9000.0")) };"""
+WEIGHED_COUNT = """@id("weighed") @reason("Not so much.")
+forbid(principal, action == Action::"toolbox.count", resource)
+when { context.input has any && context.input.any.lessThan(decimal("0.0")) };"""
+
+
 @pytest.mark.django_db
-def test_an_amount_too_fine_to_weigh_is_denied(governed: Governed) -> None:
+def test_an_amount_too_fine_to_weigh_is_denied_if_a_rule_looks_at_it(governed: Governed) -> None:
+    for amount in (0.00001, 50.12345):
+        assert governed.pay(governed.run(), amount).action.outcome == "allowed"
+    publish(*box.POLICIES, weighed=WEIGHED)
+    made = len(governed.toolbox.effects)
     for amount in (0.00001, 50.12345):
         action = governed.pay(governed.run(), amount).action
         assert (action.outcome, action.status) == ("denied", "denied")
         assert [reason["rule"] for reason in action.reasons] == ["chancery:not-representable"]
-    assert governed.toolbox.effects == []
+    assert len(governed.toolbox.effects) == made
+    assert governed.pay(governed.run(), 50.1234).action.outcome == "allowed"
 
 
 @pytest.mark.django_db
-def test_a_number_too_large_to_weigh_is_denied(governed: Governed) -> None:
+def test_a_number_too_large_to_weigh_is_denied_if_a_rule_looks_at_it(governed: Governed) -> None:
+    """Also behind `has`, which would otherwise be false for what was left out."""
     numbers = {"whole": {"type": "integer"}, "any": {"type": "number"}}
     define_tool(
         governed.system,
@@ -317,7 +341,7 @@ def test_a_number_too_large_to_weigh_is_denied(governed: Governed) -> None:
         idempotent=True,
         input_schema={"type": "object", "properties": numbers},
     )
-    publish()
+    publish(*box.POLICIES, weighed=WEIGHED_COUNT)
     run = governed.run()
     largest = {"whole": 2**63 - 1, "any": 922337203685477}
     assert governed.propose(run, "toolbox.count", largest).action.outcome == "allowed"
@@ -325,3 +349,61 @@ def test_a_number_too_large_to_weigh_is_denied(governed: Governed) -> None:
     assert action.outcome == "denied"
     assert action.reasons[0]["rule"] == "chancery:not-representable"
     assert governed.toolbox.effects == [("count", largest)]
+
+
+NULLABLE = [
+    {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None},
+    {"oneOf": [{"type": "null"}, {"type": "integer"}]},
+    {"type": ["integer", "null"]},
+    {"$ref": "#/$defs/limit"},
+    {"allOf": [{"$ref": "#/$defs/limit"}], "description": "How many."},
+    {"enum": [1, 2, None]},
+]
+
+
+@pytest.mark.parametrize("rule", NULLABLE)
+def test_an_optional_argument_exists_for_rules_and_null_is_not_there(rule: Any) -> None:
+    root = {
+        "type": "object",
+        "properties": {"limit": rule},
+        "$defs": {"limit": {"anyOf": [{"type": "integer"}, {"type": "null"}]}},
+    }
+    shape = shape_of(root, root)
+    assert shape is not None
+    assert shape.cedar["attributes"] == {"limit": {**LONG, "required": False}}
+    assert shape.convert({"limit": None}, (), []) == {}
+    assert shape.convert({"limit": 2}, (), []) == {"limit": 2}
+
+
+def test_what_refers_to_itself_ends() -> None:
+    root = {
+        "type": "object",
+        "properties": {"value": {"type": "integer"}, "next": {"$ref": "#"}},
+    }
+    shape = shape_of(root, root)
+    assert shape is not None
+    assert "value" in shape.cedar["attributes"]
+    circle = {"properties": {"x": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/a"}}}
+    found = shape_of({**circle, "type": "object"}, circle)
+    assert found is not None
+    assert found.cedar["attributes"] == {}
+
+
+def test_defaults_are_found_behind_references_and_in_lists() -> None:
+    root = {
+        "type": "object",
+        "properties": {
+            "lines": {"type": "array", "items": {"$ref": "#/$defs/line"}},
+            "to": {"allOf": [{"$ref": "#/$defs/line"}]},
+            "when": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        },
+        "$defs": {
+            "line": {"type": "object", "properties": {"count": {"type": "integer", "default": 1}}}
+        },
+    }
+    given = {"lines": [{}, {"count": 2}], "to": {}}
+    assert with_defaults(given, root, root) == {
+        "lines": [{"count": 1}, {"count": 2}],
+        "to": {"count": 1},
+        "when": None,
+    }

@@ -1,6 +1,6 @@
 import pytest
 
-from tools.connectors.addresses import permitted_address
+from tools.connectors.addresses import permitted_addresses
 from tools.connectors.base import EndpointSpec, NotPermitted
 
 NEVER = [
@@ -55,7 +55,8 @@ PUBLIC = ["93.184.215.14", "8.8.8.8", "[2606:4700::1111]"]
 
 
 def address_of(url: str, *, allow_private: bool) -> tuple[str, str, int]:
-    return permitted_address(EndpointSpec("shop", "prod", url, allow_private, 1_000))
+    found, host, port = permitted_addresses(EndpointSpec("shop", "prod", url, allow_private, 1_000))
+    return found[0], host, port
 
 
 @pytest.mark.parametrize("host", NEVER)

@@ -53,8 +53,9 @@ def ended(governed: Governed, tool: str) -> tuple[str, str]:
 ANSWERS = [
     (Answer(200, b'{"id": 1}'), ("succeeded", ""), ("succeeded", "")),
     (Answer(200, b""), ("succeeded", ""), ("succeeded", "")),
-    (Answer(200, b"<html>"), ("retry", "unanswered"), ("unknown", "unanswered")),
-    (Answer(200, b"x" * 1_100_000), ("retry", "unanswered"), ("unknown", "unanswered")),
+    # Done, whatever can be made of what it says: never made again.
+    (Answer(200, b"<html>"), ("succeeded", ""), ("succeeded", "")),
+    (Answer(200, b"x" * 1_100_000), ("succeeded", ""), ("succeeded", "")),
     (Answer(500), ("retry", "unanswered"), ("unknown", "unanswered")),
     (Answer(503), ("retry", "unanswered"), ("unknown", "unanswered")),
     (Answer(429, headers={"Retry-After": "7"}), ("retry", "unavailable"), ("retry", "unavailable")),

@@ -57,7 +57,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
+    """What a call that was carried out brought. `unreadable` says why its answer could not be taken
+    in; it was carried out all the same, and is never made again for that.
+    """
+
     value: Any
+    unreadable: str = ""
 
 
 class ConnectorError(Exception):
@@ -101,9 +106,14 @@ class Unavailable(ConnectorError):
 
 
 class Refused(ConnectorError):
-    """The system says no. Asking again would bring the same answer."""
+    """The system says no. Asking again would bring the same answer. `body` is what it said."""
 
     code = "refused_by_system"
+
+    def __init__(self, message: str = "", *, body: bytes = b"", absent: bool = False) -> None:
+        super().__init__(message)
+        self.body = body
+        self.is_absence = absent  # it knows nothing by what the call names
 
 
 class Connector(Protocol):

@@ -1,9 +1,12 @@
 """JSON over HTTP: POST {base_url}/{path} with the arguments as body."""
 
 import json
+import math
 import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +18,8 @@ from django.views.decorators.debug import sensitive_variables
 from common.canonical import canonical_json
 from common.deadlines import BoundedBackend, Deadline
 from common.flight import Flight
-from tools.connectors.addresses import permitted_address
+from common.json_text import ensure_shallow
+from tools.connectors.addresses import permitted_addresses
 from tools.connectors.base import (
     Call,
     CutOff,
@@ -30,6 +34,9 @@ from tools.connectors.base import (
 from tools.credentials import Credential
 from tools.definitions import ToolSpec
 
+MAX_REFUSAL_BYTES = 16_000
+_ABSENT = frozenset({404, 410})
+MAX_RETRY_AFTER_SECONDS = 999_999.0
 # RFC 8470 and RFC 6585: the request was not carried out. 408 and 503 do not promise that.
 _NOT_CARRIED_OUT = frozenset({425, 429})
 # RFC 9110: the resource is elsewhere, and this one did nothing. Other 3xx may follow an effect.
@@ -44,14 +51,36 @@ class HttpConnector:
         self, endpoint: EndpointSpec, tool: ToolSpec, arguments: Mapping[str, Any], *, call: Call
     ) -> ToolResult:
         deadline = Deadline(call.timeout_seconds, call.flight, send_by=call.send_by)
-        url, headers, extensions = self._target(endpoint, tool, call)
-        url = _identified(url, headers, call.credentials)
+        addresses, host, port = permitted_addresses(endpoint)
         body = canonical_json(dict(arguments)).encode()
+        # A name's addresses share the time: one where nobody answers must not use all of it up.
+        share = call.timeout_seconds / (len(addresses) + 1) if len(addresses) > 1 else math.inf
+        for left, address in enumerate(addresses, start=1 - len(addresses)):
+            url, headers, extensions = self._target(endpoint, tool, call, (address, host, port))
+            url = _identified(url, headers, call.credentials)
+            try:
+                return self._sent(url, headers, body, extensions, (endpoint, call, deadline, share))
+            except NotSent:
+                # Nothing reached it: the name's next address may be the one that answers.
+                if left == 0 or call.flight.is_cut:
+                    raise
+        message = "The system could not be reached."
+        raise NotSent(message)
+
+    @sensitive_variables()
+    def _sent(
+        self,
+        url: str,
+        headers: dict[bytes | str, bytes | str],
+        body: bytes,
+        extensions: dict[str, Any],
+        within: tuple[EndpointSpec, Call, Deadline, float],
+    ) -> ToolResult:
+        endpoint, call, deadline, share = within
+        backend = BoundedBackend(deadline, connect_seconds=share)
         with (
             _as_connector_errors(call.flight),
-            httpcore.ConnectionPool(
-                ssl_context=_trust(), network_backend=BoundedBackend(deadline)
-            ) as pool,
+            httpcore.ConnectionPool(ssl_context=_trust(), network_backend=backend) as pool,
             pool.stream(
                 "POST", url, headers=headers, content=body, extensions=extensions
             ) as response,
@@ -59,9 +88,9 @@ class HttpConnector:
             return _checked(response, endpoint.max_response_bytes)
 
     def _target(
-        self, endpoint: EndpointSpec, tool: ToolSpec, call: Call
+        self, endpoint: EndpointSpec, tool: ToolSpec, call: Call, where: tuple[str, str, int]
     ) -> tuple[str, dict[bytes | str, bytes | str], dict[str, Any]]:
-        address, host, port = permitted_address(endpoint)
+        address, host, port = where
         parts = urlsplit(endpoint.base_url)
         literal = f"[{address}]" if ":" in address else address
         path = f"{parts.path.rstrip('/')}/{(tool.path or tool.name).lstrip('/')}"
@@ -133,28 +162,40 @@ def _checked(response: httpcore.Response, max_bytes: int) -> ToolResult:
         raise Unanswered(message, retry_after=after)
     body = _bounded(response, max_bytes)
     if status >= 400:
-        raise Refused(message)
+        absent = status in _ABSENT
+        raise Refused(message, body=(body or b"")[:MAX_REFUSAL_BYTES], absent=absent)
+    if body is None:
+        return ToolResult(None, f"The system's answer is larger than {max_bytes} bytes.")
     try:
+        ensure_shallow(body)
         return ToolResult(json.loads(body) if body else None)
-    except (ValueError, RecursionError) as error:
-        # It was carried out; only its answer cannot be read.
-        message = "The system's answer is not JSON."
-        raise Unanswered(message) from error
+    except (ValueError, RecursionError):
+        return ToolResult(None, "The system's answer is not JSON.")
 
 
 def _retry_after(response: httpcore.Response) -> float | None:
-    """Seconds, where the system names them; a date is not read (RFC 9110 section 10.2.3)."""
+    """Seconds from now, where the system names them or a date (RFC 9110 section 10.2.3)."""
     for name, value in response.headers:
-        if name.lower() == b"retry-after" and value.isdigit():
-            return float(value[:6])
+        if name.lower() != b"retry-after":
+            continue
+        text = value.decode("latin-1").strip()
+        if text.isascii() and text.isdigit():
+            return float(text[:6])
+        try:
+            moment = parsedate_to_datetime(text)
+        except (ValueError, OverflowError, IndexError):
+            return None
+        if moment.tzinfo is None:
+            return None
+        return min(max(moment.timestamp() - time.time(), 0.0), MAX_RETRY_AFTER_SECONDS)
     return None
 
 
-def _bounded(response: httpcore.Response, max_bytes: int) -> bytes:
+def _bounded(response: httpcore.Response, max_bytes: int) -> bytes | None:
+    """The body; None if it is larger."""
     body = b""
     for chunk in response.iter_stream():
         body += chunk
         if len(body) > max_bytes:
-            message = f"The system's answer is larger than {max_bytes} bytes."
-            raise Unanswered(message)
+            return None
     return body

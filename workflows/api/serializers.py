@@ -4,30 +4,31 @@ from rest_framework import serializers
 
 from actions.api.serializers import BudgetSerializer, RunSerializer
 from actions.models import Run
+from common.serializers import LabelField, RequestSerializer, TextField
 from workflows.models import StepRun, WorkflowRun
 
 
-class StartSerializer(serializers.Serializer[Any]):
+class StartSerializer(RequestSerializer):
     inputs = serializers.DictField(default=dict)
     initiator_kind = serializers.ChoiceField(
         choices=Run.Initiator.choices, default=Run.Initiator.AGENT
     )
-    initiator = serializers.CharField(max_length=200, required=False, default="")
-    purpose = serializers.CharField(max_length=500, required=False, default="")
-    reference = serializers.CharField(max_length=100, required=False, default="")
+    initiator = TextField(max_length=200, required=False, default="")
+    purpose = TextField(max_length=4_000, required=False, default="")
+    reference = TextField(max_length=100, required=False, default="")
     labels = serializers.ListField(
-        child=serializers.SlugField(max_length=50), required=False, default=list, max_length=20
+        child=LabelField(max_length=50), required=False, default=list, max_length=20
     )
     budget = BudgetSerializer(required=False)
 
 
-class SignalSerializer(serializers.Serializer[Any]):
+class SignalSerializer(RequestSerializer):
     name = serializers.RegexField(r"^[a-z0-9][a-z0-9._-]{0,63}$")
     payload = serializers.DictField(default=dict)
 
 
-class OrderSerializer(serializers.Serializer[Any]):
-    reason = serializers.CharField(max_length=500)
+class OrderSerializer(RequestSerializer):
+    reason = TextField(max_length=500)
 
 
 class StepSerializer(serializers.Serializer[Any]):

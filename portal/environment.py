@@ -1,0 +1,55 @@
+"""Reading settings from the environment: a value that cannot be read is one sentence, not a crash.
+
+`problems` collects the sentences; a system check reports them, and no process serves with one.
+"""
+
+import os
+
+problems: list[str] = []
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
+
+
+def flag(name: str, *, default: bool = False) -> bool:
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    given = text.strip().lower()
+    if given not in _TRUE | _FALSE:
+        problems.append(f"{name} is neither on nor off: write 1 or 0.")
+        return default
+    return given in _TRUE
+
+
+def whole(name: str, default: int, *, least: int = 0, most: int = 10**9) -> int:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        problems.append(f"{name} is no whole number.")
+        return default
+    if not least <= value <= most:
+        problems.append(f"{name} must be between {least} and {most}.")
+        return default
+    return value
+
+
+def seconds(name: str, default: float, *, least: float = 0.1, most: float = 86_400.0) -> float:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        problems.append(f"{name} is no number of seconds.")
+        return default
+    if not least <= value <= most:
+        problems.append(f"{name} must be between {least:g} and {most:g} seconds.")
+        return default
+    return value
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """Comma-separated."""
+    return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]

@@ -1,0 +1,170 @@
+"""A JSON Schema (2020-12) simplified where that changes nothing: what a value is, in one piece.
+
+Libraries write an optional argument as `anyOf` of its type and null, and shared parts as `$ref`.
+`resolved` follows references, merges `allOf`, and takes the one alternative that is not null.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_DEPTH = 24
+_ALTERNATIVES = ("anyOf", "oneOf")
+_PUT_TOGETHER = frozenset({"$ref", "allOf", *_ALTERNATIVES})
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """`schema` has one type and no references at its own level; `nullable` values may be null."""
+
+    schema: Mapping[str, Any]
+    nullable: bool = False
+
+    @property
+    def kind(self) -> str:
+        return str(self.schema.get("type", ""))
+
+
+def resolved(schema: Any, root: Mapping[str, Any], *, depth: int = 0) -> Resolved | None:
+    """The schema in one piece; None if it is of several types, refers in a circle, or says none."""
+    if not isinstance(schema, Mapping) or depth > MAX_DEPTH:
+        return None
+    parts = _parts(schema, root, depth)
+    if parts is None:
+        return None
+    own = {name: said for name, said in schema.items() if name not in _PUT_TOGETHER}
+    kinds, nullable = _kinds(schema), all(part.nullable for part in parts) if parts else True
+    if kinds is None and not parts:
+        return None
+    if kinds is not None:
+        real = [kind for kind in kinds if kind != "null"]
+        if len(real) != 1:
+            return None
+        own["type"], nullable = real[0], nullable and "null" in kinds
+    whole: dict[str, Any] | None = own
+    for part in parts:
+        whole = _merged(whole, part.schema) if whole is not None else None
+    return Resolved(whole, nullable) if whole is not None else None
+
+
+def _parts(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> list[Resolved] | None:
+    """What the schema is put together from, each in one piece."""
+    wanted: list[Any] = []
+    nullable = False
+    if "$ref" in schema:
+        wanted.append(_target(schema["$ref"], root))
+    found = schema.get("allOf")
+    wanted += found if isinstance(found, Sequence) else []
+    for keyword in _ALTERNATIVES:
+        options = schema.get(keyword)
+        if isinstance(options, Sequence):
+            real = [one for one in options if not _is_null(one)]
+            if len(real) != 1:
+                return None
+            nullable = len(real) < len(options)
+            wanted += real
+    parts = [resolved(one, root, depth=depth + 1) for one in wanted]
+    if any(part is None for part in parts):
+        return None
+    plain = [part for part in parts if part is not None]
+    return [Resolved(part.schema, nullable=True) for part in plain] if nullable else plain
+
+
+def _is_null(schema: Any) -> bool:
+    return isinstance(schema, Mapping) and (
+        schema.get("type") == "null" or ("const" in schema and schema["const"] is None)
+    )
+
+
+def _kinds(schema: Mapping[str, Any]) -> list[str] | None:
+    """The types that the schema names, or that its constants or members have."""
+    named = schema.get("type")
+    if isinstance(named, str):
+        values = schema.get("enum")
+        may_be_null = isinstance(values, list) and None in values
+        return [named, "null"] if may_be_null and named != "null" else [named]
+    if isinstance(named, list):
+        return [str(one) for one in named]
+    if "const" in schema or isinstance(schema.get("enum"), list):
+        values = [schema["const"]] if "const" in schema else schema["enum"]
+        return sorted({_kind_of(value) for value in values})
+    if "properties" in schema:
+        return ["object"]
+    return None
+
+
+def _kind_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    for kind, name in ((int, "integer"), (float, "number"), (str, "string"), (list, "array")):
+        if isinstance(value, kind):
+            return name
+    return "object"
+
+
+def _merged(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Both at once; None where they are of different types. What is said nearer counts."""
+    if "type" in own and "type" in other and own["type"] != other["type"]:
+        numbers = {own["type"], other["type"]} == {"integer", "number"}
+        if not numbers:
+            return None
+        own = {**own, "type": "integer"}
+    merged = {**other, **own}
+    if "properties" in own and "properties" in other:
+        merged["properties"] = {**other["properties"], **own["properties"]}
+    required = [*other.get("required", ()), *own.get("required", ())]
+    if required:
+        merged["required"] = list(dict.fromkeys(required))
+    return merged
+
+
+def _target(reference: Any, root: Mapping[str, Any]) -> Any:
+    """What a reference within the schema points at (RFC 6901); None for any other."""
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        return None
+    found: Any = root
+    for part in reference[1:].split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, Mapping) and name in found:
+            found = found[name]
+        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        else:
+            return None
+    return found
+
+
+def with_defaults(value: Any, schema: Any, root: Mapping[str, Any], *, depth: int = 0) -> Any:
+    """The value with the defaults of the properties that it lacks, in objects and lists too."""
+    if depth > MAX_DEPTH or not isinstance(value, dict | list):
+        return value
+    found = resolved(schema, root)
+    if found is None:
+        return value
+    if isinstance(value, list):
+        items = found.schema.get("items")
+        return [with_defaults(one, items, root, depth=depth + 1) for one in value]
+    filled = dict(value)
+    properties = found.schema.get("properties")
+    for name, rule in properties.items() if isinstance(properties, Mapping) else ():
+        if name not in filled:
+            default = _default_of(rule, root)
+            if default is _NONE:
+                continue
+            filled[name] = default
+        filled[name] = with_defaults(filled[name], rule, root, depth=depth + 1)
+    return filled
+
+
+_NONE = object()
+
+
+def _default_of(rule: Any, root: Mapping[str, Any]) -> Any:
+    if not isinstance(rule, Mapping):
+        return _NONE
+    if "default" in rule:
+        return rule["default"]
+    found = resolved(rule, root)
+    return found.schema.get("default", _NONE) if found is not None else _NONE
