@@ -272,13 +272,13 @@ NOT_WELL_FORMED: list[tuple[dict[str, Any], str]] = [
     ({"initiator_kind": "ghost"}, "initiator_kind"),
     ({"initiator": "x" * 201}, "initiator"),
     ({"initiator": "a\x00b"}, "initiator"),
-    ({"purpose": "x" * 501}, "purpose"),
+    ({"purpose": "x" * 4_001}, "purpose"),
     ({"purpose": 7.5, "reference": "x" * 101}, "reference"),
     ({"labels": ["not a label"]}, "labels"),
     ({"labels": ["x"] * 21}, "labels"),
     ({"budget": {"actions": -1}}, "budget"),
     ({"budget": {"actions": 2**63}}, "budget"),
-    ({"budget": {"amount": "0.00001"}}, "budget"),
+    ({"budget": {"amount": "0.00000000001"}}, "budget"),
     ({"budget": []}, "budget"),
 ]
 
