@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 from django import forms
@@ -6,6 +5,7 @@ from django import forms
 from actions.services import settling
 from actions.services.settling import Answer
 from common.actors import Actor
+from common.admin.fields import JSONTextField
 from common.admin.pages import CommandForm, Shown
 
 ANSWERS = (
@@ -17,9 +17,8 @@ ANSWERS = (
 
 class ResolveForm(CommandForm):
     answer = forms.ChoiceField(choices=ANSWERS, widget=forms.RadioSelect)
-    result = forms.CharField(
+    result = JSONTextField(
         required=False,
-        widget=forms.Textarea(attrs={"rows": 4, "class": "code-short"}),
         help_text="What it brought, as JSON, if it took effect and later steps need it.",
     )
     reason = forms.CharField(
@@ -27,14 +26,6 @@ class ResolveForm(CommandForm):
         max_length=2_000,
         help_text="How you know. Recorded in the audit log with your name.",
     )
-
-    def clean_result(self) -> Any:
-        text = self.cleaned_data["result"].strip()
-        try:
-            return json.loads(text) if text else None
-        except (ValueError, RecursionError) as error:
-            message = "This is not JSON."
-            raise forms.ValidationError(message) from error
 
     def perform(self, *, actor: Actor) -> Shown | None:
         settling.resolve_unknown(

@@ -18,6 +18,7 @@ from agents.services import (
     sponsors,
 )
 from common.actors import Actor
+from common.admin.fields import JSONTextField
 from common.admin.pages import CommandForm, Made, ReasonForm, Shown
 
 
@@ -231,7 +232,7 @@ class IssuerKeysForm(CommandForm):
         label="Address of its keys",
         help_text="Fetched now, every ten minutes, and when an unknown key is met.",
     )
-    jwks = forms.JSONField(
+    jwks = JSONTextField(
         label="Its public keys",
         required=False,
         help_text="A JWK Set (RFC 7517), if they are to be pinned instead.",

@@ -4,9 +4,11 @@ import ipaddress
 import time
 from threading import Lock
 
-from django.core.cache import cache
+from django.core.cache import caches
+from redis.exceptions import RedisError
 
 from agents.tokens import Caller
+from common.rates import CacheAway
 
 _MAX_HELD = 20_000
 _held: dict[tuple[str, int], str] = {}
@@ -39,8 +41,11 @@ def other_network(caller: Caller, address: str) -> str:
     if first is None:
         left = max(1, caller.expires_at - int(time.time()))
         name = f"network:{caller.jti}:{key[1]}"
-        cache.add(name, network, timeout=left)
-        first = str(cache.get(name) or network)
+        try:
+            caches["counters"].add(name, network, timeout=left)
+            first = str(caches["counters"].get(name) or network)
+        except (RedisError, OSError) as error:
+            raise CacheAway from error
         with _lock:
             if len(_held) >= _MAX_HELD:
                 _held.clear()

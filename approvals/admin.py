@@ -11,6 +11,7 @@ from approvals.eligibility import is_decidable, refusal_for
 from approvals.errors import NotAnApprover
 from approvals.forms import AskForFactorForm, VoteForm
 from approvals.models import ApprovalRequest, Tier
+from common import odd_text
 from common.admin.pages import CommandForm, EndlessAdmin, GovernedAdmin, Page
 from common.templatetags.blocks import age, badge, left
 
@@ -74,6 +75,7 @@ class ApprovalRequestAdmin(EndlessAdmin):
             "refusal": self._refusal(request, obj),
             "form": VoteForm(target=obj),
             "decide_url": self.page_url(VOTE, obj),
+            "is_odd": odd_text.is_odd([obj.title, obj.snapshot]),
             "is_undecidable": is_pending and not is_decidable(obj),
             "is_pending": is_pending,
             "proof_url": self._proof_url(request, obj) if self._needs_proof(request, obj) else "",

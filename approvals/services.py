@@ -31,7 +31,8 @@ from common.actors import SYSTEM, Actor
 from common.canonical import digest, normalised
 from common.clock import database_now
 from common.commands import command
-from common.errors import GovernanceError, NotFound
+from common.each import each
+from common.errors import NotFound
 from common.ids import uuid7
 from common.intake import required_reason
 from common.sql import Insert, Row, write
@@ -316,16 +317,13 @@ def settle_due(*, now: datetime | None = None, limit: int = 200) -> int:
     """Expire or escalate requests whose time has run out; the number settled."""
     moment = now or database_now()
     due = ApprovalRequest.objects.due(moment).order_by("expires_at").values_list("pk", flat=True)
-    return sum(_settled(request_id, moment) for request_id in due[:limit])
-
-
-def _settled(request_id: UUID, now: datetime) -> bool:
-    """One question that cannot be settled must not keep the others from being."""
-    try:
-        return _settle_one(request_id, now, actor=SYSTEM)
-    except GovernanceError as refusal:
-        log.warning("request %s cannot be settled: %s", request_id, refusal.code)
-        return False
+    return sum(
+        each(
+            due[:limit],
+            lambda request_id: _settle_one(request_id, moment, actor=SYSTEM),
+            what="request",
+        )
+    )
 
 
 @command
@@ -429,7 +427,13 @@ def note_undecidable(*, now: datetime | None = None, limit: int = 500) -> int:
     pending = ApprovalRequest.objects.pending().select_related("tier").order_by("pk")[:limit]
     lacking = {request.pk for request in undecidable(pending)}
     changed = [one for one in pending if (one.pk in lacking) != (one.undecidable_since is not None)]
-    return sum(_mark(one.pk, moment, is_lacking=one.pk in lacking, actor=SYSTEM) for one in changed)
+    return sum(
+        each(
+            changed,
+            lambda one: _mark(one.pk, moment, is_lacking=one.pk in lacking, actor=SYSTEM),
+            what="request",
+        )
+    )
 
 
 @command

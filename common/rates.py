@@ -2,9 +2,14 @@
 
 import time
 
-from django.core.cache import cache
+from django.core.cache import caches
+from redis.exceptions import RedisError
 
 from common.errors import GovernanceError
+
+
+class CacheAway(Exception):
+    """The shared cache cannot be reached, so that nothing can be counted."""
 
 
 class TooManyRequests(GovernanceError):
@@ -15,15 +20,22 @@ class TooManyRequests(GovernanceError):
 def ensure_within(name: str, *, per_minute: int) -> None:
     """Count one request under `name`; raises TooManyRequests beyond the limit.
 
-    The window is the wall-clock minute: a counter in the cache that all processes share.
+    The window is the wall-clock minute: a counter in the cache that all processes share. Raises
+    CacheAway if it cannot be reached: what cannot be counted is not served.
     """
     window = int(time.time() // 60)
-    key = f"rate:{name}:{window}"
-    if cache.add(key, 1, timeout=90):
-        return
-    try:
-        count = cache.incr(key)
-    except ValueError:  # the key expired between the two calls: a new window has begun
-        return
-    if count > per_minute:
+    if counted(f"rate:{name}:{window}", seconds=90) > per_minute:
         raise TooManyRequests
+
+
+def counted(key: str, *, seconds: int) -> int:
+    """Count one more under the key, which is forgotten after `seconds`. Raises CacheAway."""
+    cache = caches["counters"]
+    try:
+        if cache.add(key, 1, timeout=seconds):
+            return 1
+        return int(cache.incr(key))
+    except ValueError:  # the key expired between the two calls: a new window has begun
+        return 1
+    except (RedisError, OSError) as error:
+        raise CacheAway from error

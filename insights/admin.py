@@ -7,7 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from audit.evidence.controls import controls
+from audit.controls import controls
 from audit.scope import scope_of
 from audit.services import inspecting
 from common.actors import Actor

@@ -1,6 +1,7 @@
 """Checking policy text before it is kept, with the line that is wrong."""
 
 import bisect
+import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -9,8 +10,11 @@ from typing import Any
 
 import cedarpy
 
+from policies.names import RUN_LABELS, Known, unknown_names
 from policies.slices import Rule, parsed_rules
 
+MAX_LENGTH = 20_000
+MAX_DEPTH = 60
 _END = "unexpected end of input"
 _COMMENTS = re.compile(r"//[^\n]*")
 _NOTES = re.compile(r'@\w+\(\s*"(?:[^"\\]|\\.)*"\s*\)')
@@ -29,13 +33,22 @@ class Problem:
 
 
 def problems_of(
-    text: str, *, expected_id: str, schema: Mapping[str, Any], tiers: Iterable[str]
+    text: str,
+    *,
+    expected_id: str,
+    schema: Mapping[str, Any],
+    tiers: Iterable[str],
+    known: Known | None = None,
 ) -> list[Problem]:
     """What is wrong with the text of one policy; empty if nothing is.
 
     Beyond Cedar's strict validation against the schema: exactly one policy, its @id as expected, a
-    known tier, a reason for whatever stops an agent, and a condition that can be true.
+    known tier, a reason for whatever stops an agent, a condition that can be true, and names that
+    there are (`known`; not looked at without it).
     """
+    too_much = _bound_problem(text)
+    if too_much is not None:
+        return [too_much]
     try:
         rules = parsed_rules(text)
     except ValueError as error:
@@ -46,6 +59,7 @@ def problems_of(
         return [Problem(1, f"Write one rule here; this text holds {len(rules)}.")]
     rule = rules[0]
     found = _annotation_problems(text, rule, expected_id=expected_id, tiers=set(tiers))
+    found += _name_problems(text, rule, known) if known is not None else []
     validation = cedarpy.validate_policies(text, dict(schema))
     found += [
         Problem(_line_of_error(text, broken.error), _readable(broken.error))
@@ -56,6 +70,24 @@ def problems_of(
             Problem(_line_of(text, r"\b(?:when|unless)\b"), "This condition is never true.")
         )
     return found
+
+
+def _bound_problem(text: str) -> Problem | None:
+    """What is too long, or nested too deeply, is not handed to a parser."""
+    if len(text) > MAX_LENGTH:
+        return Problem(1, f"A rule has at most {MAX_LENGTH:,} characters.")
+    depth, line = 0, 1
+    for token in re.finditer(r"[(\[{]|[)\]}]|\n", _without(_NOTES, _without(_COMMENTS, text))):
+        letter = token.group()
+        if letter == "\n":
+            line += 1
+        elif letter in "([{":
+            depth += 1
+        elif letter in ")]}":
+            depth -= 1
+        if depth > MAX_DEPTH:
+            return Problem(line, f"Brackets are nested deeper than {MAX_DEPTH} levels.")
+    return None
 
 
 def _has_templates(text: str) -> bool:
@@ -79,6 +111,20 @@ def _annotation_problems(
         found.append(Problem(_line_of(text, r"@tier\b"), f'There is no tier "{rule.tier or ""}".'))
     if rule.effect == "forbid" and not (notes.get("reason") or "").strip():
         found.append(Problem(1, "A forbid needs @reason: the sentence that people and agents see."))
+    return found
+
+
+def _name_problems(text: str, rule: Rule, known: Known) -> list[Problem]:
+    found = []
+    for name in unknown_names(rule, known):
+        there_are = list(known.of(name.kind) or ())
+        near = difflib.get_close_matches(name.id, there_are, n=1)
+        message = f'There is no {name.kind} "{name.id}", so this would never apply.'
+        if near:
+            message += f' Is "{near[0]}" meant?'
+        elif name.kind == "label":
+            message += f' If runs are opened with it, write @{RUN_LABELS}("{name.id}").'
+        found.append(Problem(_line_of(text, re.escape(f'"{name.id}"')), message))
     return found
 
 

@@ -64,6 +64,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "django.contrib.humanize",  # allauth's page of passkeys
     "auditlog",
     "guardian",
     "allauth",
@@ -82,6 +83,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "accounts.middleware.RequestIdMiddleware",
+    "portal.failures.AwayMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -140,10 +142,19 @@ else:
         DATABASES["default"]["OPTIONS"]["options"] = "-c idle_in_transaction_session_timeout=10s"
 REDIS_URL = os.environ.get("REDIS_URL", "")
 BROKER_URL = os.environ.get("BROKER_URL", "") or REDIS_URL
+# `counters` limits agents and fails when it is away; the other must let people in whatever fails.
+_REDIS = {
+    "LOCATION": REDIS_URL,
+    "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+}
+_MEMORY = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+    "default": {"BACKEND": "common.fallback_cache.FallbackRedisCache", **_REDIS}
     if REDIS_URL
-    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    else _MEMORY,
+    "counters": {"BACKEND": "django.core.cache.backends.redis.RedisCache", **_REDIS}
+    if REDIS_URL
+    else {**_MEMORY, "LOCATION": "counters"},
 }
 CELERY_BROKER_URL = BROKER_URL
 # A hint is worth a second: a broker that is down must not hold up a decision.
@@ -365,7 +376,14 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "filters": {"refusals": {"()": "common.logs.WithoutTracebackOfRefusals"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "plain",
+            "filters": ["refusals"],
+        }
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
     # At DEBUG they write requests with their headers, and so with secrets.
     "loggers": {"httpcore": {"level": "WARNING"}, "httpx": {"level": "WARNING"}},

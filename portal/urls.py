@@ -35,3 +35,8 @@ urlpatterns = [
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", _docs, name="api-docs"),
 ]
+
+handler400 = "portal.failures.bad_request"
+handler403 = "portal.failures.permission_denied"
+handler404 = "portal.failures.not_found"
+handler500 = "portal.failures.server_error"

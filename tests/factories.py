@@ -84,6 +84,7 @@ def toolbox_system(environment: Environment) -> System:
 
 def publish(*slugs: str, **texts: str) -> PolicyRelease:
     """Make a release of these rules of the toolbox (all if none is named) and texts live."""
+    grants.create_role("keepers", actor=SYSTEM, title="Keepers")
     for slug in slugs or (box.POLICIES if not texts else ()):
         releases.save_policy(slug, box.POLICIES[slug], actor=SYSTEM)
     for slug, text in texts.items():

@@ -349,6 +349,8 @@ def _expression(what: str, text: Any, variables: Sequence[str]) -> Expression:
         return compiled(str(text), tuple(variables))
     except InvalidExpression as error:
         message = f"{what}: {error}"
+        if "undeclared reference" in message:
+            message += f" The names there are: {', '.join(variables)}."
         raise InvalidDefinition(message) from error
 
 
@@ -376,7 +378,8 @@ def _facts(rows: Any, variables: Sequence[str]) -> tuple[Fact, ...]:
         if policy_type is None:
             message = (
                 f"{what} is of type {expression.type_name}: a policy can use bool, int, string "
-                f"and list of strings. Convert it, as in string(x) or int(x)."
+                f"and list of strings. Convert it, as in string(x) or int(x), or of a list each "
+                f"item, as in .map(x, string(x))."
             )
             raise InvalidDefinition(message)
         name, title = _identifier(row["name"]), str(row["title"])
@@ -390,7 +393,10 @@ def _claims(rows: Any) -> tuple[Claim, ...]:
     for row in _objects("claims", rows, {"name", "title", "type", "default"}, {"data_class"}):
         kind = _CLAIM_TYPES.get(str(row["type"]))
         if kind is None or type(row["default"]) is not kind:
-            message = f"claim {row['name']}: its default must be of a known type."
+            message = (
+                f"claim {row['name']}: its type is one of {', '.join(_CLAIM_TYPES)}, and its "
+                "default is of that type."
+            )
             raise InvalidDefinition(message)
         name, title = _identifier(row["name"]), str(row["title"])
         data_class = ensure_class(row.get("data_class"), f"claim {name}")
@@ -415,11 +421,16 @@ def _objects(
 
 
 def _labels(rows: Any) -> tuple[str, ...]:
-    if not isinstance(rows, list) or not all(
-        isinstance(row, str) and _LABEL.fullmatch(row) for row in rows
-    ):
+    if not isinstance(rows, list):
         message = "labels must be a list of short names."
         raise InvalidDefinition(message)
+    for row in rows:
+        if not isinstance(row, str) or not _LABEL.fullmatch(row):
+            message = (
+                f"labels must be a list of short names: {str(row)[:60]!r} is none. Lower-case "
+                "letters, digits, - and _, at most 50."
+            )
+            raise InvalidDefinition(message)
     return tuple(rows)
 
 

@@ -8,6 +8,7 @@ from agents.directory import directory
 from agents.models import AgentIdentity
 from agents.tokens import Caller
 from common.actors import Actor
+from common.admin.fields import JSONTextField
 from common.admin.pages import CommandForm, Made, ReasonForm, Shown
 from common.ids import uuid7
 from workflows.errors import InvalidDefinition
@@ -111,31 +112,13 @@ class UnpauseForm(PauseForm):
     paused = False
 
 
-class _JSONObjectField(forms.CharField):
-    """Text that must be a JSON object."""
-
-    widget = forms.Textarea(attrs={"rows": 6, "class": "code-short", "spellcheck": "false"})
-
-    def clean(self, value: Any) -> Any:
-        text = super().clean(value)
-        try:
-            found = json.loads(text or "{}")
-        except (ValueError, RecursionError) as error:
-            message = "This is not JSON."
-            raise forms.ValidationError(message) from error
-        if not isinstance(found, dict):
-            message = "This must be a JSON object, as in {}."
-            raise forms.ValidationError(message)
-        return found
-
-
 class StartForm(CommandForm):
     identity = forms.ModelChoiceField(
         AgentIdentity.objects.none(),
         label="As which agent",
         help_text="Its rights bind every call.",
     )
-    inputs = _JSONObjectField(initial="{}", required=False)
+    inputs = JSONTextField(is_object=True, initial="{}", required=False)
     purpose = forms.CharField(max_length=500, help_text="Why: it is shown wherever the run is.")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -201,7 +184,7 @@ class UndoForm(ReasonForm):
 
 class SignalForm(CommandForm):
     name = forms.RegexField(r"^[a-z0-9][a-z0-9._-]{0,63}\Z", max_length=64)
-    payload = _JSONObjectField(initial="{}", required=False)
+    payload = JSONTextField(is_object=True, initial="{}", required=False)
 
     def perform(self, *, actor: Actor) -> Shown | None:
         signalling.send(
@@ -222,7 +205,7 @@ class ScheduleForm(CommandForm):
         max_length=100, help_text="Minute, hour, day of month, month, weekday: 30 7 * * mon-fri"
     )
     timezone = forms.CharField(max_length=64, initial="UTC", help_text="Such as Europe/Paris.")
-    inputs = _JSONObjectField(initial="{}", required=False)
+    inputs = JSONTextField(is_object=True, initial="{}", required=False)
     catch_up = forms.ChoiceField(
         choices=Schedule.CatchUp.choices, label="After a pause", initial="latest"
     )

@@ -116,17 +116,6 @@ class ElevationSerializer(serializers.Serializer[Any]):
     ends_at = serializers.DateTimeField(allow_null=True)
 
 
-class ProblemSerializer(serializers.Serializer[Any]):
-    """RFC 9457."""
-
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    detail = serializers.CharField()
-    code = serializers.CharField()
-    request_id = serializers.CharField()
-
-
 def action_body(action: Action) -> dict[str, Any]:
     """An action as the API shows it. Written out: it is on the hot path."""
     error = {"code": action.error_code, "message": action.error} if action.error_code else None

@@ -21,6 +21,7 @@ from audit.services.refusing import record_refused_secret
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
 from common.intake import SecretFound, ensure_no_secret
+from common.problems import PROBLEMS
 from common.redaction import may_hold_secret
 from common.serializers import ensure_empty
 from policies.asking import may_ask
@@ -34,7 +35,12 @@ from tools.data_classes import vouched
 from tools.definitions import ToolSpec
 
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")
-PROBLEMS = dict.fromkeys((400, 401, 404, 409, 429, 503), serializers.ProblemSerializer)
+_KEY_PARAMETER = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "pattern": r"^[\x21-\x7e]{1,100}$", "minLength": 1, "maxLength": 100},
+    "header",
+    required=True,
+)
 
 
 class AgentView(APIView):
@@ -127,7 +133,7 @@ class ActionsView(AgentView):
             "gives the same action again (200)."
         ),
         operation_id="propose_action",
-        parameters=[OpenApiParameter("Idempotency-Key", str, "header", required=True)],
+        parameters=[_KEY_PARAMETER],
         request=serializers.ProposeSerializer,
         responses={
             200: serializers.ActionSerializer,

@@ -24,6 +24,7 @@ from common.actors import SYSTEM, Actor
 from common.canonical import normalised
 from common.clock import database_now
 from common.commands import command
+from common.each import each
 from common.errors import NotFound
 from common.intake import required_reason
 from common.queueing import queue
@@ -83,7 +84,7 @@ def settle_abandoned(*, now: datetime | None = None, limit: int = 200) -> int:
     overdue = Attempt.objects.filter(
         status=Attempt.Status.STARTED, lease_until__lte=moment
     ).values_list("pk", "action_id", "action__run_id")
-    return sum(_abandoned(*found, now=moment) for found in overdue[:limit])
+    return sum(each(overdue[:limit], lambda found: _abandoned(*found, now=moment), what="attempt"))
 
 
 @transaction.atomic

@@ -20,6 +20,7 @@ from agents.models import AgentIdentity, Finding
 from agents.services.findings import Anomaly, escalate_unanswered, report
 from audit.models import Event
 from common.clock import database_now
+from common.each import each
 from common.ids import first_key_at
 
 WINDOW = timedelta(minutes=5)
@@ -44,7 +45,13 @@ def watch(*, now: datetime | None = None) -> int:
     count_hours(moment)
     looks = (_probing, _first_uses, _minting, _outside_hours, _compared)
     # Each is reported as it is seen: what a look marks as seen, it marks after that.
-    found = [report(one) for look in looks for one in look(moment)]
+    found = [
+        finding
+        for findings in each(
+            looks, lambda look: each(look(moment), report, what="finding"), what="look"
+        )
+        for finding in findings
+    ]
     return sum(one is not None for one in found) + escalate_unanswered(now=moment)
 
 

@@ -15,6 +15,7 @@ from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.commands import command
+from common.each import each
 from common.errors import NotFound
 from common.intake import required_reason
 
@@ -53,11 +54,16 @@ def look_after(*, now: datetime | None = None) -> int:
     moment = now or timezone.now()
     active = Agent.objects.filter(status=Agent.Status.ACTIVE)
     overdue = active.filter(certified_until__lte=moment).values_list("pk", flat=True)
-    suspended = sum(_suspend(agent_id, moment, actor=SYSTEM) for agent_id in list(overdue))
+    suspended = sum(
+        each(list(overdue), lambda agent: _suspend(agent, moment, actor=SYSTEM), what="agent")
+    )
     due = active.filter(certified_until__gt=moment, certified_until__lte=moment + REMINDERS[0])
     reminded = sum(
-        _remind(agent_id, moment, actor=SYSTEM)
-        for agent_id in list(due.values_list("pk", flat=True))
+        each(
+            list(due.values_list("pk", flat=True)),
+            lambda agent: _remind(agent, moment, actor=SYSTEM),
+            what="agent",
+        )
     )
     return suspended + reminded
 

@@ -22,6 +22,7 @@ from common.actors import SYSTEM, Actor
 from common.addresses import AddressRefused, resolved
 from common.commands import command
 from common.deadlines import BoundedBackend, Deadline
+from common.each import each
 from common.errors import GovernanceError
 from common.json_text import parsed
 
@@ -145,9 +146,4 @@ def refresh_due(*, now: datetime | None = None) -> int:
     due = FederatedCredential.objects.in_force().exclude(jwks_uri="")
     due = due.exclude(fetched_at__gt=before)
     found = list(due.values_list("pk", flat=True))
-    for credential_id in found:
-        try:
-            refresh(credential_id)
-        except GovernanceError as refusal:  # one issuer must not keep the others from being asked
-            log.warning("keys of credential %s: %s", credential_id, refusal.code)
-    return len(found)
+    return len(each(found, refresh, what="credential"))

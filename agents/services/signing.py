@@ -16,6 +16,7 @@ from audit.changes import note_sealed
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
+from common.each import each
 from common.errors import NotFound
 from common.intake import required_reason
 from common.sealing import sealed_by, sealing_key_id
@@ -150,14 +151,16 @@ def rotate_due(*, now: datetime | None = None) -> int:
     Any number of these may run: each step is looked at again under lock, and what another has done
     or what is not ready yet keeps none of the others back.
     """
-    moment, steps = now or timezone.now(), 0
+    moment = now or timezone.now()
     in_hand = (SigningKey.Status.ACTIVE, SigningKey.Status.RETIRING)
-    for key in SigningKey.objects.filter(status__in=in_hand):
+
+    def step(key: SigningKey) -> int:
         try:
-            steps += _step(key, moment)
+            return _step(key, moment)
         except (WrongLifeCycleStep, SigningKeyNotReady):
-            continue
-    return steps
+            return 0
+
+    return sum(each(SigningKey.objects.filter(status__in=in_hand), step, what="signing key"))
 
 
 def _step(key: SigningKey, moment: datetime) -> bool:

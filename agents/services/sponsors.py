@@ -15,6 +15,7 @@ from approvals.services import Question, open_request, spend, tier_terms
 from audit.generation import deciding_command
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
+from common.each import each
 from common.errors import NotFound
 from common.intake import required_reason
 
@@ -45,7 +46,7 @@ def suspend_unsponsored(*, now: datetime | None = None) -> int:
     left = Agent.objects.filter(sponsor__is_active=False).exclude(status=Agent.Status.RETIRED)
     moment = now or timezone.now()
     found = list(left.values_list("pk", flat=True))
-    return sum(_settled(agent_id, moment, actor=SYSTEM) for agent_id in found)
+    return sum(each(found, lambda agent_id: _settled(agent_id, moment, actor=SYSTEM), what="agent"))
 
 
 @deciding_command

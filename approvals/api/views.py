@@ -1,7 +1,8 @@
+from itertools import islice
 from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import BasePermission
@@ -12,13 +13,16 @@ from rest_framework.views import APIView
 from accounts.models import User
 from accounts.second_factor import latest_factor
 from approvals import services
+from approvals.eligibility import waiting_for
 from approvals.models import ApprovalRequest, Vote
 from audit.admission import IsAdmitted
 from audit.scope import scope_of
 from audit.services.recording import Subject
 from audit.services.refusing import record_refused_secret
 from common.actors import Actor
+from common.errors import InvalidInput
 from common.intake import SecretFound
+from common.problems import PROBLEMS
 from common.serializers import RequestSerializer, TextField
 
 MAX_LISTED = 100
@@ -79,21 +83,43 @@ class PersonView(APIView):
 
 class ApprovalsView(PersonView):
     @extend_schema(
-        summary="Questions waiting for you",
+        summary="Requests that wait for you",
+        description=(
+            "Pending requests that you may decide and have not voted on, oldest first, at most "
+            "100. If there are more, the `Link` header (RFC 8288) names the next page."
+        ),
         operation_id="list_approvals",
-        responses=ApprovalSerializer(many=True),
+        parameters=[
+            OpenApiParameter("after", UUID, description="The last one of the page before.")
+        ],
+        responses={200: ApprovalSerializer(many=True), **PROBLEMS},
     )
     def get(self, request: Request) -> Response:
-        waiting = ApprovalRequest.objects.pending().for_approver(self.person)
-        return Response(ApprovalSerializer(waiting.order_by("pk")[:MAX_LISTED], many=True).data)
+        after = _key(request.query_params.get("after", ""))
+        found = list(islice(waiting_for(self.person, after=after), MAX_LISTED + 1))
+        response = Response(ApprovalSerializer(found[:MAX_LISTED], many=True).data)
+        if len(found) > MAX_LISTED:
+            response["Link"] = f'<{request.path}?after={found[MAX_LISTED - 1].pk}>; rel="next"'
+        return response
+
+
+def _key(text: str) -> str | None:
+    """Raises InvalidInput for what is no key of a request."""
+    if not text:
+        return None
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        message = "after: this is not the key of a request."
+        raise InvalidInput(message) from error
 
 
 class VotesView(PersonView):
     @extend_schema(
-        summary="Answer a question",
+        summary="Vote on a request",
         operation_id="cast_vote",
         request=VoteSerializer,
-        responses={201: ApprovalSerializer},
+        responses={201: ApprovalSerializer, **PROBLEMS},
     )
     def post(self, request: Request, approval_id: UUID) -> Response:
         form = VoteSerializer(data=request.data)

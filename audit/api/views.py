@@ -14,6 +14,7 @@ from audit.admission import IsAdmitted
 from audit.models import Event
 from audit.scope import scope_of
 from common.errors import NotFound
+from common.problems import PROBLEMS
 
 
 class MayViewEvents(BasePermission):
@@ -48,7 +49,7 @@ class ReceiptView(APIView):
             "or so before an event is sealed."
         ),
         operation_id="get_event_receipt",
-        responses={(200, "text/plain"): OpenApiResponse(str)},
+        responses={(200, "text/plain"): OpenApiResponse(str), **PROBLEMS},
     )
     def get(self, request: Request, uid: UUID) -> HttpResponse:
         scope = scope_of(request.user)

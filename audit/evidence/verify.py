@@ -184,10 +184,17 @@ def both_roots(old, old_root, proof, low, high):
     return before, sha(b"\1", after, next(proof, b""))
 
 
+def decoded(text):
+    """Base64, in the one way to write it."""
+    value = base64.b64decode(text, validate=True)
+    ensure(base64.b64encode(value).decode() == text, "base64 is not written in its one way")
+    return value
+
+
 def key_of(vkey):
     """Name, first bytes of its hash, and Ed25519 key."""
     name, hashed, encoded = vkey.strip().split("+", 2)
-    key = base64.b64decode(encoded, validate=True)
+    key = decoded(encoded)
     named = sha(name.encode(), b"\n", key)[:4]
     ensure(named.hex() == hashed and len(key) == 33 and key[0] == 1, "a key of the log is not one")
     return name, named, key[1:]
@@ -206,13 +213,13 @@ def checkpoint(text, vkey):
     ensure(not lines or lines.endswith("\n"), "a checkpoint does not end with its signatures")
     for line in lines.split("\n")[:-1]:
         mark, by, value = line.split(" ")
-        value = base64.b64decode(value, validate=True)
+        value = decoded(value)
         if (mark, by, value[:4]) == ("\u2014", name, named):
             ensure(is_signed(key, body.encode() + b"\n", value[4:]), "a signature is false")
             origin, size, root = body.split("\n")[:3]
             ensure(origin == name, "a checkpoint is of another log")
             ensure(size.isascii() and size.isdigit(), "a checkpoint has no size")
-            return int(size), base64.b64decode(root, validate=True)
+            return int(size), decoded(root)
     return None
 
 
@@ -228,7 +235,7 @@ def ensure_handed_over(old, key, size, root):
     ensure((said["previous"], said["key"]) == (old, key["vkey"]), "an event names other keys")
     head = ("chancery/log-key-handover/v1", name, old, key["vkey"])
     text = "".join(f"{line}\n" for line in (*head, said["size"], said["root"]))
-    value = base64.b64decode(said["signature"], validate=True)
+    value = decoded(said["signature"])
     signed = value[:4] == named and is_signed(public, text.encode(), value[4:])
     ensure(signed, "the old key did not sign that the new one follows it")
     ensure_there(

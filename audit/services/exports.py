@@ -7,8 +7,8 @@ from uuid import UUID
 
 from accounts.models import User
 from audit import events
+from audit.controls import controls
 from audit.errors import ExportNotApproved, OutOfScope, ValuesNotYours
-from audit.evidence.controls import controls
 from audit.leaves import moment
 from audit.models import Export, LogKey
 from audit.notes import NoteInvalid, Verifier, opened_checkpoint

@@ -19,6 +19,7 @@ from audit.sinks.shapes import Sealed
 from audit.sinks.targets import Sink, Undelivered, sinks
 from common.actors import SYSTEM
 from common.clock import database_now
+from common.each import each
 
 BATCH = 500
 MOST_AT_ONCE = 20
@@ -28,7 +29,7 @@ LEASE = timedelta(minutes=2)
 
 def forward_all() -> int:
     """Deliver what is new to each sink; how many events, by all of them together."""
-    return sum(_forwarded(one) for one in sinks())
+    return sum(each(sinks(), _forwarded, what="sink"))
 
 
 def _forwarded(sink: Sink) -> int:

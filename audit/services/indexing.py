@@ -9,6 +9,7 @@ from django.db import connection, transaction
 
 from audit import terms
 from audit.models import Event, IndexMark, Leaf, Term
+from common.each import each
 
 BATCH = 2_000
 MOST_AT_ONCE = 20
@@ -55,8 +56,11 @@ def behind() -> int:
 def add_terms(events: Iterable[Event]) -> None:
     chosen = list(events)
     agents = _agents_of({one.run_id for one in chosen if one.run_id})
-    pairs = {(term, one.pk) for one in chosen for term in _terms_of(one, agents)}
-    _write(sorted(pairs))
+    # An event whose words cannot be read is not found by them, and keeps no other from being.
+    found = each(
+        chosen, lambda one: {(term, one.pk) for term in _terms_of(one, agents)}, what="event"
+    )
+    _write(sorted(set().union(*found)))
 
 
 def terms_by_event(uids: Sequence[UUID]) -> dict[int, set[int]]:

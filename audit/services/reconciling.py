@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from auditlog.models import LogEntry
 from django.db import connection, transaction
@@ -131,9 +132,7 @@ class _Said:
             expected = self.tables[table]
             events = Event.objects.within(since, until).filter(type__in=expected.types)
             for subject, leaf, at in events.values_list("subject_id", "leaf", "recorded_at"):
-                named = (
-                    json.loads(leaf).get("details", {}).get(expected.by) if expected.by else subject
-                )
+                named = _details_of(leaf).get(expected.by) if expected.by else subject
                 self._free[table, _plain(str(named))].append(at)
 
     def explains(self, row: DbChange) -> bool:
@@ -177,8 +176,17 @@ def _anchored(entries: QuerySet[LogEntry]) -> list[LogEntry]:
     about = {str(one.object_pk)[:64] for one in chosen}
     said = Event.objects.within(since, None).filter(type__in=ANCHORS, subject_id__in=about)
     leaves = said.values_list("leaf", flat=True)
-    known = {json.loads(text)["details"].get("entry") for text in leaves}
+    known = {_details_of(text).get("entry") for text in leaves}
     return [one for one in chosen if one.pk in known]
+
+
+def _details_of(leaf: str) -> dict[str, Any]:
+    """What the event says in the open; nothing of one that cannot be read."""
+    try:
+        found = json.loads(leaf)["details"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _forget_entries() -> None:

@@ -17,6 +17,7 @@ from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.clock import database_now
 from common.commands import command
+from common.each import each
 from common.errors import InvalidInput
 from common.intake import required_reason
 
@@ -61,7 +62,7 @@ def days_of(kind: str) -> int:
 
 def retain() -> int:
     """Remove what is over; of how many events."""
-    return sum(_retained(kind) for kind in CLASSES)
+    return sum(each(CLASSES, _retained, what="kind of values"))
 
 
 @dataclass(frozen=True, slots=True)

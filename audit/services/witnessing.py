@@ -20,6 +20,7 @@ from audit.services.inspecting import LOG
 from audit.services.recording import record
 from common.actors import SYSTEM
 from common.clock import database_now
+from common.each import each
 
 TIMEOUT = 5.0
 _MAX_ANSWER = 16_384
@@ -57,7 +58,7 @@ def ask_all() -> int:
     if last is None:
         return 0
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
-        return sum(_asked(client, one, last) for one in witnesses())
+        return sum(each(witnesses(), lambda one: _asked(client, one, last), what="witness"))
 
 
 def _asked(client: httpx.Client, witness: Known, last: Checkpoint) -> bool:

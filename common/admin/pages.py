@@ -56,6 +56,20 @@ class CommandForm(forms.Form):
     def perform(self, *, actor: Actor) -> Shown | Made | None:
         raise NotImplementedError
 
+    def _post_clean(self) -> None:
+        """Refuse what the form does not ask for: a misspelt limit must not be no limit."""
+        known = {"csrfmiddlewaretoken", "next"}
+        for bound in self:
+            known.add(bound.html_name)
+            widget = bound.field.widget
+            if isinstance(widget, forms.MultiWidget):
+                known |= {
+                    f"{bound.html_name}{suffix}" for suffix in getattr(widget, "widgets_names", ())
+                }
+        unknown = sorted(set(self.data) - known)
+        if unknown:
+            self.add_error(None, f"This form has no field {unknown[0][:60]}.")
+
 
 class ReasonForm(CommandForm):
     reason = forms.CharField(

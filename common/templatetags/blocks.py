@@ -8,6 +8,8 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from common import odd_text
+
 register = template.Library()
 
 # Status by word and shape as well as colour: the shape is the first character.
@@ -121,7 +123,25 @@ def _shown(shown: Any, titles: dict[str, str]) -> SafeString:
         return format_html('<table class="kv">{}</table>', body)
     if isinstance(shown, list):
         return _table(shown, titles) if _is_table(shown) else _list(shown, titles)
-    return format_html("{}", shown)
+    return visible(shown)
+
+
+@register.filter
+def visible(text: Any) -> SafeString:
+    """A text with what cannot be seen, or reads otherwise than it is, made visible."""
+    pieces = odd_text.parts(str(text))
+    return format_html_join(
+        "",
+        "{}",
+        (
+            (
+                format_html('<mark class="odd" title="{}">{}</mark>', piece.note, piece.text)
+                if piece.note
+                else piece.text,
+            )
+            for piece in pieces
+        ),
+    )
 
 
 def _is_table(rows: list[Any]) -> bool:

@@ -1,17 +1,20 @@
 """Writing rules, drafting a release of them, and making it live with a second person's consent."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from django.db.models import Max, Q
 from django.utils import timezone
 
+from accounts.models import Environment
+from agents.models import Agent
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import Question, open_request, spend, terms_by_slug, tier_terms
 from audit.generation import deciding_command
 from audit.models import Event
 from audit.services.recording import Subject, record
 from common.actors import Actor
-from common.canonical import digest
+from common.canonical import composed, digest
 from common.commands import command
 from common.errors import NotFound
 from common.intake import required_reason
@@ -26,8 +29,11 @@ from policies.errors import (
     ReleaseOutOfDate,
     ReleaseUnchanged,
 )
-from policies.models import Policy, PolicyRelease
+from policies.models import Policy, PolicyRelease, Role
+from policies.names import Known, Name, names_in, unknown_names
 from policies.schema import cedar_schema
+from policies.slices import parsed_rules
+from policies.snapshot import ELEVATED
 from policies.validation import Problem, problems_of
 from tools import events as tool_events
 from tools.catalog import catalog
@@ -52,17 +58,38 @@ def callable_specs() -> list[ToolSpec]:
 def check(slug: str, text: str) -> list[Problem]:
     """What is wrong with a rule's text, against the tools and tiers of this moment."""
     schema = cedar_schema(callable_specs())
-    return problems_of(text, expected_id=slug, schema=schema, tiers=terms_by_slug())
+    return problems_of(
+        text, expected_id=slug, schema=schema, tiers=terms_by_slug(), known=known_names()
+    )
 
 
-@command
+def known_names() -> Known:
+    """What rules may name at this moment."""
+    specs = catalog.fresh().tools.values()
+    return Known(
+        agents=frozenset(Agent.objects.values_list("slug", flat=True)),
+        roles=frozenset({ELEVATED, *Role.objects.values_list("slug", flat=True)}),
+        environments=frozenset(Environment.objects.values_list("slug", flat=True)),
+        labels=frozenset(label for spec in specs for label in spec.labels),
+    )
+
+
 def save_policy(slug: str, text: str, *, actor: Actor) -> Policy:
-    """Write a rule. It takes effect with the next release. Raises InvalidPolicy."""
+    """Write a rule. It takes effect with the next release. Raises InvalidPolicy.
+
+    The text is read before the transaction: however long that takes, it keeps nobody waiting.
+    """
+    text = composed(text)  # as the arguments are that it is compared with
     found = check(slug, text)
     if found:
         first = found[0]
         message = f"Line {first.line}: {first.message}"
         raise InvalidPolicy(message, problems=[{"policy": slug, **p.plain()} for p in found])
+    return _saved(slug, text, actor=actor)
+
+
+@command
+def _saved(slug: str, text: str, *, actor: Actor) -> Policy:
     policy = Policy.objects.select_for_update().filter(slug=slug).first() or Policy(slug=slug)
     policy.text = text
     policy.written_by_id = actor.id
@@ -96,16 +123,7 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
         raise NothingToRelease
     specs = callable_specs()
     schema = cedar_schema(specs)
-    tiers = terms_by_slug()
-    problems = [
-        {"policy": policy.slug, **problem.plain()}
-        for policy in policies
-        for problem in problems_of(policy.text, expected_id=policy.slug, schema=schema, tiers=tiers)
-    ]
-    if problems:
-        first = problems[0]
-        message = f"{first['policy']}, line {first['line']}: {first['message']}"
-        raise InvalidPolicy(message, problems=problems)
+    _ensure_sound({policy.slug: policy.text for policy in policies}, schema)
     text = "\n\n".join(policy.text.strip() for policy in policies) + "\n"
     tools = {spec.full_name: spec.digest for spec in specs}
     whole = digest({"text": text, "tools": tools})
@@ -134,6 +152,44 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
         digest=release.digest,
     )
     return release
+
+
+def _ensure_sound(texts: Mapping[str, str], schema: Mapping[str, Any]) -> None:
+    """Raises InvalidPolicy with every problem of every rule."""
+    tiers, known = terms_by_slug(), known_names()
+    problems = [
+        {"policy": slug, **problem.plain()}
+        for slug, text in texts.items()
+        for problem in problems_of(text, expected_id=slug, schema=schema, tiers=tiers, known=known)
+    ]
+    if problems:
+        first = problems[0]
+        message = f"{first['policy']}, line {first['line']}: {first['message']}"
+        raise InvalidPolicy(message, problems=problems)
+
+
+def _ensure_names_exist(release: PolicyRelease) -> None:
+    """What the rules name may have gone since they were drafted. Raises ReleaseOutOfDate."""
+    known = known_names()
+    for rule in parsed_rules(release.text):
+        gone = unknown_names(rule, known)
+        if gone:
+            message = (
+                f'The rule {rule.id} names the {gone[0].kind} "{gone[0].id}", which there is no '
+                "more: it would never apply."
+            )
+            raise ReleaseOutOfDate(message)
+
+
+def rules_naming(kind: str, identifier: str) -> list[str]:
+    """The rules, as they are edited and as they are live, that name this thing."""
+    wanted = Name(kind, identifier)
+    live = PolicyRelease.objects.live().first()
+    texts = [*Policy.objects.filter(enabled=True).values_list("text", flat=True)]
+    rules = [
+        rule for text in (*texts, live.text if live else "") if text for rule in parsed_rules(text)
+    ]
+    return sorted({rule.id for rule in rules if wanted in names_in(rule)})
 
 
 def _writers(text: str, tools: Mapping[str, str], live: PolicyRelease | None) -> set[int]:
@@ -218,6 +274,7 @@ def publish(release_id: int, *, actor: Actor) -> PolicyRelease:
     release = _locked_draft(release_id)
     if release.tools != {spec.full_name: spec.digest for spec in callable_specs()}:
         raise ReleaseOutOfDate
+    _ensure_names_exist(release)
     now = timezone.now()
     former = PolicyRelease.objects.live().select_for_update().first()
     if former is not None:

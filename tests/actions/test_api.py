@@ -31,6 +31,7 @@ from audit.models import Event
 from common import triggers
 from common.actors import SYSTEM, Actor
 from common.ids import uuid7
+from common.problems import ProblemSerializer
 from policies.services import grants
 from tests import factories
 from tests.conftest import Api, Hints
@@ -93,7 +94,7 @@ def refused(response: Any, status: int, code: str) -> Any:
     body = response.json()
     assert (response.status_code, body.get("code")) == (status, code), body
     assert response["Content-Type"] == "application/problem+json"
-    assert set(body) >= set(serializers.ProblemSerializer().fields)
+    assert set(body) >= set(ProblemSerializer().fields)
     assert (body["type"], body["status"]) == (f"urn:chancery:problem:{code}", status)
     assert body["request_id"] == response["X-Request-Id"]
     assert body["detail"]

@@ -17,6 +17,7 @@ from django.db import transaction
 
 from accounts.models import User
 from actions.events import CALL_COMPLETED
+from audit.controls import controls
 from audit.errors import (
     ExportNotApproved,
     NothingToExport,
@@ -25,7 +26,6 @@ from audit.errors import (
     ValuesNotYours,
 )
 from audit.evidence.bundle import bundle, range_for
-from audit.evidence.controls import controls
 from audit.models import Checkpoint, Cosignature, Erasure, Event, Export, Leaf, LogKey
 from audit.services import erasing, exports
 from audit.services.recording import Subject, record

@@ -103,6 +103,8 @@ def keys_and_issuers_change(governed: Governed, olga: User) -> None:
         subject="job",
         jwks={"keys": [ec_key().as_dict(private=False)]},
     )
+    other = {"keys": [ec_key().as_dict(private=False)]}
+    federation.replace_issuer_keys(trusted.pk, actor=SYSTEM, jwks=other)
     federation.trust_issuer_no_more(trusted.pk, actor=SYSTEM, reason="The job is gone.")
     federation.require_dpop(identity.pk, actor=SYSTEM, required=True)
     rule = federation.allow_delegation(

@@ -17,7 +17,7 @@ from actions.services import resuming, settling
 from actions.services.settling import Answer
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
-from audit.evidence.controls import controls
+from audit.controls import controls
 from audit.models import Checkpoint, Event
 from audit.services.recording import Subject, record
 from audit.services.sealing import seal

@@ -38,6 +38,9 @@ def busy(governed: Governed, admin_user: User) -> Governed:
         governed.pay(run, amount)
     governed.propose(run, "toolbox.read_account", {"id": "a"})
     governed.propose(governed.run(), "toolbox.wipe", {"id": "a"})
+    text = """@id("next") @reason("Not yet.")
+    forbid(principal, action, resource) when { context.time.hour > 23 };"""
+    releases.save_policy("next", text, actor=SYSTEM)
     release = releases.draft_release(actor=SYSTEM, note="Next.")
     releases.ask_to_publish(release.pk, actor=SYSTEM)
     offices.workflows_at_work(governed)

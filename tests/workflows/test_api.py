@@ -273,7 +273,7 @@ NOT_WELL_FORMED: list[tuple[dict[str, Any], str]] = [
     ({"initiator": "x" * 201}, "initiator"),
     ({"initiator": "a\x00b"}, "initiator"),
     ({"purpose": "x" * 4_001}, "purpose"),
-    ({"purpose": 7.5, "reference": "x" * 101}, "reference"),
+    ({"purpose": "7.5", "reference": "x" * 101}, "reference"),
     ({"labels": ["not a label"]}, "labels"),
     ({"labels": ["x"] * 21}, "labels"),
     ({"budget": {"actions": -1}}, "budget"),

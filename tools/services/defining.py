@@ -90,6 +90,9 @@ def _ensure_sources_exist(tool: Tool, names: list[str]) -> None:
         )
     )
     for name in names:
+        if name == tool.name:
+            message = f"The source {name} is the tool itself: facts come from other read tools."
+            raise InvalidDefinition(message)
         if name not in readable:
             message = f"The source {name} is not a read tool of {tool.system}."
             raise InvalidDefinition(message)

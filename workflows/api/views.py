@@ -6,10 +6,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from actions.api.serializers import run_body
-from actions.api.views import PROBLEMS, AgentView, idempotency_key
+from actions.api.views import AgentView, idempotency_key
 from actions.api.waiting import waited_for
 from actions.models import Run
 from actions.services.runs import Budget
+from common.problems import PROBLEMS
 from policies.snapshot import snapshot
 from workflows.api import serializers
 from workflows.compiled import spec_of

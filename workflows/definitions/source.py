@@ -13,6 +13,7 @@ import yaml
 from common.canonical import NotCanonical, normalised
 
 MAX_BYTES = 100_000
+MAX_DEPTH = 40
 
 # Where a value is: the keys and places that lead to it.
 Path = tuple[str | int, ...]
@@ -66,8 +67,7 @@ def read(text: str) -> Source:
         message = f"The definition is larger than {MAX_BYTES} bytes."
         raise Unreadable(1, message)
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            _ensure_plain(event)
+        _ensure_bounded(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -84,6 +84,23 @@ def read(text: str) -> Source:
         return Source(normalised(value), lines)
     except NotCanonical as error:
         raise Unreadable(1, str(error)) from error
+
+
+def _ensure_bounded(text: str) -> None:
+    """Look at one event after the other, and no further than where one is not allowed: what the
+    parser would do with deep nesting grows faster than the text.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        _ensure_plain(event)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            message = f"This is nested deeper than {MAX_DEPTH} levels."
+            raise Unreadable(line, message)
 
 
 def _ensure_plain(event: yaml.Event) -> None:

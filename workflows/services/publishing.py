@@ -42,14 +42,21 @@ def tools_of(spec: WorkflowSpec) -> frozenset[str]:
     return frozenset(found)
 
 
-@command
 def draft_version(text: str, *, actor: Actor, note: str = "") -> WorkflowVersion:
     """A new version of the workflow that the text names, checked against today's tools.
 
+    The text is read before the transaction: however long that takes, it keeps nobody waiting.
     Raises InvalidDefinition with every problem, each with its line.
     """
     world = world_now()
     spec, plain = compile_text(text, world)
+    return _drafted(text, spec, plain, world, actor=actor, note=note)
+
+
+@command
+def _drafted(
+    text: str, spec: WorkflowSpec, plain: Any, world: Any, *, actor: Actor, note: str
+) -> WorkflowVersion:
     workflow, _ = Workflow.objects.get_or_create(slug=spec.slug, defaults={"title": spec.title})
     Workflow.objects.select_for_update().get(pk=workflow.pk)
     kept = written_down(world, tools_of(spec))

@@ -8,6 +8,7 @@ from django.utils import timezone
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.commands import command
+from common.each import each
 from common.errors import InvalidInput
 from common.intake import required_reason
 from workflows import events
@@ -110,7 +111,7 @@ def roll_back(rollout_id: int, *, actor: Actor, reason: str) -> Rollout:
 
 def guard() -> int:
     """Roll back every rollout whose new version does worse than allowed; how many."""
-    return sum(_judged(rollout) for rollout in Rollout.objects.filter(status="running"))
+    return sum(each(Rollout.objects.filter(status="running"), _judged, what="rollout"))
 
 
 def _judged(rollout: Rollout) -> bool:

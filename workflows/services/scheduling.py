@@ -25,6 +25,7 @@ from common.actors import SYSTEM, Actor
 from common.cleaning import ensure_clean
 from common.clock import database_now
 from common.commands import command
+from common.each import each
 from common.errors import GovernanceError, NotFound
 from common.intake import required_reason
 from workflows import events
@@ -132,12 +133,19 @@ def pause_schedule(schedule_id: int, *, actor: Actor, paused: bool, reason: str)
 def fire_due(*, now: datetime | None = None) -> int:
     """Let every time that has come start what it starts; how many runs were started."""
     moment = now or database_now()
-    due = Schedule.objects.due(moment).select_related("workflow", "identity")
-    return sum(_fired(schedule, moment) for schedule in due[:MAX_MISSED])
+    due = Schedule.objects.due(moment).select_related("workflow", "identity")[:MAX_MISSED]
+    return sum(each(due, lambda schedule: _fired(schedule, moment), what="schedule"))
 
 
 def _fired(schedule: Schedule, now: datetime) -> int:
-    due = missed(schedule, now)
+    try:
+        due = missed(schedule, now)
+    except InvalidSchedule as error:
+        # Its time zone may have gone with an update of the host: it stands still, and says so.
+        pause_schedule(
+            schedule.pk, actor=SYSTEM, paused=True, reason=f"Its times cannot be told: {error}"
+        )
+        return 0
     chosen = _to_make_up_for(schedule, due, now)
     number = sum(_fire(schedule, moment, now) for moment in chosen)
     # Last, so that a crash before it lets the times come again; the constraint keeps them single.

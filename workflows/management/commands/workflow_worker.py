@@ -10,6 +10,7 @@ from django.db import DatabaseError, connection
 
 from actions.services import settling
 from approvals import services as approvals
+from common.each import each
 from workflows.services import driving, rollouts, scheduling, sweeping
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def _look(*, sweep_only: bool) -> bool:
         sweeping.sweep()
         return False
     found = sweeping.to_drive()
-    return sum(_driven(run_id) for run_id in found) > 0
+    return sum(each(found, _driven, what="run")) > 0
 
 
 def _driven(run_id: UUID) -> bool:
@@ -66,6 +67,5 @@ def _driven(run_id: UUID) -> bool:
 
 
 def _slow_work() -> None:
-    approvals.settle_due()
-    scheduling.fire_due()
-    rollouts.guard()
+    work = (approvals.settle_due, approvals.note_undecidable, scheduling.fire_due, rollouts.guard)
+    each(work, lambda one: one(), what="work")

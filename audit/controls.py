@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
-_DELIVERED = Path(__file__).parent / "controls.json"
+_DELIVERED = Path(__file__).parent / "evidence" / "controls.json"
 
 
 def controls() -> list[dict[str, Any]]:
