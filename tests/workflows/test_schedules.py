@@ -145,8 +145,7 @@ def test_a_crash_while_a_time_is_taken_leaves_the_time_to_others(
 
     with monkeypatch.context() as patched:
         patched.setattr(scheduling, "record", crash)
-        with pytest.raises(ConnectionError):
-            fire_due(now=NINE)
+        assert fire_due(now=NINE) == 0
     assert fires(schedule) == []
     assert not Run.objects.exists()
     assert next_time(schedule) == NINE
