@@ -12,7 +12,7 @@ class PortalConfig(AppConfig):
 
     def ready(self) -> None:
         from common.queueing import queue
-        from portal import checks  # noqa: F401 - registers the system checks
+        from portal import checks, deployment  # noqa: F401 - registers the system checks
         from portal.celery import send
 
         queue.connect(send)

@@ -1,15 +1,19 @@
-"""Wrong or missing settings, said at start-up and not at the first request."""
+"""Wrong or missing settings, said at start-up and not at the first request.
+
+`check` reads settings alone; `check --deploy --database default` also asks what they lead to.
+"""
 
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.db import connection
+from django.db import DatabaseError, connection
 
 from audit.notes import NoteInvalid
 from audit.services.witnessing import witnesses
 from audit.sinks.targets import SinkInvalid, sinks
 from common.sealing import ring_of
+from portal import environment
 from portal.startup import problems
 
 MIN_SECRET_LENGTH = 40
@@ -37,6 +41,11 @@ def secrets_are_set(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+@register(Tags.security)
+def settings_can_be_read(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    return [Error(text, id="chancery.E010") for text in environment.problems]
 
 
 @register(Tags.security)
@@ -71,7 +80,15 @@ def production_is_complete(app_configs: Any, **kwargs: Any) -> list[CheckMessage
             )
         )
     if not settings.BROKER_URL:
-        found.append(Error("BROKER_URL is not set: nothing would resume.", id="chancery.E005"))
+        text = "Neither BROKER_URL nor REDIS_URL is set: no worker would be told of work."
+        hint = "Without a broker, `manage.py workflow_worker` drives workflows from the database."
+        found.append(Error(text, hint=hint, id="chancery.E005"))
+    if "*" in settings.ALLOWED_HOSTS:
+        text = "CHANCERY_HOSTS answers to every name: a forged one would stand in links."
+        found.append(Error(text, id="chancery.E011"))
+    if not settings.EMAIL_HOST:
+        text = "CHANCERY_SMTP_HOST is not set: mail to owners and sponsors is only printed."
+        found.append(Warning(text, id="chancery.W002"))
     if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         found.append(
             Warning("SQLite serves one writer at a time; use PostgreSQL.", id="chancery.W001")
@@ -84,7 +101,14 @@ def production_is_complete(app_configs: Any, **kwargs: Any) -> list[CheckMessage
 @register(Tags.database)
 def sealed_values_open(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Asked for with `check --database default`, and before migrations; nothing without tables."""
-    tables = connection.introspection.table_names() if kwargs.get("databases") else []
+    if not kwargs.get("databases"):
+        return []
+    try:
+        tables = connection.introspection.table_names()
+    except DatabaseError as error:
+        # The class alone: the message may name a user or an address.
+        text = f"The database of DATABASE_URL does not answer ({type(error).__name__})."
+        return [Error(text, id="chancery.E012")]
     if "tools_secretversion" not in tables:
         return []
     return [Error(text, id="chancery.E007") for text in problems()]

@@ -4,9 +4,19 @@
 """
 
 import os
+import secrets
+from urllib.parse import urlsplit
 
 problems: list[str] = []
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
+
+
+def required(name: str) -> str:
+    """The value; without one, one that lasts as long as this process, which serves nobody."""
+    given = os.environ.get(name, "")
+    if not given:
+        problems.append(f"{name} is not set: python -m common.local_env makes one.")
+    return given or secrets.token_urlsafe(60)
 
 
 def flag(name: str, *, default: bool = False) -> bool:
@@ -53,3 +63,9 @@ def seconds(name: str, default: float, *, least: float = 0.1, most: float = 86_4
 def words(name: str, default: str = "") -> list[str]:
     """Comma-separated."""
     return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
+
+
+def origin_of(address: str) -> str:
+    """Scheme, host and port of an address (RFC 6454); nothing of nothing."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""

@@ -7,13 +7,13 @@ from pathlib import Path
 import dj_database_url
 from csp.constants import NONE, SELF
 
-from portal.environment import flag, seconds, whole, words
+from portal.environment import flag, origin_of, required, seconds, whole, words
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # -- What must be set in production; system checks say what is missing -------------------------
 DEBUG = flag("CHANCERY_DEBUG")
-SECRET_KEY = os.environ.get("CHANCERY_SECRET_KEY", "")
+SECRET_KEY = required("CHANCERY_SECRET_KEY")
 SEALING_KEY = os.environ.get("CHANCERY_SEALING_KEY", "")
 ISSUER = os.environ.get("CHANCERY_URL", "http://localhost:8000").rstrip("/")
 ALLOWED_HOSTS = words("CHANCERY_HOSTS", "localhost,127.0.0.1")
@@ -112,10 +112,18 @@ TEMPLATES = [
 ]
 
 # -- Database, cache, queue --------------------------------------------------------------------
+# The most connections of one web process; 0: every thread its own. `portal.wsgi` sets it.
+DATABASE_POOL = whole("CHANCERY_DATABASE_POOL", 0, most=1000)
+# How many processes of each kind this machine runs, for the check of a deployment.
+WEB_WORKERS = whole("WEB_WORKERS", 2, least=1)
+WEB_POOL = DATABASE_POOL or 28
+WORKERS = whole("WORKERS", 2, least=1)
 DATABASES = {
     "default": dj_database_url.parse(
         os.environ.get("DATABASE_URL") or f"sqlite:///{BASE_DIR / 'var/chancery.sqlite3'}",
-        conn_max_age=60,
+        # A server's threads come and go; what they leave open would count against the database's
+        # limit. A web process shares a pool, of which a thread holds a connection while it serves.
+        conn_max_age=0 if DATABASE_POOL else 60,
         conn_health_checks=True,
     )
 }
@@ -140,6 +148,13 @@ else:
         # A process that is frozen in the middle of a transaction would hold its locks, and with
         # them a halt, as long as it sleeps. A pooler has to be given this as a server's setting.
         DATABASES["default"]["OPTIONS"]["options"] = "-c idle_in_transaction_session_timeout=10s"
+    if DATABASE_POOL:
+        DATABASES["default"]["OPTIONS"]["pool"] = {
+            "min_size": 0,
+            "max_size": DATABASE_POOL,
+            "timeout": 5,
+            "max_idle": 60,
+        }
 REDIS_URL = os.environ.get("REDIS_URL", "")
 BROKER_URL = os.environ.get("BROKER_URL", "") or REDIS_URL
 # `counters` limits agents and fails when it is away; the other must let people in whatever fails.
@@ -256,6 +271,9 @@ SOCIALACCOUNT_AUTO_SIGNUP = True
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 SOCIALACCOUNT_STORE_TOKENS = False
 OIDC_ISSUER = os.environ.get("CHANCERY_OIDC_ISSUER", "")
+# Browsers follow a form only to origins that the page names: the provider's, and others that it
+# sends people on to.
+OIDC_ORIGINS = list(dict.fromkeys([origin_of(OIDC_ISSUER), *words("CHANCERY_OIDC_ORIGINS")]))
 OIDC_PEOPLE_JOIN = flag("CHANCERY_OIDC_PEOPLE_JOIN")
 # What the provider says in `acr` or `amr` when somebody has shown two factors to it.
 OIDC_SECOND_FACTOR = frozenset(words("CHANCERY_OIDC_SECOND_FACTOR"))
@@ -311,7 +329,7 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:"],
         "object-src": [NONE],
         "base-uri": [NONE],
-        "form-action": [SELF],
+        "form-action": [SELF, *(OIDC_ORIGINS if OIDC_ISSUER else [])],
         "frame-ancestors": [NONE],
     },
 }

@@ -10,6 +10,7 @@ from accounts.services import unopened_factors
 from agents.keys import opened_signing_key
 from agents.models import SigningKey
 from common.sealing import CannotUnseal
+from portal import environment
 from tools import envelope
 from tools.models import SecretVersion
 from tools.services.keeping import place_of
@@ -33,7 +34,7 @@ def problems() -> list[str]:
 
 def ensure_keys() -> None:
     """Raises ImproperlyConfigured."""
-    found = problems()
+    found = environment.problems or problems()
     if found:
         raise ImproperlyConfigured(found[0])
 

@@ -4,6 +4,8 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+# For 24 threads (see Procfile), the watcher of halts, and some to spare.
+os.environ.setdefault("CHANCERY_DATABASE_POOL", "28")
 
 application = get_wsgi_application()
 
