@@ -32,6 +32,7 @@ class KnownIdentity:
     agent_title: str
     risk: str
     answerable_users: tuple[int, ...]
+    owner: int
     usable: bool
     token_seconds: int = AgentIdentity.TOKEN_SECONDS
 
@@ -146,6 +147,7 @@ def _known(row: AgentIdentity, involved: Collection[int]) -> KnownIdentity:
         agent_title=agent.title,
         risk=agent.risk,
         answerable_users=tuple(involved),
+        owner=row.agent.owner_id,
         usable=usable,
         token_seconds=row.token_seconds,
     )

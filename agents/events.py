@@ -6,6 +6,9 @@ AGENT_SUSPENDED = declare("agent.suspended", "An agent was suspended", "reason")
 AGENT_RETIRED = declare("agent.retired", "An agent was retired", "reason")
 IDENTITY_CREATED = declare("identity.created", "An agent got an identity", "environment")
 IDENTITY_SUSPENDED = declare("identity.suspended", "An identity was suspended", "reason")
+LIMIT_REACHED = declare(
+    "identity.limit_reached", "A limit of requests a minute was reached", "limit", "per_minute"
+)
 IDENTITY_RESUMED = declare("identity.resumed", "An identity was resumed", "reason")
 ENROLMENT_CODE_ISSUED = declare(
     "enrolment.code_issued", "An enrolment code was issued", "expires_at"

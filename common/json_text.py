@@ -59,7 +59,7 @@ def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _exact(text: str) -> float:
-    """The number, if a double holds every digit that was sent."""
+    """The number, if a double holds every digit that was sent. Raises ValueError."""
     message = "A number has more digits than can be kept: send it as text."
     if len(text) > MAX_DIGITS:
         raise ValueError(message)

@@ -40,14 +40,14 @@ def is_odd(value: Any) -> bool:
 
 
 def _pieces(text: str) -> Iterator[Part]:
-    mixed = [match.span() for match in _WORD.finditer(text) if _scripts(match.group()) > 1]
+    words = (match for match in _WORD.finditer(text) if _scripts(match.group()) > 1)
+    ends = {match.start(): match.end() for match in words}
     place = 0
     while place < len(text):
-        span = next((one for one in mixed if one[0] == place), None)
-        if span is not None:
-            word = text[span[0] : span[1]]
-            yield Part(word, "letters of several scripts that look alike")
-            place = span[1]
+        end = ends.get(place)
+        if end is not None:
+            yield Part(text[place:end], "letters of several scripts that look alike")
+            place = end
             continue
         letter = text[place]
         if _is_odd(letter):

@@ -23,9 +23,14 @@ def ensure_within(name: str, *, per_minute: int) -> None:
     The window is the wall-clock minute: a counter in the cache that all processes share. Raises
     CacheAway if it cannot be reached: what cannot be counted is not served.
     """
-    window = int(time.time() // 60)
-    if counted(f"rate:{name}:{window}", seconds=90) > per_minute:
+    if count_in_minute(name) > per_minute:
         raise TooManyRequests
+
+
+def count_in_minute(name: str) -> int:
+    """How many there were under `name` in this minute of the wall clock. Raises CacheAway."""
+    window = int(time.time() // 60)
+    return counted(f"rate:{name}:{window}", seconds=90)
 
 
 def counted(key: str, *, seconds: int) -> int:

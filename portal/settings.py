@@ -29,6 +29,9 @@ LOG_SIGNING_KEY = os.environ.get("CHANCERY_LOG_SIGNING_KEY", "")
 
 # -- Limits ------------------------------------------------------------------------------------
 AGENT_REQUESTS_PER_MINUTE = whole("CHANCERY_AGENT_REQUESTS_PER_MINUTE", 6_000, least=1)
+# Over all agents of an owner, and over all that act for a person.
+OWNER_REQUESTS_PER_MINUTE = whole("CHANCERY_OWNER_REQUESTS_PER_MINUTE", 30_000, least=1)
+PERSON_REQUESTS_PER_MINUTE = whole("CHANCERY_PERSON_REQUESTS_PER_MINUTE", 6_000, least=1)
 TOKEN_REQUESTS_PER_MINUTE = whole("CHANCERY_TOKEN_REQUESTS_PER_MINUTE", 600, least=1)
 TOKENS_PER_MINUTE = whole("CHANCERY_TOKENS_PER_MINUTE", 120, least=1)
 RECERTIFY_DAYS = whole("CHANCERY_RECERTIFY_DAYS", 90, least=1)

@@ -12,9 +12,9 @@ from agents.models import Finding
 from agents.networks import network_of, other_network
 from agents.services.findings import Anomaly, report
 from agents.services.issuing import end_token, shown_key
+from agents.services.limits import ensure_caller_within
 from agents.tokens import Caller, verify
 from common.actors import SYSTEM
-from common.rates import ensure_within
 from common.requests import client_address
 
 
@@ -45,9 +45,7 @@ class AgentAuthentication(BaseAuthentication):
         caller = _verified(token, later=getattr(view, "checks_caller_again", False))
         _ensure_held(caller, request, token, scheme=scheme.lower())
         _look_at_network(caller, request)
-        ensure_within(
-            f"agent:{caller.identity.client_id}", per_minute=settings.AGENT_REQUESTS_PER_MINUTE
-        )
+        ensure_caller_within(caller)
         return AgentPrincipal(caller), caller
 
     def authenticate_header(self, request: Request) -> str:

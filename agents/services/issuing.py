@@ -22,10 +22,10 @@ from agents.models import AgentIdentity, AgentKey, RevokedToken, SigningKey
 from agents.services import persons
 from agents.services.assertions import Proven, proven, remembered, spend
 from agents.services.enrolment import as_actor
+from agents.services.limits import ensure_tokens_within
 from audit.generation import advance, deciding_command
 from audit.services.recording import record
 from common.actors import Actor
-from common.rates import ensure_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def _usable(used: Proven) -> KnownIdentity:
     known = directory.fresh().identities.get(used.identity.client_id)
     if known is None or not known.usable:
         raise InvalidClient
-    ensure_within(f"mint:{known.client_id}", per_minute=settings.TOKENS_PER_MINUTE)
+    ensure_tokens_within(known)
     return known
 
 

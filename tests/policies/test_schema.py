@@ -234,6 +234,7 @@ IDENTITY = KnownIdentity(
     risk="low",
     answerable_users=(),
     usable=True,
+    owner=1,
 )
 CALLER = Caller(IDENTITY, frozenset({"tools"}), "jti", 1, 0)
 RUN = RunState(
