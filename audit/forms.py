@@ -5,7 +5,7 @@ from django import forms
 from accounts.models import User
 from audit.models import Erasure, Hold
 from audit.retention import CLASSES, FLOOR_DAYS
-from audit.searching import Search
+from audit.searching import Search, unknown_names
 from audit.services import erasing, exports, holding, inspecting, passes, retaining
 from audit.vocabulary import declared
 from common.actors import Actor
@@ -42,6 +42,13 @@ class SearchForm(forms.Form):
         if not person.has_perm("audit.view_eventpayload"):
             # Finding words tells what they are: it takes the right to see them.
             del self.fields["text"]
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse names that the log has never had: an empty answer would be a false one."""
+        super().clean()
+        for name, message in unknown_names(self.search()).items():
+            self.add_error(name, message)
+        return self.cleaned_data
 
     def search(self) -> Search:
         return Search(**{name: value for name, value in self.cleaned_data.items() if value})

@@ -4,9 +4,10 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
-from accounts.models import User
+from accounts.models import Environment, User
+from accounts.names import mail_key, name_key
 from audit import terms
 from audit.models import EventQuerySet, Term
 
@@ -39,6 +40,10 @@ class Search:
             events = events.filter(actor_kind="human", actor_id__in=_keys_of(self.person))
         if self.subject:
             events = events.filter(_having(terms.about(self.subject)))
+        if self.agent:
+            wanted = _identities(self.agent)
+            named = Term.objects.filter(term__in=wanted).values("event_number")
+            events = events.filter(pk__in=named)
         for term in self._terms():
             events = events.filter(_having(term))
         return events.within(self.since, self.until)
@@ -47,8 +52,6 @@ class Search:
         found = [terms.word(one) for one in terms.words_of(self.text)]
         if self.text and not found:
             found.append(terms.word(self.text))  # nothing that is a word: nothing has it
-        if self.agent:
-            found.append(terms.agent(self.agent))
         if self.tool:
             found.append(terms.tool(self.tool))
         return found
@@ -56,8 +59,40 @@ class Search:
 
 def _keys_of(person: str) -> list[str]:
     """People are in the log by their keys; by name they are found among the people."""
-    named = User.objects.filter(username=person).values_list("pk", flat=True)
-    return [person, *(str(pk) for pk in named)]
+    return [person, *(str(pk) for pk in people_called(person).values_list("pk", flat=True))]
+
+
+def people_called(text: str) -> QuerySet[User]:
+    """Those whose user name, full name or mail address this is, however it is written."""
+    names = {name_key(text), mail_key(text)} - {""}
+    is_theirs = Q(name_key__in=names) | Q(full_name_key__in=names) | Q(mail_key__in=names)
+    return User.objects.filter(is_theirs)
+
+
+def _identities(agent: str) -> list[int]:
+    """An identity by its client id, or an agent's in every environment by its own name."""
+    if "." in agent:
+        return [terms.agent(agent)]
+    everywhere = Environment.objects.values_list("slug", flat=True)
+    return [terms.agent(agent), *(terms.agent(f"{agent}.{one}") for one in everywhere)]
+
+
+def unknown_names(search: Search) -> dict[str, str]:
+    """What is looked for by a name that the log has never had: by criterion, what to say. Nothing
+    found would read as if nothing had happened.
+    """
+    found = {}
+    looked_for = {
+        "agent": _identities(search.agent) if search.agent else [],
+        "tool": [terms.tool(search.tool)] if search.tool else [],
+    }
+    for name, wanted in looked_for.items():
+        if wanted and not Term.objects.filter(term__in=wanted).exists():
+            found[name] = f"No event names the {name} {getattr(search, name)}."
+    person = search.person
+    if person and not people_called(person).exists() and not person.isdigit():
+        found["person"] = f"Nobody is called {person}, by user name, full name or mail address."
+    return found
 
 
 def _having(term: int) -> Q:

@@ -1,4 +1,4 @@
-"""Take each defence of identity away, one at a time, and see its test fail.
+"""Take each defence away, one at a time, and see its test fail.
 
     python -m tests.defences [--only NUMBER]             on SQLite
     python -m tests.on_postgresql python -m tests.defences
@@ -13,23 +13,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
+from tests.defences_of_decisions import DECISIONS, Defence
+
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Defence:
-    """What is taken away, and the tests that must notice."""
-
-    threat: int
-    title: str
-    path: str
-    old: str
-    new: str
-    tests: str
-    only: str = ""  # a database, where the test needs one
 
 
 A, T, C = "agents/services", "tests/agents", "tests/actions"
@@ -199,8 +187,8 @@ DEFENCES = (
         16,
         "who answers for the agent does not approve its elevation",
         "policies/services/elevations.py",
-        "        answerable_users=_involved(identity, initiator),\n",
-        "",
+        "answerable_users=_involved(identity, initiator),",
+        "answerable_users=[],",
         "tests/policies/test_elevations.py",
     ),
     Defence(
@@ -441,7 +429,7 @@ def main() -> int:
     missed = 0
     with tempfile.TemporaryDirectory(prefix="chancery-defences-") as name:
         folder = copied(Path(name))
-        for defence in DEFENCES:
+        for defence in (*DEFENCES, *DECISIONS):
             if options.only not in {None, defence.threat} or defence.only not in {"", vendor}:
                 continue
             found = noticed(defence, folder)

@@ -57,7 +57,8 @@ class HaltAdmin(GovernedAdmin):
             "Lift",
             forms.LiftHaltForm,
             "agents.change_halt",
-            explains="The halt of everything is lifted by two people: a second one is asked.",
+            explains="What was halted may act again. The halt of everything, and it alone, is "
+            "lifted by two people: for that a second person is asked.",
             done="The halt is lifted.",
             available=lambda halt: halt.lifted_at is None,
         ),

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db.models import QuerySet
 
-from actions.models import Action, Run
+from actions.models import Action, Attempt, Run
 from approvals.models import ApprovalRequest
 
 MAX_SHOWN = 200
@@ -77,14 +77,29 @@ def _entry(action: Action, requests: list[ApprovalRequest]) -> Entry:
         text = f"try {attempt.number}"
         if attempt.error_code:
             text += f": {attempt.error_code} {attempt.error}"
-        entry.steps.append(Step(attempt.started_at, "executed", text, attempt.status))
+        entry.steps += _tried(attempt, text)
+    # Each line says what was so at its time, so the lines are in the order of their times.
+    entry.steps.sort(key=lambda step: step.at or action.decided_at)
     return entry
 
 
+def _tried(attempt: Attempt, text: str) -> list[Step]:
+    if attempt.ended_at is None:
+        return [Step(attempt.started_at, "called", text, attempt.status)]
+    began = Step(attempt.started_at, "called", f"try {attempt.number}")
+    return [began, Step(attempt.ended_at, "ended", text, attempt.status)]
+
+
 def _answers(request: ApprovalRequest) -> list[Step]:
-    steps = [Step(request.opened_at, "asked", f"{request.tier}", request.status)]
+    steps = [Step(request.opened_at, "asked", f"{request.tier}", _while_open(request))]
     steps += [
         Step(vote.cast_at, "answered", f"{vote.voter}: {vote.reason}", vote.answer)
         for vote in request.votes.all()
     ]
+    if request.decided_at is not None:
+        steps.append(Step(request.decided_at, "came to", f"{request.tier}", request.status))
     return steps
+
+
+def _while_open(request: ApprovalRequest) -> str:
+    return "" if request.decided_at is not None else request.status

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.cache import caches
 from django.core.management import call_command
 from django.db.models import Model
 from django.test import Client
@@ -19,6 +20,7 @@ from joserfc.jwk import ECKey
 from accounts.models import User
 from actions.models import Attempt
 from actions.services import elevating, resuming, runs, settling
+from agents.directory import directory
 from agents.models import AgentKey, Finding, Halt, SigningKey
 from agents.services import (
     certifying,
@@ -32,6 +34,7 @@ from agents.services import (
     sponsors,
 )
 from agents.services.findings import Anomaly, escalate_unanswered, report, resolve
+from agents.services.limits import ensure_tokens_within
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import ask_for_factor, cast_vote, note_undecidable, settle_due, withdraw
 from audit.models import Event
@@ -43,6 +46,7 @@ from audit.services.refusing import record_refused_secret
 from audit.vocabulary import declared
 from common.actors import SYSTEM, Actor
 from common.ids import uuid7
+from common.rates import TooManyRequests
 from policies.models import Policy
 from policies.services import elevations, grants, releases
 from tests import factories
@@ -141,6 +145,13 @@ def something_is_unusual(governed: Governed) -> None:
     assert seen is not None
     escalate_unanswered(now=timezone.now() + timedelta(days=1))
     resolve(seen.pk, actor=SYSTEM, reason="A batch.")
+
+
+def requests_are_too_many(governed: Governed, settings: Any) -> None:
+    settings.TOKENS_PER_MINUTE = 0
+    caches["counters"].clear()  # as in a new minute
+    with pytest.raises(TooManyRequests):
+        ensure_tokens_within(directory.fresh().identities[governed.identity.client_id])
 
 
 def people_come_and_go(olga: User) -> None:
@@ -465,6 +476,7 @@ def test_every_declared_event_is_written_by_some_command(  # noqa: PLR0915 - a l
     a_system_is_asked_what_it_did(governed)
     a_person_lets_an_agent_act(governed, olga)
     something_is_unusual(governed)
+    requests_are_too_many(governed, settings)
     ask_for_factor("dual", actor=SYSTEM, required=True, reason="It signs for much.")
     people_answer_for_an_agent(governed, olga, rosa)
     if governed.identity.agent.status == "active":

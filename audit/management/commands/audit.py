@@ -29,7 +29,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["command"] == "key":
-            self.stdout.write(str(sealing.signers()[0].verifier))
+            self.stdout.write(_own_key())
             return
         report = self._verified(_trusted(options["key"]), [text_of(one) for one in options["held"]])
         if not options["no_record"]:
@@ -55,6 +55,13 @@ class Command(BaseCommand):
             message = f"The log does not hold: {report.found:,} problems."
             raise CommandError(message, returncode=2)
         self.stdout.write(self.style.SUCCESS("Everything holds."))
+
+
+def _own_key() -> str:
+    if not settings.LOG_SIGNING_KEY:
+        message = "This process has no CHANCERY_LOG_SIGNING_KEY. Ask where the sealer runs."
+        raise CommandError(message)
+    return str(sealing.signers()[0].verifier)
 
 
 def _trusted(given: list[str]) -> list[Verifier]:

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection, transaction
+from django.db import ProgrammingError, connection, transaction
 
 FILE = Path(__file__).resolve().parents[2] / "sql" / "roles.sql"
 
@@ -21,6 +21,13 @@ class Command(BaseCommand):
         if connection.vendor != "postgresql":
             message = "Roles are PostgreSQL's. SQLite has none: who reads its file can write it."
             raise CommandError(message)
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(statements)
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(statements)
+        except ProgrammingError as error:
+            message = (
+                "PostgreSQL refused. Roles are made by a superuser: run this once with its "
+                "DATABASE_URL, or give it the statements of --show."
+            )
+            raise CommandError(message) from error
         self.stdout.write("chancery_app, chancery_sealer and chancery_auditor have their rights.")
