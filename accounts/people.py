@@ -5,7 +5,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.db.models import Q
 
 from accounts.models import User
-from accounts.names import mail_key, name_key
+from accounts.names import keys_in, mail_key
 
 _KNOWN = "_chancery_names"
 
@@ -14,14 +14,12 @@ def people_named(text: str) -> set[int]:
     """The keys of everybody whom this text may name: by user name, full name, mail address, or the
     subject of their single sign-on.
     """
-    key, mail = name_key(text), mail_key(text)
-    if not key:
+    forms = keys_in(text)
+    if not forms:
         return set()
-    by_account = Q(name_key=key) | Q(full_name_key=key)
-    if mail:
-        by_account |= Q(mail_key=mail)
+    by_account = Q(name_key__in=forms) | Q(full_name_key__in=forms) | Q(mail_key__in=forms)
     found = set(User.objects.filter(by_account).values_list("pk", flat=True))
-    if mail:
+    for mail in (one for one in forms if "@" in one):
         others = EmailAddress.objects.filter(email__iexact=mail, verified=True)
         found |= set(others.values_list("user_id", flat=True))
     signed_on = SocialAccount.objects.filter(uid=text.strip())
@@ -44,5 +42,5 @@ def names_of(user: User) -> frozenset[str]:
 
 def is_named_by(user: User, text: str) -> bool:
     """Whether the text may name this person, as they are called now."""
-    forms = {name_key(text), mail_key(text), text.strip()} - {""}
+    forms = keys_in(text) | {text.strip()} - {""}
     return bool(forms & names_of(user))

@@ -66,9 +66,13 @@ class KeyHandover:
 
 
 def stated_handover(previous: Verifier, key: Verifier) -> Event | None:
-    """The event with a statement of the previous key that this one follows it, sealed or not."""
+    """The first event with a statement of the previous key that this one follows it, sealed or not.
+
+    The first one: the statement is public, and a copy of it that somebody records later says
+    nothing.
+    """
     announced = Event.objects.filter(type=LOG_KEY_CHANGED.name, quarantine__isnull=True)
-    for event in announced.order_by("-id"):
+    for event in announced.order_by("id"):
         try:
             details = parsed_leaf(event.leaf).get("details", {})
             Handover.from_details(details).ensure_signed(previous, key)

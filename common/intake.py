@@ -1,5 +1,6 @@
 """What may come in: anything but credentials."""
 
+import unicodedata
 from collections.abc import Collection
 from typing import Any
 
@@ -40,6 +41,6 @@ def required_reason(reason: str) -> str:
     Raises ReasonRequired when nothing is left of it.
     """
     stripped = reason.strip()
-    if not stripped:
-        raise ReasonRequired
+    if not any(unicodedata.category(letter)[0] in "LNPS" for letter in stripped):
+        raise ReasonRequired  # what nobody can read is none
     return str(redacted(stripped))

@@ -104,7 +104,7 @@ DECISIONS = tuple(
             32,
             "people are known by all forms of their name",
             "accounts/people.py",
-            'forms = {name_key(text), mail_key(text), text.strip()} - {""}',
+            'forms = keys_in(text) | {text.strip()} - {""}',
             "forms = {text}",
             "tests/accounts/test_people.py",
         ),

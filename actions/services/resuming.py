@@ -137,7 +137,7 @@ def decide_again(
         return None
     now = timezone.now()
     rank = _counting_rank(approval, action, prepared)
-    decision = _decision(prepared, action, run, rank=rank, now=now)
+    decision = _decision(prepared, action, run, approval=approval, rank=rank, now=now)
     action.facts = dict(prepared.call.facts)
     started = _applied(decision, prepared, action, run, approval=approval, now=now, lease=lease)
     return Resumed(action, started, prepared.mark, prepared.snapshot)
@@ -187,7 +187,13 @@ def _rests_on_the_same(
 
 
 def _decision(
-    prepared: Prepared, action: Action, run: Run, *, rank: int, now: datetime
+    prepared: Prepared,
+    action: Action,
+    run: Run,
+    *,
+    approval: ApprovalRequest | None,
+    rank: int,
+    now: datetime,
 ) -> Decision:
     held = prepared.snapshot
     number = held.policies.number if held.policies else 0
@@ -196,14 +202,20 @@ def _decision(
     if prepared.call.caller.identity.epoch != action.epoch:
         return Decision("denied", (STOPPED_SINCE,), release=number)
     known = held.directory.identities
-    if any(known[party].epoch != epoch for party, epoch in run.chain_epochs.items()):
-        return Decision("denied", (STOPPED_SINCE,), release=number)
-    if run.delegation and run.delegation not in held.directory.persons:
+    is_stopped = any(known[party].epoch != epoch for party, epoch in run.chain_epochs.items())
+    if is_stopped or (run.delegation and run.delegation not in held.directory.persons):
         return Decision("denied", (STOPPED_SINCE,), release=number)
     if prepared.call.tool.digest != action.tool_digest:
         return Decision("denied", (TOOL_CHANGED,), release=number)
     state = _without(action, run_row(run)).state()
-    return decided(held, prepared.call, state, now=now, approved_rank=rank)
+    found = decided(held, prepared.call, state, now=now, approved_rank=rank)
+    if approval is None or not rank or found.outcome not in {"allowed", "needs_approval"}:
+        return found
+    # An approval opens the gates that people were shown. If another one asks by now, or a higher
+    # one, they are asked anew, and shown all of them.
+    shown = {str(reason.get("rule")) for reason in approval.reasons}
+    opens_all = found.outcome == "allowed" and {one.rule for one in found.reasons} <= shown
+    return found if opens_all else decided(held, prepared.call, state, now=now, approved_rank=0)
 
 
 def _without(action: Action, row: RunRow) -> RunRow:

@@ -270,7 +270,9 @@ def proved(one, kind, size, root):
     hashed, leaf = [sha(b"\0", one["leaf"].encode())], parsed(one["leaf"])
     ensure_there(hashed, whole(one["seq"]), size, root, one["path"], f"{kind} is not in the log")
     values(one["seq"], one, leaf, {}, {})
-    texts = (base64.urlsafe_b64decode(text + "==") for text in one.get("values", {}).values())
+    told = one.get("values", {})
+    texts = (base64.urlsafe_b64decode(text + "==") for text in told.values())
+    ensure("values" not in one or set(told) == set(leaf["sd"]), f"{kind} is not shown in whole")
     return leaf, {name: value for _, name, value in map(json.loads, texts)}
 
 
@@ -278,6 +280,7 @@ def requested(manifest, size, root):
     """Who asked for the bundle, what for, and who approved it: as the log says, not the archive."""
     asked, wanted = proved(manifest["asked"], "the request for this bundle", size, root)
     decided, reason = proved(manifest["decided"], "the approval of this bundle", size, root)
+    ensure("values" in manifest["asked"] and "values" in manifest["decided"], "words are withheld")
     kinds = (asked["type"], decided["type"], decided["details"]["answer"])
     right = kinds == ("audit.export_asked", "audit.export_decided", "approved")
     ensure(right and asked["subject"] == decided["subject"], "nobody approved this bundle")
@@ -341,7 +344,7 @@ def check(bundle, trusted, held):
     else:
         whole(proofs["since"] or 0)
         hashes_of(proofs["continuation"])
-    return size, end - 1, counts, keys, words
+    return size, start, end - 1, counts, keys, words
 
 
 def main():
@@ -353,10 +356,13 @@ def main():
     try:
         kept = open(given.checkpoint, encoding="utf-8").read() if given.checkpoint else None
         with zipfile.ZipFile(given.bundle) as archive:
-            total, last, counted, keys, words = check(archive, given.key, kept)
+            total, first, last, counted, keys, words = check(archive, given.key, kept)
     except Exception as error:  # noqa: BLE001 - whatever cannot be read was not shown to be right
         sys.exit(f"WRONG: {str(error) or type(error).__name__}")
     print(f"Up to event {last} of {total - 1}: none is changed, left out or invented.")
+    print(
+        f"  from event {first}: nothing is shown of what is before" if first else "  from event 0"
+    )
     print(*(f"  {name:18} {n}" for name, n in counted.items()), sep="\n")
     print(f"Requested: {json.dumps(words[0], sort_keys=True)}")
     print(f"Approved: {json.dumps(words[1], sort_keys=True)}")

@@ -14,7 +14,7 @@ from django.contrib.admin import ModelAdmin, ShowFacets
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db import models
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.text import capfirst
@@ -58,8 +58,10 @@ class CommandForm(forms.Form):
 
     def _post_clean(self) -> None:
         """Refuse what the form does not ask for: a misspelt limit must not be no limit."""
-        known = {"csrfmiddlewaretoken", "next"}
+        known, many = {"csrfmiddlewaretoken", "next"}, set[str]()
         for bound in self:
+            if isinstance(bound.field, forms.MultipleChoiceField | forms.ModelMultipleChoiceField):
+                many.add(bound.html_name)
             known.add(bound.html_name)
             widget = bound.field.widget
             if isinstance(widget, forms.MultiWidget):
@@ -69,6 +71,10 @@ class CommandForm(forms.Form):
         unknown = sorted(set(self.data) - known)
         if unknown:
             self.add_error(None, f"This form has no field {unknown[0][:60]}.")
+        given = self.data.getlist if isinstance(self.data, QueryDict) else None
+        twice = [name for name in known - many if given is not None and len(given(name)) > 1]
+        if twice:
+            self.add_error(None, f"The field {min(twice)} is there twice.")
 
 
 class ReasonForm(CommandForm):

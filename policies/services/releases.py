@@ -1,6 +1,7 @@
 """Writing rules, drafting a release of them, and making it live with a second person's consent."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Max, Q
@@ -41,6 +42,7 @@ from tools.definitions import ToolSpec
 from tools.models import Tool
 
 PUBLISH = "policies.publish"
+_EVER = datetime(2000, 1, 1, tzinfo=UTC)
 _RULE_ACTS = [
     one.name for one in (events.POLICY_SAVED, events.POLICY_SWITCHED_ON, events.POLICY_SWITCHED_OFF)
 ]
@@ -197,19 +199,43 @@ def _writers(text: str, tools: Mapping[str, str], live: PolicyRelease | None) ->
     since, whoever saved it again after them, who switched one on or off, who defined a tool.
     """
     found = difference_from(live, text, tools)
-    rules = Policy.objects.filter(slug__in=found.rule_ids).values_list("pk", flat=True)
     names = [name.partition(".") for name in found.tools]
     defined = Q()
     for system, _, name in names:
         defined |= Q(system__slug=system, name=name)
     tool_keys = Tool.objects.filter(defined).values_list("pk", flat=True) if names else []
     acts = Event.objects.filter(actor_kind="human").filter(
-        Q(type__in=_RULE_ACTS, subject_kind="policies.policy", subject_id__in=_texts(rules))
-        | Q(type__in=_TOOL_ACTS, subject_kind="tools.tool", subject_id__in=_texts(tool_keys))
+        _rule_acts(found.rule_ids)
+        | Q(
+            type__in=_TOOL_ACTS,
+            subject_kind="tools.tool",
+            subject_id__in=_texts(tool_keys),
+            recorded_at__gte=live.drafted_at if live is not None else _EVER,
+        )
     )
-    if live is not None:
-        acts = acts.filter(recorded_at__gte=live.drafted_at)
     return {int(pk) for pk in acts.values_list("actor_id", flat=True).distinct() if pk.isdigit()}
+
+
+def _rule_acts(rule_ids: Iterable[str]) -> Q:
+    """What was done to each rule since a release that has been live was drafted with it in; ever,
+    if none was. A rule that was switched off meanwhile keeps those who wrote it.
+    """
+    missing, since = set(rule_ids), dict[str, datetime]()
+    for release in PolicyRelease.objects.exclude(published_at=None).order_by("-published_at"):
+        if not missing:
+            break
+        there = missing & {rule.id for rule in parsed_rules(release.text)}
+        since |= dict.fromkeys(there, release.drafted_at)
+        missing -= there
+    found = Q(pk__in=[])
+    for pk, slug in Policy.objects.filter(slug__in=rule_ids).values_list("pk", "slug"):
+        found |= Q(
+            type__in=_RULE_ACTS,
+            subject_kind="policies.policy",
+            subject_id=str(pk),
+            recorded_at__gte=since.get(slug, _EVER),
+        )
+    return found
 
 
 def _texts(keys: Iterable[int]) -> list[str]:

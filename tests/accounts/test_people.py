@@ -19,7 +19,26 @@ def anna() -> User:
 
 @pytest.mark.parametrize(
     "text",
-    ["anna", "ANNA", " Anna ", "\uff41nna", "anna@example.org", "Anna Keller", "anna  keller"],
+    [
+        "anna",
+        "ANNA",
+        " Anna ",
+        "\uff41nna",
+        "anna@example.org",
+        "Anna Keller",
+        "anna  keller",
+        "anna\u034f",
+        "an\u3164na",
+        "anna\ufe0f",
+        "a\u200bnna",
+        "Anna <anna@example.org>",
+        "mailto:anna@example.org",
+        "@anna",
+        "anna@example.org.",
+        "anna+x@example.org",
+        "example\\anna",
+        '"Keller, A." <ANNA@example.org>',
+    ],
 )
 def test_every_form_of_a_name_is_theirs(anna: User, text: str) -> None:
     assert is_named_by(anna, text), names_of(anna)

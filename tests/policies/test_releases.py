@@ -475,3 +475,20 @@ def test_what_the_live_release_says_already_is_not_asked(office: dict[str, User]
     with pytest.raises(ReleaseUnchanged):
         releases.ask_to_publish(same.pk, actor=SYSTEM)
     assert not ApprovalRequest.objects.exists()
+
+
+def test_who_wrote_a_rule_that_was_switched_off_meanwhile_is_its_writer(
+    governed: Governed, clara: User
+) -> None:
+    mallory = factories.person("mallory", Groups.COMPLIANCE)
+    bob = factories.person("bob", Groups.COMPLIANCE)
+    text = '@id("late") @reason("No.") forbid(principal, action, resource) when { false };'
+    text = text.replace("false", "context.time.hour > 23")
+    rule = releases.save_policy("late", text, actor=Actor.from_user(mallory))
+    releases.switch_policy(rule.pk, actor=Actor.from_user(bob), enabled=False, reason="Later.")
+    other = text.replace("late", "other").replace("23", "22")
+    factories.publish(other=other)
+    releases.switch_policy(rule.pk, actor=Actor.from_user(bob), enabled=True, reason="Now.")
+    draft = releases.draft_release(actor=Actor.from_user(bob))
+    asked = releases.ask_to_publish(draft.pk, actor=Actor.from_user(bob))
+    assert {mallory.pk, bob.pk} <= set(asked.answerable_users)
