@@ -86,7 +86,7 @@ def standing_votes(request: ApprovalRequest) -> tuple[list[Vote], list[tuple[Vot
 def is_backed(request: ApprovalRequest) -> bool:
     """Whether as many people stand behind the approval as its tier asks for, now."""
     good, _ = standing_votes(request)
-    return len({vote.voter_id for vote in good}) >= request.quorum
+    return len({vote.voter_id for vote in good}) >= max(request.quorum, 1)
 
 
 def is_decidable(request: ApprovalRequest) -> bool:

@@ -103,5 +103,9 @@ class LogInconsistent(AuditMisuse):
     """What is stored is not what was signed: nothing more is signed until somebody has looked."""
 
 
+class SealingKeyUsedBefore(AuditMisuse):
+    """A key that the log was signed with before does not follow a later one: make a new one."""
+
+
 class SealingKeyMissing(AuditMisuse):
     """This process does not hold the key that the log is signed with."""

@@ -4,11 +4,13 @@ Libraries write an optional argument as `anyOf` of its type and null, and shared
 `resolved` follows references, merges `allOf`, and takes the one alternative that is not null.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 MAX_DEPTH = 24
+# What a schema may be put together from, in all: references to references multiply.
+MAX_PARTS = 400
 _ALTERNATIVES = ("anyOf", "oneOf")
 _PUT_TOGETHER = frozenset({"$ref", "allOf", *_ALTERNATIVES})
 
@@ -25,11 +27,16 @@ class Resolved:
         return str(self.schema.get("type", ""))
 
 
-def resolved(schema: Any, root: Mapping[str, Any], *, depth: int = 0) -> Resolved | None:
-    """The schema in one piece; None if it is of several types, refers in a circle, or says none."""
-    if not isinstance(schema, Mapping) or depth > MAX_DEPTH:
+def resolved(
+    schema: Any, root: Mapping[str, Any], *, depth: int = 0, left: Iterator[int] | None = None
+) -> Resolved | None:
+    """The schema in one piece; None if it is of several types, refers in a circle, says none, or is
+    put together from more than MAX_PARTS.
+    """
+    left = iter(range(MAX_PARTS)) if left is None else left
+    if not isinstance(schema, Mapping) or depth > MAX_DEPTH or next(left, None) is None:
         return None
-    parts = _parts(schema, root, depth)
+    parts = _parts(schema, root, depth, left)
     if parts is None:
         return None
     own = {name: said for name, said in schema.items() if name not in _PUT_TOGETHER}
@@ -47,7 +54,9 @@ def resolved(schema: Any, root: Mapping[str, Any], *, depth: int = 0) -> Resolve
     return Resolved(whole, nullable) if whole is not None else None
 
 
-def _parts(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> list[Resolved] | None:
+def _parts(
+    schema: Mapping[str, Any], root: Mapping[str, Any], depth: int, left: Iterator[int]
+) -> list[Resolved] | None:
     """What the schema is put together from, each in one piece."""
     wanted: list[Any] = []
     nullable = False
@@ -63,10 +72,12 @@ def _parts(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> li
                 return None
             nullable = len(real) < len(options)
             wanted += real
-    parts = [resolved(one, root, depth=depth + 1) for one in wanted]
-    if any(part is None for part in parts):
-        return None
-    plain = [part for part in parts if part is not None]
+    plain = []
+    for one in wanted:
+        part = resolved(one, root, depth=depth + 1, left=left)
+        if part is None:
+            return None
+        plain.append(part)
     return [Resolved(part.schema, nullable=True) for part in plain] if nullable else plain
 
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from audit import events
-from audit.errors import LogInconsistent, SealingKeyMissing
+from audit.errors import LogInconsistent, SealingKeyMissing, SealingKeyUsedBefore
 from audit.leaves import mac_of_bytes
 from audit.merkle import ProofInvalid, check_consistency, consistency_proof, leaf_hash, root
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
@@ -239,6 +239,8 @@ def _key(signers: Sequence[Signer], last: Checkpoint | None) -> tuple[LogKey, Se
     before = LogKey.objects.order_by("-pk").first()
     if before is not None and before.vkey == str(new):
         return before, signers[:1]
+    if LogKey.objects.filter(vkey=str(new)).exists():
+        raise SealingKeyUsedBefore
     if before is not None:
         announced = stated_handover(signers[1].verifier, new)
         if not Leaf.objects.filter(event=announced).exists():
