@@ -285,7 +285,7 @@ def requested(manifest, size, root):
     right = kinds == ("audit.export_asked", "audit.export_decided", "approved")
     ensure(right and asked["subject"] == decided["subject"], "nobody approved this bundle")
     ensure(asked["actor"] != decided["actor"], "who asked for this bundle approved it")
-    return wanted, reason
+    return wanted, reason, asked["details"]["values"]
 
 
 def check(bundle, trusted, held):
@@ -310,6 +310,7 @@ def check(bundle, trusted, held):
     for n, key in enumerate(proofs["keys"][1:]):
         ensure_handed_over(keys[n], key, size, root)
     words = requested(manifest, size, root)
+    words, with_values = words[:2], words[2]
     same = parsed(read(bundle, "controls.json")) == words[0].pop("details.controls", [])
     ensure(same, "controls.json is not what was recorded with the request")
     for one in proofs["erasures"]:
@@ -325,6 +326,7 @@ def check(bundle, trusted, held):
             hashes += hashes_of([members(line, "a line", "hash")["hash"]])
             continue
         members(line, "a line", "leaf", "values erased")
+        ensure(with_values is True or not line.get("values"), "values were not asked for")
         hashes.append(sha(b"\0", line["leaf"].encode()))
         leaf = parsed(line["leaf"])
         values(seq, line, leaf, erasures, counts)

@@ -21,8 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.db import connection, transaction
 
 from accounts.models import User
+from audit.errors import SealingKeyUsedBefore
 from audit.events import LOG_KEY_CHANGED
 from audit.evidence.bundle import bundle, range_for
+from audit.leaves import parsed_leaf
 from audit.merkle import leaf_hash, root_of
 from audit.models import Checkpoint, Event, LogKey
 from audit.notes import Checkpoint as Statement
@@ -339,3 +341,61 @@ def test_the_readme_is_the_one_that_the_verifier_knows() -> None:
     folder = Path(__file__).parents[2] / "audit/evidence"
     digest = hashlib.sha256((folder / "README.txt").read_bytes()).hexdigest()
     assert f'README = "{digest}"' in (folder / "verify.py").read_text()
+
+
+def test_the_words_of_the_request_are_not_withheld(
+    genuine: Callable[[], bytes], tmp_path: Path
+) -> None:
+    many(5)
+    files = files_of(genuine())
+    manifest = json.loads(files["manifest.json"])
+    for part in ("asked", "decided"):
+        manifest[part].pop("values")
+    files["manifest.json"] = json.dumps(manifest).encode()
+    files["controls.json"] = b"[]"
+    assert said_wrong(checked(packed(files), tmp_path, "--key", LogKey.objects.get().vkey))
+
+
+def test_values_are_shown_only_if_they_were_asked_for(
+    django_user_model: type[User], tmp_path: Path
+) -> None:
+    anna, bert = (
+        Actor.from_user(django_user_model.objects.create_superuser(name))
+        for name in ("anna", "bert")
+    )
+    many(5)
+    asked = [
+        exports.ask(exports.Wanted(with_values=values), actor=anna, purpose="A look")
+        for values in (True, False)
+    ]
+    for one in asked:
+        exports.decide_export(one.pk, actor=bert, approve=True, reason="Yes.")
+    sealed_all()
+    wide, narrow = (files_of(b"".join(bundle(one, range_for(one)))) for one in asked)
+    manifest, other = (json.loads(one["manifest.json"]) for one in (wide, narrow))
+    manifest["asked"], manifest["decided"] = other["asked"], other["decided"]
+    wide["manifest.json"] = json.dumps(manifest).encode()
+    wide["controls.json"] = narrow["controls.json"]
+    assert said_wrong(checked(packed(wide), tmp_path, "--key", LogKey.objects.get().vkey))
+
+
+def test_a_copy_of_a_handover_says_nothing(settings: Any, genuine: Callable[[], bytes]) -> None:
+    """The statement is public: whoever may write events must not end all proofs with it."""
+    rotated(settings)
+    sealed_all()
+    details = parsed_leaf(Event.objects.filter(type="audit.key_rotated").latest("id").leaf)
+    with transaction.atomic():
+        record(LOG_KEY_CHANGED, actor=SYSTEM, subject=LOG, **details["details"])
+    sealed_all()
+    assert verify().is_sound
+    assert genuine()
+
+
+def test_a_key_that_comes_back_is_refused(settings: Any) -> None:
+    old = settings.LOG_SIGNING_KEY
+    rotated(settings)
+    sealed_all()
+    settings.LOG_SIGNING_KEY = f"{old},{NEW}"
+    many(2)
+    with pytest.raises(SealingKeyUsedBefore):
+        seal()
