@@ -2,7 +2,6 @@
 
 import pytest
 from django.conf import LazySettings
-from django.core.cache import caches
 from django.test import Client
 
 from accounts.models import User
@@ -28,9 +27,6 @@ def away(settings: LazySettings) -> None:
         "default": {"BACKEND": "common.fallback_cache.FallbackRedisCache", **there},
         "counters": {"BACKEND": "django.core.cache.backends.redis.RedisCache", **there},
     }
-    for name in ("default", "counters"):
-        if hasattr(caches._connections, name):
-            delattr(caches._connections, name)
 
 
 @pytest.mark.usefixtures("away")
