@@ -1,7 +1,7 @@
 """Whether two names are of one person: by case, Unicode form, look-alike letters, or mail address.
 
-People type their names in many ways, and agents repeat what they were told. Whoever is behind a
-piece of work must be recognised however they are named.
+People type their names in many ways, and agents repeat what they were told. The person behind a
+piece of work must be recognised in every spelling of the name.
 """
 
 import re

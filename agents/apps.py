@@ -28,6 +28,6 @@ class AgentsConfig(AppConfig):
         govern(models.Finding)
         govern(models.PersonDelegation, decides=True, hidden=("code_hmac",))
         govern(models.AgentKey, ignored=("last_used_at",))
-        govern(models.FederatedCredential)
+        govern(models.FederatedCredential, ignored=("fetched_at", "trouble"))
         govern(models.DelegationRule, decides=True)
         govern(models.EnrolmentCode, hidden=("code_hmac",))

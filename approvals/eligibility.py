@@ -24,8 +24,8 @@ _TIERS = "_chancery_tiers"
 def ensure_may_decide(request: ApprovalRequest, user: User) -> None:
     """Superusers are people too: every rule here binds them.
 
-    Raises OwnRequest, OwnAgent for whoever answers for the agent, or is who the work is for by
-    whatever name, and NotAnApprover.
+    Raises OwnRequest; OwnAgent for a person who answers for the agent, or for whom the work is done
+    by the agent's word; NotAnApprover.
     """
     refusal = _refusal_by_request(request, user)
     if refusal is not None:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 
-from accounts.models import Environment, User
-from accounts.names import mail_key, name_key
+from accounts.models import Environment
+from accounts.people import people_named
 from audit import terms
 from audit.models import EventQuerySet, Term
 
@@ -59,14 +59,7 @@ class Search:
 
 def _keys_of(person: str) -> list[str]:
     """People are in the log by their keys; by name they are found among the people."""
-    return [person, *(str(pk) for pk in people_called(person).values_list("pk", flat=True))]
-
-
-def people_called(text: str) -> QuerySet[User]:
-    """Those whose user name, full name or mail address this is, however it is written."""
-    names = {name_key(text), mail_key(text)} - {""}
-    is_theirs = Q(name_key__in=names) | Q(full_name_key__in=names) | Q(mail_key__in=names)
-    return User.objects.filter(is_theirs)
+    return [person, *map(str, people_named(person))]
 
 
 def _identities(agent: str) -> list[int]:
@@ -90,7 +83,7 @@ def unknown_names(search: Search) -> dict[str, str]:
         if wanted and not Term.objects.filter(term__in=wanted).exists():
             found[name] = f"No event names the {name} {getattr(search, name)}."
     person = search.person
-    if person and not people_called(person).exists() and not person.isdigit():
+    if person and not person.isdigit() and not people_named(person):
         found["person"] = f"Nobody is called {person}, by user name, full name or mail address."
     return found
 

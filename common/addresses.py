@@ -1,4 +1,4 @@
-"""Which network addresses the portal may call, whoever names them."""
+"""Which network addresses the portal may call."""
 
 import ipaddress
 import socket

@@ -8,6 +8,8 @@ import secrets
 from urllib.parse import urlsplit
 
 problems: list[str] = []
+# Connections of a web process: for the 24 threads of the Procfile, the watcher of halts, and some.
+WEB_POOL_SIZE = 28
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 
 

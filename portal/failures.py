@@ -27,6 +27,7 @@ _CODES = {
     400: ("bad_request", "The request cannot be read."),
     403: ("permission_denied", "This is not yours to do."),
     404: ("not_found", "There is no such thing."),
+    405: ("method_not_allowed", "The address does not take this method."),
     500: ("internal_error", "The fault is ours."),
     503: ("not_available", "The database does not answer. Ask again with the same key."),
 }
@@ -34,8 +35,8 @@ _CODES = {
 
 def answered(request: HttpRequest, status: int) -> HttpResponse:
     """The error as a problem or as a page, by who asks."""
-    if request.path.startswith(_API):
-        code, message = _CODES[status]
+    if _is_api(request):
+        code, message = _CODES.get(status, ("request_refused", "The request is refused."))
         return as_page_free_problem(code, message, http_status=status)
     title, text = _SAID[status]
     context = {"title": title, "text": text, "status": status, "number": current_request_id()}
@@ -45,6 +46,14 @@ def answered(request: HttpRequest, status: int) -> HttpResponse:
     if status == 503:
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return f"{request.path}/".startswith(_API)
+
+
+def _is_page(response: HttpResponseBase) -> bool:
+    return str(response.get("Content-Type", "text/html")).startswith("text/html")
 
 
 def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
@@ -73,11 +82,18 @@ class AwayMiddleware:
         query = request.META.get("QUERY_STRING", "")
         if "%00" in query or "\x00" in query or "\x00" in request.path:
             return answered(request, 400)
-        return self.get_response(request)
+        response = self.get_response(request)
+        if response.status_code >= 400 and _is_page(response) and _is_api(request):
+            # A view of Django's own has refused, such as for the method.
+            problem = answered(request, response.status_code)
+            if "Allow" in response:
+                problem["Allow"] = response["Allow"]
+            return problem
+        return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if isinstance(error, CacheAway):
-            if request.path.startswith(_API):
+            if _is_api(request):
                 return as_page_free_problem("counter_away", COUNTER_AWAY, http_status=503)
             return answered(request, 503)
         if isinstance(error, OperationalError | InterfaceError):

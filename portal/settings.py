@@ -7,7 +7,7 @@ from pathlib import Path
 import dj_database_url
 from csp.constants import NONE, SELF
 
-from portal.environment import flag, origin_of, required, seconds, whole, words
+from portal.environment import WEB_POOL_SIZE, flag, origin_of, required, seconds, whole, words
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -119,14 +119,12 @@ TEMPLATES = [
 DATABASE_POOL = whole("CHANCERY_DATABASE_POOL", 0, most=1000)
 # How many processes of each kind this machine runs, for the check of a deployment.
 WEB_WORKERS = whole("WEB_WORKERS", 2, least=1)
-WEB_POOL = DATABASE_POOL or 28
+WEB_POOL = DATABASE_POOL or WEB_POOL_SIZE
 WORKERS = whole("WORKERS", 2, least=1)
 DATABASES = {
     "default": dj_database_url.parse(
         os.environ.get("DATABASE_URL") or f"sqlite:///{BASE_DIR / 'var/chancery.sqlite3'}",
-        # A server's threads come and go; what they leave open would count against the database's
-        # limit. A web process shares a pool, of which a thread holds a connection while it serves.
-        conn_max_age=0 if DATABASE_POOL else 60,
+        conn_max_age=60,
         conn_health_checks=True,
     )
 }
@@ -152,6 +150,9 @@ else:
         # them a halt, as long as it sleeps. A pooler has to be given this as a server's setting.
         DATABASES["default"]["OPTIONS"]["options"] = "-c idle_in_transaction_session_timeout=10s"
     if DATABASE_POOL:
+        # A server's threads come and go; what they leave open would count against the database's
+        # limit. A web process shares a pool, of which a thread holds a connection while it serves.
+        DATABASES["default"]["CONN_MAX_AGE"] = 0
         DATABASES["default"]["OPTIONS"]["pool"] = {
             "min_size": 0,
             "max_size": DATABASE_POOL,

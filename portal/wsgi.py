@@ -3,9 +3,10 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from portal.environment import WEB_POOL_SIZE
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
-# For 24 threads (see Procfile), the watcher of halts, and some to spare.
-os.environ.setdefault("CHANCERY_DATABASE_POOL", "28")
+os.environ.setdefault("CHANCERY_DATABASE_POOL", str(WEB_POOL_SIZE))
 
 application = get_wsgi_application()
 

@@ -9,6 +9,7 @@ from actions import forms
 from actions.admin.timeline import entry_of
 from actions.models import Action
 from common.admin.pages import EndlessAdmin, Page
+from common.amounts import amount_text
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
 
@@ -28,7 +29,7 @@ class ActionAdmin(EndlessAdmin):
         "state",
         "tier",
         "release",
-        "amount",
+        "sum_asked",
         "attempts_count",
         "decided_at",
         "idempotency_key",
@@ -71,6 +72,10 @@ class ActionAdmin(EndlessAdmin):
     @admin.display(description="decision")
     def decision(self, action: Action) -> SafeString:
         return badge(action.outcome, action.get_outcome_display())
+
+    @admin.display(description="amount")
+    def sum_asked(self, action: Action) -> str:
+        return amount_text(action.amount)
 
     @admin.display(description="status")
     def state(self, action: Action) -> SafeString:

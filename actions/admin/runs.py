@@ -11,6 +11,7 @@ from actions.models import Run
 from actions.story import story_of
 from audit.models import Event
 from common.admin.pages import EndlessAdmin
+from common.amounts import amount_text
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
 
@@ -31,15 +32,23 @@ class RunAdmin(EndlessAdmin):
         "labels",
         "actions_count",
         "denials_count",
-        "amount",
+        "sum_spent",
         "budget_actions",
-        "budget_amount",
+        "budget",
         "opened_at",
         "closed_at",
         "outcome",
         "id",
     )
     detail_template = "actions/run.html"
+
+    @admin.display(description="amount")
+    def sum_spent(self, run: Run) -> str:
+        return amount_text(run.amount)
+
+    @admin.display(description="budget amount")
+    def budget(self, run: Run) -> str:
+        return "none" if run.budget_amount is None else amount_text(run.budget_amount)
 
     @admin.display(description="status")
     def state(self, run: Run) -> SafeString:

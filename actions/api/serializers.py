@@ -3,6 +3,7 @@ from typing import Any
 from rest_framework import serializers
 
 from actions.models import Action, Run
+from common.amounts import amount_text
 from common.serializers import LabelField, RequestSerializer, TextField, WholeField
 from policies.models import Elevation
 
@@ -151,7 +152,7 @@ def run_body(run: Run) -> dict[str, Any]:
         "labels": run.labels,
         "actions": run.actions_count,
         "denials": run.denials_count,
-        "amount": f"{run.amount:.4f}",
+        "amount": amount_text(run.amount),
         "opened_at": run.opened_at.isoformat(),
         "closed_at": run.closed_at.isoformat() if run.closed_at else None,
         "outcome": run.outcome,

@@ -205,23 +205,19 @@ def _ensure_no_secret(body: Any) -> None:
 
 # What ProposeSerializer documents, as a compiled validator: this is the hot path.
 _UUID = "^[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$"
-_PROPOSAL = jsonschema_rs.Draft202012Validator(
-    {
-        "type": "object",
-        "required": ["run", "tool"],
-        "properties": {
-            "run": {"type": "string", "pattern": _UUID},
-            "tool": {"type": "string", "minLength": 1, "maxLength": 200},
-            "arguments": True,
-            "claims": {"type": "object"},
-            "mode": {"enum": ["wait", "later"]},
-        },
-        "additionalProperties": False,
-    }
-)
-
-
-_PROPOSAL_MEMBERS = frozenset({"run", "tool", "arguments", "claims", "mode"})
+_PROPOSAL_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["run", "tool"],
+    "properties": {
+        "run": {"type": "string", "pattern": _UUID},
+        "tool": {"type": "string", "minLength": 1, "maxLength": 200},
+        "arguments": True,
+        "claims": {"type": "object"},
+        "mode": {"enum": ["wait", "later"]},
+    },
+    "additionalProperties": False,
+}
+_PROPOSAL = jsonschema_rs.Draft202012Validator(_PROPOSAL_SCHEMA)
 
 
 def _asked(body: Any) -> dict[str, Any]:
@@ -230,7 +226,7 @@ def _asked(body: Any) -> dict[str, Any]:
     if broken is not None:
         path = "/".join(str(part) for part in broken.instance_path)
         missing = getattr(broken.kind, "property", "")
-        known = _PROPOSAL_MEMBERS
+        known = set(_PROPOSAL_SCHEMA["properties"])
         unknown = sorted(set(body) - known) if isinstance(body, dict) else []
         if unknown:
             message = f"There is no such member: {unknown[0][:100]}."

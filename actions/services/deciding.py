@@ -33,6 +33,7 @@ from approvals.services import REQUESTS, Question, question_rows
 from audit.generation import current_mark, hold_shared
 from audit.services.recording import EVENTS, Subject, event_row
 from common.actors import SYSTEM, Actor
+from common.amounts import amount_text
 from common.errors import GovernanceError, InvalidInput, NotFound
 from common.ids import uuid7
 from common.queueing import queue
@@ -380,7 +381,7 @@ def question(item: Prepared, action: Action, run: RunRow) -> Question:
             "facts": action.facts,
             "fact_titles": {fact.name: fact.title for fact in tool.facts},
             "claim_titles": {claim.name: claim.title for claim in tool.claims},
-            "amount": str(action.amount),
+            "amount": amount_text(action.amount),
             "release": action.release,
             "run": {
                 "id": str(run.id),
@@ -389,7 +390,7 @@ def question(item: Prepared, action: Action, run: RunRow) -> Question:
                 "labels": list(run.labels),
                 "actions": run.actions,
                 "denials": run.denials,
-                "amount": f"{run.amount:f}",
+                "amount": amount_text(run.amount),
             },
         },
         reasons=action.reasons,

@@ -211,8 +211,8 @@ def _decision(
     found = decided(held, prepared.call, state, now=now, approved_rank=rank)
     if approval is None or not rank or found.outcome not in {"allowed", "needs_approval"}:
         return found
-    # An approval opens the gates that people were shown. If another one asks by now, or a higher
-    # one, they are asked anew, and shown all of them.
+    # An approval opens the gates that people were shown. If another gate applies now, or one of a
+    # higher tier, people are asked again and shown all of them.
     shown = {str(reason.get("rule")) for reason in approval.reasons}
     opens_all = found.outcome == "allowed" and {one.rule for one in found.reasons} <= shown
     return found if opens_all else decided(held, prepared.call, state, now=now, approved_rank=0)

@@ -7,7 +7,7 @@ that an assertion names and nobody knows is looked for once a minute at most.
 import logging
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import certifi
 import httpcore
@@ -36,15 +36,13 @@ NOT_SOONER_THAN = timedelta(minutes=1)
 
 def fetched(jwks_uri: str) -> list[dict[str, Any]]:
     """The keys at the address. Raises IssuerUnreachable, and InvalidKey for what is no key set."""
-    parts = urlsplit(jwks_uri)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    parts, host, port = _place(jwks_uri)
     is_private = jwks_uri in settings.PRIVATE_ISSUERS
     if parts.scheme != "https" and not (is_private and settings.DEBUG):
         message = "The address of an issuer's keys is an https address."
         raise IssuerUnreachable(message)
     try:
-        address = resolved(host, port, allow_private=is_private)[0]
-        body = _read(parts, address, port, host)
+        body = _first_answer(parts, resolved(host, port, allow_private=is_private), port, host)
     except AddressRefused as error:
         raise IssuerUnreachable(str(error)) from error
     except (OSError, httpcore.TimeoutException, httpcore.NetworkError) as error:
@@ -60,7 +58,33 @@ def fetched(jwks_uri: str) -> list[dict[str, Any]]:
         raise InvalidKey(message) from error
 
 
-def _read(parts: Any, address: str, port: int, host: str) -> bytes:
+def _place(jwks_uri: str) -> tuple[SplitResult, str, int]:
+    """The address with its host and port. Raises IssuerUnreachable for what is none."""
+    try:
+        parts = urlsplit(jwks_uri)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise IssuerUnreachable from error
+    if not parts.hostname or parts.username is not None:
+        raise IssuerUnreachable
+    return parts, parts.hostname, port
+
+
+def _first_answer(parts: SplitResult, addresses: list[str], port: int, host: str) -> bytes:
+    """From the first of a name's addresses where somebody answers, all within FETCH_SECONDS."""
+    deadline = Deadline(FETCH_SECONDS)
+    share = FETCH_SECONDS / (len(addresses) + 1)
+    for address in addresses[:-1]:
+        try:
+            return _read(
+                parts, address, port, host, BoundedBackend(deadline, connect_seconds=share)
+            )
+        except (httpcore.ConnectError, httpcore.ConnectTimeout):
+            continue
+    return _read(parts, addresses[-1], port, host, BoundedBackend(deadline))
+
+
+def _read(parts: SplitResult, address: str, port: int, host: str, backend: BoundedBackend) -> bytes:
     literal = f"[{address}]" if ":" in address else address
     url = f"{parts.scheme}://{literal}:{port}{parts.path or '/'}"
     url = f"{url}?{parts.query}" if parts.query else url
@@ -72,7 +96,6 @@ def _read(parts: Any, address: str, port: int, host: str) -> bytes:
     extensions = {"sni_hostname": host} if parts.scheme == "https" else {}
     context = httpcore.default_ssl_context()
     context.load_verify_locations(certifi.where())
-    backend = BoundedBackend(Deadline(FETCH_SECONDS))
     with (
         httpcore.ConnectionPool(ssl_context=context, network_backend=backend) as pool,
         pool.stream("GET", url, headers=headers, extensions=extensions) as response,

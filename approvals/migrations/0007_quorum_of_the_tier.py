@@ -1,4 +1,4 @@
-"""A request asks for as many people as its tier does: whoever writes rows asks for no fewer."""
+"""The database refuses a request that needs fewer people than its tier does."""
 
 from django.db import migrations
 

@@ -195,8 +195,8 @@ def rules_naming(kind: str, identifier: str) -> list[str]:
 
 
 def _writers(text: str, tools: Mapping[str, str], live: PolicyRelease | None) -> set[int]:
-    """Everybody whose act is in the difference to the live release: who saved one of its rules
-    since, whoever saved it again after them, who switched one on or off, who defined a tool.
+    """Everybody whose act is in the difference to the live release: all who saved one of its rules
+    since, switched one on or off, or defined a tool.
     """
     found = difference_from(live, text, tools)
     names = [name.partition(".") for name in found.tools]

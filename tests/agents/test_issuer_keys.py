@@ -16,6 +16,7 @@ from common.actors import SYSTEM
 from tests.agents.runtimes import Runtime
 from tests.agents.test_revoking import ISSUER, SUBJECT, Pipeline
 from tests.tools.servers import Answer, Server, serving
+from tests.tools.test_http_connector import Names
 
 pytestmark = pytest.mark.django_db
 LATER = timedelta(minutes=11)
@@ -95,3 +96,32 @@ def test_what_was_withdrawn_can_be_trusted_again_for_the_same_identity(
     )
     assert Runtime(identity).ask(new.says()).status_code == 200
     assert Runtime(identity).ask(old.says()).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "address", ["https://issuer.example:99999/jwks", "https://[::1", "https://a:b@issuer.example/"]
+)
+def test_what_is_no_address_is_refused_in_a_sentence(identity: AgentIdentity, address: str) -> None:
+    with pytest.raises(IssuerUnreachable):
+        federation.trust_issuer(
+            identity.pk, actor=SYSTEM, issuer=ISSUER, subject=SUBJECT, jwks_uri=address
+        )
+    assert not FederatedCredential.objects.exists()
+
+
+def test_every_address_of_a_name_is_tried(
+    server: Server,
+    identity: AgentIdentity,
+    settings: LazySettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = Names(monkeypatch)
+    names.answers["issuer.example"] = [["::1", "127.0.0.1"]]  # nobody listens on ::1
+    address = f"http://issuer.example:{server.port}/jwks"
+    settings.PRIVATE_ISSUERS = frozenset({address})
+    pipeline = Pipeline()
+    publishes(server, pipeline)
+    federation.trust_issuer(
+        identity.pk, actor=SYSTEM, issuer=ISSUER, subject=SUBJECT, jwks_uri=address
+    )
+    assert Runtime(identity).ask(pipeline.says()).status_code == 200

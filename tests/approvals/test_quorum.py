@@ -1,4 +1,4 @@
-"""A row asks for as many people as its tier does, whoever writes it."""
+"""The database refuses a request that needs fewer people than its tier does."""
 
 import pytest
 from django.db import DatabaseError, transaction

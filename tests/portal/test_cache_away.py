@@ -51,7 +51,14 @@ def test_a_person_signs_in_and_halts(governed: Governed, admin_user: User) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["/api/v1/actions/123", "/api/v1/nothing", "/api/v1/runs/x", "/oauth/nothing", "/api/nothing"],
+    [
+        "/api/v1/actions/123",
+        "/api/v1/nothing",
+        "/api/v1/runs/x",
+        "/oauth/nothing",
+        "/api/nothing",
+        "/api",
+    ],
 )
 def test_an_unknown_address_of_the_api_is_a_problem(path: str) -> None:
     answer = Client().get(path)
@@ -76,3 +83,11 @@ def test_nul_in_an_address_is_refused(admin_user: User, query: str) -> None:
     client = Client()
     client.force_login(admin_user)
     assert client.get(f"/admin/actions/action/{query}").status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/oauth/token", "/oauth/enrol", "/oauth/revoke"])
+def test_so_is_a_method_that_an_address_does_not_take(path: str) -> None:
+    answer = Client().get(path)
+    assert (answer.status_code, answer["Content-Type"]) == (405, CONTENT_TYPE)
+    assert answer.json()["code"] == "method_not_allowed"
+    assert "POST" in answer["Allow"]
