@@ -128,7 +128,11 @@ def _shown(shown: Any, titles: dict[str, str]) -> SafeString:
 
 @register.filter
 def visible(text: Any) -> SafeString:
-    """A text with what cannot be seen, or reads otherwise than it is, made visible."""
+    """A text with what cannot be seen, or reads otherwise than it is, made visible. Markup of our
+    own, such as a badge, stays what it is.
+    """
+    if isinstance(text, SafeString):
+        return text
     pieces = odd_text.parts(str(text))
     return format_html_join(
         "",

@@ -88,6 +88,12 @@ class PolicyAdmin(GovernedAdmin):
         }
 
 
+def _may_be_asked(release: PolicyRelease) -> bool:
+    """A draft about which nobody is asked yet."""
+    waiting = ApprovalRequest.objects.pending().about(*subject_of(release))
+    return release.status == PolicyRelease.Status.DRAFT and not waiting.exists()
+
+
 @admin.register(PolicyRelease)
 class PolicyReleaseAdmin(GovernedAdmin):
     list_display = ("number", "state", "note", "drafted_by", "drafted_at", "published_by")
@@ -123,7 +129,7 @@ class PolicyReleaseAdmin(GovernedAdmin):
             "decided again: people are asked once more where the new rules still ask them.",
             submit="Submit for approval",
             done="Submitted for approval.",
-            available=lambda release: release.status == PolicyRelease.Status.DRAFT,
+            available=_may_be_asked,
         ),
     )
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.odd_text import is_odd, parts
-from common.templatetags.blocks import visible
+from common.templatetags.blocks import badge, value, visible
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,9 @@ def test_nothing_of_the_text_is_lost(text: str) -> None:
 
 def test_nothing_is_markup() -> None:
     assert "<b>" not in visible("<b>\u200b")
+
+
+def test_markup_of_our_own_stays_markup() -> None:
+    assert visible(badge("draft")) == badge("draft")
+    assert "badge" in value({"status": badge("draft")})
+    assert "&lt;span" not in value({"status": badge("draft")})

@@ -172,3 +172,9 @@ def test_an_agent_is_halted_with_one_click_and_a_reason(
     assert page.is_visible("text=Halt in force: agent tilda")
     assert busy.pay(busy.run()).action.outcome == "halted"
     assert Action.objects.filter(outcome="halted").exists()
+
+
+def test_no_page_shows_markup_as_text(busy: Governed, open_page: Any, live_server: Any) -> None:
+    page, _ = open_page()
+    for url in walk(page, f"{live_server.url}/admin/"):
+        assert "<span" not in page.inner_text("body"), url

@@ -87,7 +87,7 @@ def _reason(turn: Turn, one: Begin, tier: str) -> dict[str, str]:
     step = one.step
     sentence = f"The step “{step.title}” of the workflow {turn.spec.title} asks {tier} to approve."
     if step.when is not None:
-        sentence += f" It comes about when: {step.when.text}"
+        sentence += f" It applies when: {step.when.text}"
     return {"rule": f"workflow:{turn.case.workflow}", "title": step.title, "reason": sentence}
 
 
