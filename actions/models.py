@@ -185,6 +185,24 @@ class Action(models.Model):
         return self.status in self.SETTLED
 
 
+class SealedArguments(models.Model):
+    """The arguments of a call that its tool declares to be secrets, sealed until the call is over.
+
+    In `Action.arguments` their marks stand in their places.
+    """
+
+    action = models.OneToOneField(
+        Action, primary_key=True, on_delete=models.PROTECT, related_name="sealed_arguments"
+    )
+    sealed = models.TextField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"secrets of {self.action_id}"
+
+
 class Attempt(models.Model):
     """One try at executing an action, committed before the tool is called."""
 

@@ -20,6 +20,11 @@ def settle_abandoned() -> int:
     return settling.settle_abandoned()
 
 
+@shared_task(name="actions.discard_sealed_arguments")
+def discard_sealed_arguments() -> int:
+    return settling.discard_sealed_arguments()
+
+
 @shared_task(name="actions.hint_overdue")
 def hint_overdue() -> int:
     return settling.hint_overdue()

@@ -205,7 +205,9 @@ def _context(
     """The context, and the paths of what Cedar cannot hold of it."""
     lost: list[Path] = []
     context = {
-        "input": snapshot.shape(call.tool).convert(call.arguments, ("input",), lost),
+        "input": snapshot.shape(call.tool).convert(
+            call.tool.open_arguments(call.arguments), ("input",), lost
+        ),
         "facts": _facts(call.facts, lost),
         "claims": dict(call.claims),
         "run": {

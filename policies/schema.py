@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
+from tools.annotations import said_of
+from tools.classes import KEYWORD, SECRET
 from tools.definitions import ToolSpec
 from tools.json_schema import MAX_DEPTH, resolved
 
@@ -80,7 +82,9 @@ def used_value(value: Decimal) -> dict[str, Any]:
 
 
 def shape_of(schema: Any, root: Mapping[str, Any], *, depth: int = 0) -> Shape | None:
-    """The Cedar shape of a JSON Schema, or None where Cedar has none."""
+    """The Cedar shape of a JSON Schema; None where Cedar has none, and for a secret."""
+    if isinstance(schema, Mapping) and SECRET in said_of(schema, root, KEYWORD):
+        return None
     found = resolved(schema, root) if depth <= MAX_DEPTH else None
     if found is None:
         return None

@@ -199,6 +199,7 @@ CELERY_BEAT_SCHEDULE = {
     "settle due approvals": {"task": "approvals.settle_due", "schedule": 10.0},
     "settle abandoned attempts": {"task": "actions.settle_abandoned", "schedule": 5.0},
     "send lost hints again": {"task": "actions.hint_overdue", "schedule": 5.0},
+    "discard secret arguments": {"task": "actions.discard_sealed_arguments", "schedule": 30.0},
     "wake workflow runs": {"task": "workflows.sweep", "schedule": 1.0},
     "fire schedules": {"task": "workflows.fire_schedules", "schedule": 5.0},
     "guard rollouts": {"task": "workflows.guard_rollouts", "schedule": 5.0},

@@ -93,6 +93,7 @@ class ToolboxSystem:
         self.fail_with: list[ConnectorError] = []
         self.fail_reads_with: ConnectorError | None = None
         self.delay_seconds = 0.0
+        self.answer: Any = None
 
     def __call__(self, tool: str, arguments: Mapping[str, Any], call: Call) -> Any:
         if tool == "read_account":
@@ -108,4 +109,4 @@ class ToolboxSystem:
             if call.idempotency_key not in self.keys:
                 self.keys.add(str(call.idempotency_key))
                 self.effects.append((tool, dict(arguments)))
-        return {"done": tool}
+        return self.answer or {"done": tool}

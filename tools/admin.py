@@ -9,6 +9,7 @@ from common.admin.pages import GovernedAdmin, Page
 from common.templatetags.blocks import badge
 from tools import forms
 from tools.models import Breaker, Endpoint, Secret, SecretLease, System, Tool
+from tools.secret_arguments import undeclared_secrets
 
 
 @admin.register(System)
@@ -168,6 +169,7 @@ class ToolAdmin(GovernedAdmin):
 
     def detail(self, request: HttpRequest, obj: Tool) -> dict[str, Any]:
         return {
+            "undeclared": ", ".join(undeclared_secrets(obj.input_schema)),
             "schema_lines": json.dumps(obj.input_schema, indent=2).splitlines(),
             "sources": [
                 {"source": row["name"], "read tool": row["tool"], "arguments": row["arguments"]}

@@ -68,6 +68,11 @@ def marks(schema: Any, keyword: str) -> tuple[list[Any], list[str]]:
     return found, in_vain
 
 
+def said_of(part: Any, root: Any, keyword: str) -> list[Any]:
+    """What the keyword says of a value that this part of the schema `root` describes."""
+    return _Walk(root).state([part]).says(keyword)
+
+
 def unresolved(schema: Any) -> list[str]:
     """References that are not followed: to anything but a place within the schema (`#/...`), or
     within a part that has an `$id` of its own, from which they would count.

@@ -26,8 +26,9 @@ from tools.connectors.base import (
 from tools.connectors.http import HttpConnector
 from tools.connectors.in_process import InProcessConnector
 from tools.credentials import scrubbed
-from tools.data_classes import vouched, without_secrets
-from tools.definitions import Fact, Source, ToolSpec
+from tools.data_classes import without_secrets
+from tools.declarations import Fact, Source
+from tools.definitions import ToolSpec
 from tools.errors import FactAbsent, FactsUnavailable, SecretUnusable
 from tools.models import System
 from tools.services import leasing
@@ -61,7 +62,7 @@ def call_tool(
     if result.unreadable:
         return result
     return ToolResult(
-        redacted(_classed(result.value, spec), vouched=vouched(result.value, spec.output_schema))
+        redacted(_classed(result.value, spec), vouched=spec.vouched_answer(result.value))
     )
 
 
@@ -115,7 +116,7 @@ def _with_credentials(endpoint: EndpointSpec, spec: ToolSpec, call: Call) -> Cal
     except SecretUnusable as error:
         log.exception("the secret for %s cannot be used", spec.full_name)
         raise NotPermitted(str(error)) from error
-    return replace(call, credentials=credentials)
+    return replace(call, credentials=(*call.credentials, *credentials))
 
 
 def gather_facts(
@@ -132,7 +133,7 @@ def gather_facts(
     All sources together have FACTS_TIMEOUT_SECONDS; they are reads, made by the portal itself.
     """
     deadline = time.monotonic() + FACTS_TIMEOUT_SECONDS
-    values: dict[str, Any] = {"args": arguments, "claims": claims}
+    values: dict[str, Any] = {"args": spec.open_arguments(arguments), "claims": claims}
     for source in spec.sources:
         values[source.name] = _learned(
             catalog, spec, source, values, environment=environment, run_id=run_id, until=deadline

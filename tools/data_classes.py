@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from audit import values
+from common.canonical import canonical_json
 from common.intake import SecretFound
 from common.redaction import fingerprint, mark_of, plain_digits
 from tools.annotations import escaped, marks, spoken_of
@@ -117,12 +118,25 @@ def without_secrets(value: Any, schema: Mapping[str, Any] | None) -> Any:
     """An answer with a mark in place of what the schema declares to be a secret."""
     if not schema:
         return value
-    places = {
-        where: mark_of("declared", str(found))
-        for where, (name, found) in _classes(value, schema).items()
-        if name == SECRET and found not in (None, "")
+    marked = {where: secret_mark(found) for where, found in secrets_in(value, schema).items()}
+    return replaced(value, marked) if marked else value
+
+
+def secrets_in(value: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What the schema declares to be a secret, by its place (RFC 6901); of a secret within another
+    one the outer.
+    """
+    found = {
+        where: given
+        for where, (name, given) in _classes(value, schema).items()
+        if name == SECRET and given not in (None, "", [], {})
     }
-    return _replaced(value, places, "") if places else value
+    return {where: given for where, given in found.items() if not any(_above(where, found))}
+
+
+def secret_mark(secret: Any) -> str:
+    """What stands in the place of a declared secret."""
+    return mark_of("declared", secret if isinstance(secret, str) else canonical_json(secret))
 
 
 def set_apart(value: Any, schema: Mapping[str, Any] | None) -> tuple[Any, dict[str, Any]]:
@@ -175,7 +189,12 @@ def as_recorded(name: str, value: Any, schema: Mapping[str, Any] | None) -> dict
     return found
 
 
-def _replaced(value: Any, places: Mapping[str, str], where: str) -> Any:
+def replaced(value: Any, places: Mapping[str, Any]) -> Any:
+    """The value with other values at these places (RFC 6901)."""
+    return _replaced(value, places, "")
+
+
+def _replaced(value: Any, places: Mapping[str, Any], where: str) -> Any:
     if where in places:
         return places[where]
     if isinstance(value, Mapping):

@@ -3,89 +3,55 @@
 Pure: made from a tool's plain attributes, without a query.
 """
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jsonschema_rs
 
 from common.canonical import NotCanonical, canonical_json, composed, digest, normalised
-from common.cel import Expression, InvalidExpression, compiled
+from common.cel import Expression
 from common.errors import InvalidInput
 from common.redaction import holds_mark
-from tools.classes import apart_class
+from tools.classes import PUBLIC, SECRET, apart_class
 from tools.data_classes import (
     declared_classes,
-    ensure_class,
     ensure_no_secret_argument,
     names_things,
+    vouched,
+)
+from tools.declarations import (
+    CLAIM_TYPES,
+    Claim,
+    Fact,
+    Source,
+    parsed_claims,
+    parsed_expression,
+    parsed_facts,
+    parsed_labels,
+    parsed_sources,
 )
 from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
 from tools.json_schema import with_defaults
+from tools.secret_arguments import (
+    ensure_secrets_unused,
+    secrets_set_apart,
+    without_secret_arguments,
+)
 
 MAX_ARGUMENT_BYTES = 64_000
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_LABEL = re.compile(r"[a-z0-9_-]{1,50}")
-# CEL's own words, and the names that expressions get from us.
-_RESERVED = frozenset(
-    [
-        "args",
-        "facts",
-        "claims",
-        "in",
-        "true",
-        "false",
-        "null",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
-)
-_CLAIM_TYPES: Mapping[str, type] = {"bool": bool, "string": str, "int": int}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A read tool of the same system, called before a decision; each argument is CEL."""
+class GovernedArguments:
+    """Arguments as they are decided on, shown and stored, their digest, and apart from them what
+    is secret by its place (RFC 6901).
+    """
 
-    name: str
-    tool: str
-    arguments: Mapping[str, Expression]
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    name: str
-    title: str
-    expression: Expression
-    policy_type: str
-    data_class: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Something the runtime declares. It is recorded as its word, never as a fact."""
-
-    name: str
-    title: str
-    policy_type: str
-    default: Any
-    data_class: str = ""
+    shown: dict[str, Any]
+    digest: str
+    secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -134,11 +100,47 @@ class ToolSpec:
                 wanted |= known if "facts[" in fact.expression.text else named
         return wanted & known
 
+    @property
+    def takes_secrets(self) -> bool:
+        """Whether some argument or part of an answer is declared to be a secret."""
+        return SECRET in self.data_classes
+
     def canonical_arguments(self, arguments: Any) -> tuple[dict[str, Any], str]:
         """The arguments with defaults put in, and their digest.
 
         Raises InvalidArguments, and SecretFound for what the schema declares to be a secret.
         """
+        filled = self._filled(arguments)
+        if self.takes_secrets:
+            ensure_no_secret_argument(filled, self.input_schema)
+        return filled, digest(filled)
+
+    def governed_arguments(self, arguments: Any) -> GovernedArguments:
+        """As `canonical_arguments`, but with what is declared to be a secret set apart."""
+        filled = self._filled(arguments)
+        if not self.takes_secrets:
+            return GovernedArguments(filled, digest(filled))
+        shown, secrets = secrets_set_apart(filled, self.input_schema)
+        return GovernedArguments(shown, digest(shown), secrets)
+
+    def open_arguments(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What facts and amounts are computed from: all but what is secret."""
+        if not self.takes_secrets:
+            return arguments
+        return without_secret_arguments(arguments, self.input_schema)
+
+    def vouched_arguments(self, arguments: Any) -> frozenset[str]:
+        """See `tools.data_classes.vouched`."""
+        return vouched(arguments, self.input_schema) if self._vouches else frozenset()
+
+    def vouched_answer(self, answer: Any) -> frozenset[str]:
+        return vouched(answer, self.output_schema) if self._vouches else frozenset()
+
+    @property
+    def _vouches(self) -> bool:
+        return self.names_things or PUBLIC in self.data_classes
+
+    def _filled(self, arguments: Any) -> dict[str, Any]:
         try:
             plain = composed(normalised(arguments))
         except InvalidInput as error:
@@ -148,7 +150,9 @@ class ToolSpec:
         if holds_mark(plain):
             message = "An argument holds the mark of a redacted value: the value itself is needed."
             raise InvalidArguments(message)
-        filled = normalised(with_defaults(plain, self.input_schema, self.input_schema))
+        filled: dict[str, Any] = normalised(
+            with_defaults(plain, self.input_schema, self.input_schema)
+        )
         if len(canonical_json(filled).encode()) > MAX_ARGUMENT_BYTES:
             message = f"The arguments are larger than {MAX_ARGUMENT_BYTES} bytes."
             raise InvalidArguments(message)
@@ -156,9 +160,7 @@ class ToolSpec:
         if broken is not None:
             where = "/".join(str(part) for part in broken.instance_path)
             raise InvalidArguments(_problem(broken), at=where)
-        if self.data_classes:
-            ensure_no_secret_argument(filled, self.input_schema)
-        return filled, digest(filled)
+        return filled
 
     def canonical_claims(self, claims: Mapping[str, Any]) -> dict[str, Any]:
         """Every declared claim, by default where not made. Raises InvalidClaims."""
@@ -169,7 +171,7 @@ class ToolSpec:
             raise InvalidClaims(message)
         values = {name: claims.get(name, claim.default) for name, claim in declared.items()}
         for name, value in values.items():
-            if type(value) is not _CLAIM_TYPES[declared[name].policy_type]:
+            if type(value) is not CLAIM_TYPES[declared[name].policy_type]:
                 message = f"The claim {name} must be of type {declared[name].policy_type}."
                 raise InvalidClaims(message)
         try:
@@ -203,10 +205,11 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         message = "The input schema must describe an object."
         raise InvalidDefinition(message)
     validator = _validator("input", schema)
-    sources = _sources(row["sources"])
-    facts = _facts(row["facts"], ("args", "claims", *(s.name for s in sources)))
-    claims = _claims(row["claims"])
-    amount = _expression("the amount", row["amount"], ("args",)) if row["amount"] else None
+    sources = parsed_sources(row["sources"])
+    facts = parsed_facts(row["facts"], ("args", "claims", *(s.name for s in sources)))
+    claims = parsed_claims(row["claims"])
+    amount = parsed_expression("the amount", row["amount"], ("args",)) if row["amount"] else None
+    ensure_secrets_unused(schema, expressions=_looking_at_arguments(sources, facts, amount))
     return ToolSpec(
         pk=row["pk"],
         system_pk=row["system_pk"],
@@ -219,7 +222,7 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         access=row["access"],
         idempotent=row["idempotent"],
         timeout_seconds=row["timeout_seconds"],
-        labels=_labels(row["labels"]),
+        labels=parsed_labels(row["labels"]),
         serves_facts_only=row["serves_facts_only"],
         withdrawn=row["withdrawn"],
         input_schema=schema,
@@ -236,6 +239,17 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         names_things=names_things(schema, row.get("output_schema")),
         claims_apart=_apart({claim.name: claim.data_class for claim in claims}),
     )
+
+
+def _looking_at_arguments(
+    sources: Collection[Source], facts: Collection[Fact], amount: Expression | None
+) -> Mapping[str, str]:
+    """The texts of all expressions, by what they are of."""
+    texts = {f"fact {fact.name}": fact.expression.text for fact in facts}
+    for source in sources:
+        for name, expression in source.arguments.items():
+            texts[f"source {source.name}, argument {name}"] = expression.text
+    return texts | ({"the amount": amount.text} if amount else {})
 
 
 def ensure_output_schema(schema: Any) -> None:
@@ -341,102 +355,6 @@ def _exclusive_by(name: str, schema: Mapping[str, Any]) -> str:
     if name and name not in (schema.get("properties") or {}):
         message = f"exclusive_by: there is no argument {name}."
         raise InvalidDefinition(message)
+    if name:
+        ensure_secrets_unused(schema, expressions={"exclusive_by": f"args.{name}"})
     return name
-
-
-def _expression(what: str, text: Any, variables: Sequence[str]) -> Expression:
-    try:
-        return compiled(str(text), tuple(variables))
-    except InvalidExpression as error:
-        message = f"{what}: {error}"
-        if "undeclared reference" in message:
-            message += f" The names there are: {', '.join(variables)}."
-        raise InvalidDefinition(message) from error
-
-
-def _sources(rows: Any) -> tuple[Source, ...]:
-    found: list[Source] = []
-    for row in _objects("sources", rows, {"name", "tool", "arguments"}):
-        if not isinstance(row["arguments"], dict):
-            message = f"source {row['name']}: its arguments must be an object."
-            raise InvalidDefinition(message)
-        variables = ("args", *(source.name for source in found))
-        arguments = {
-            name: _expression(f"source {row['name']}, argument {name}", text, variables)
-            for name, text in dict(row["arguments"]).items()
-        }
-        found.append(Source(_identifier(row["name"]), str(row["tool"]), arguments))
-    return tuple(found)
-
-
-def _facts(rows: Any, variables: Sequence[str]) -> tuple[Fact, ...]:
-    found: list[Fact] = []
-    for row in _objects("facts", rows, {"name", "title", "expression"}, {"data_class"}):
-        what = f"fact {row['name']}"
-        expression = _expression(what, row["expression"], (*variables, "facts"))
-        policy_type = expression.policy_type
-        if policy_type is None:
-            message = (
-                f"{what} is of type {expression.type_name}: a policy can use bool, int, string "
-                f"and list of strings. Convert it, as in string(x) or int(x), or of a list each "
-                f"item, as in .map(x, string(x))."
-            )
-            raise InvalidDefinition(message)
-        name, title = _identifier(row["name"]), str(row["title"])
-        data_class = ensure_class(row.get("data_class"), what)
-        found.append(Fact(name, title, expression, policy_type, data_class))
-    return tuple(found)
-
-
-def _claims(rows: Any) -> tuple[Claim, ...]:
-    found = []
-    for row in _objects("claims", rows, {"name", "title", "type", "default"}, {"data_class"}):
-        kind = _CLAIM_TYPES.get(str(row["type"]))
-        if kind is None or type(row["default"]) is not kind:
-            message = (
-                f"claim {row['name']}: its type is one of {', '.join(_CLAIM_TYPES)}, and its "
-                "default is of that type."
-            )
-            raise InvalidDefinition(message)
-        name, title = _identifier(row["name"]), str(row["title"])
-        data_class = ensure_class(row.get("data_class"), f"claim {name}")
-        found.append(Claim(name, title, row["type"], row["default"], data_class))
-    return tuple(found)
-
-
-def _objects(
-    what: str, rows: Any, members: set[str], more: Collection[str] = ()
-) -> list[dict[str, Any]]:
-    """`more`: members that an object may have beside those it must have."""
-    if not isinstance(rows, list) or any(
-        not isinstance(row, dict) or set(row) - set(more) != members for row in rows
-    ):
-        message = f"{what} must be a list of objects with {', '.join(sorted(members))}."
-        raise InvalidDefinition(message)
-    names = [str(row["name"]) for row in rows]
-    if len(names) != len(set(names)):
-        message = f"{what} must have distinct names."
-        raise InvalidDefinition(message)
-    return rows
-
-
-def _labels(rows: Any) -> tuple[str, ...]:
-    if not isinstance(rows, list):
-        message = "labels must be a list of short names."
-        raise InvalidDefinition(message)
-    for row in rows:
-        if not isinstance(row, str) or not _LABEL.fullmatch(row):
-            message = (
-                f"labels must be a list of short names: {str(row)[:60]!r} is none. Lower-case "
-                "letters, digits, - and _, at most 50."
-            )
-            raise InvalidDefinition(message)
-    return tuple(rows)
-
-
-def _identifier(name: Any) -> str:
-    text = str(name)
-    if not text.isidentifier() or not text.isascii() or text in _RESERVED:
-        message = f"{text} cannot be used as a name."
-        raise InvalidDefinition(message)
-    return text

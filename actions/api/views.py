@@ -31,8 +31,8 @@ from policies.models import Elevation
 from policies.outlook import outlook
 from policies.services import elevations
 from policies.snapshot import Snapshot, snapshot
-from tools.data_classes import vouched
 from tools.definitions import ToolSpec
+from tools.secret_arguments import secrets_set_apart
 
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")
 _KEY_PARAMETER = OpenApiParameter(
@@ -143,7 +143,7 @@ class ActionsView(AgentView):
     )
     def post(self, request: Request) -> Response:
         key = idempotency_key(request)
-        _ensure_no_secret(request.data)
+        vouched_by = _ensure_no_secret(request.data)
         given = _asked(request.data)
         committed = calling.call(
             Proposal(
@@ -154,6 +154,7 @@ class ActionsView(AgentView):
                 claims=given.get("claims", {}),
                 idempotency_key=key,
                 asynchronous=given.get("mode") == "later",
+                vouched_by=vouched_by,
             )
         )
         status = 200 if committed.replayed else 201
@@ -193,14 +194,22 @@ def idempotency_key(request: Request) -> str:
     return key
 
 
-def _ensure_no_secret(body: Any) -> None:
-    """Raises SecretFound; a number of which the tool's schema says what it is, is no card's."""
+def _ensure_no_secret(body: Any) -> str:
+    """Raises SecretFound for a credential that the tool's schema does not declare; a number of
+    which the schema says what it is, is no card's. The digest of the definition that declares one.
+    """
     if not may_hold_secret(body):
-        return
+        return ""
     name = body.get("tool") if isinstance(body, dict) else None
     spec = snapshot.latest().catalog.tools.get(name) if isinstance(name, str) else None
-    known = vouched(body.get("arguments"), spec.input_schema) if spec is not None else frozenset()
-    ensure_no_secret(body, vouched=known)
+    if spec is None:
+        ensure_no_secret(body)
+        return ""
+    arguments = body.get("arguments")
+    shown, secrets = secrets_set_apart(arguments, spec.input_schema)
+    known = spec.vouched_arguments(arguments)
+    ensure_no_secret({**body, "arguments": shown}, vouched=known)
+    return spec.digest if secrets else ""
 
 
 # What ProposeSerializer documents, as a compiled validator: this is the hot path.

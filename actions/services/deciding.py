@@ -21,7 +21,7 @@ from accounts.people import people_named
 from actions import drivers, events
 from actions.errors import CallInFlight, DecisionConflict, IdempotencyKeyReused, RunNotOpen
 from actions.models import Action, Run
-from actions.services import rows, values
+from actions.services import rows, sealed_arguments, values
 from actions.services.attempts import Started, attempt_rows
 from actions.services.freshness import PATIENCE_SECONDS, is_current, locked_turns
 from actions.services.locking import RunRow, locked_state
@@ -41,7 +41,6 @@ from common.sql import Expanding, Row, Write, write
 from policies.asking import decided
 from policies.evaluation import Decision, Reason
 from policies.snapshot import Snapshot, snapshot
-from tools.data_classes import vouched
 from tools.definitions import ToolSpec
 
 EXECUTE = "actions.execute"
@@ -75,6 +74,7 @@ class Batch:
     progress: list[Row] = field(default_factory=list)
     requests: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
+    sealed: list[Row] = field(default_factory=list)
     runs: dict[UUID, Row] = field(default_factory=dict)
     # Of the exclusive keys that this transaction holds under lock.
     turns: dict[str, int] = field(default_factory=dict)
@@ -89,6 +89,7 @@ class Batch:
     def writes(self) -> list[tuple[Write | Expanding, Sequence[Row]]]:
         return [
             (rows.ACTIONS, self.actions),
+            (rows.SEALED_ARGUMENTS, self.sealed),
             (rows.ATTEMPTS, self.attempts),
             (rows.ATTEMPT_CLOSED, self.closed),
             (rows.ACTION_PROGRESS, self.progress),
@@ -116,7 +117,7 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
             try:
                 prepared[place] = prepare(proposal, mark, held)
             except GovernanceError as error:
-                outcomes[place] = _replayed(proposal, error) or error
+                outcomes[place] = _replayed(proposal, held, error) or error
         # A refusal from a snapshot that is out of date is no refusal: look again first.
         if len(prepared) < len(proposals) and attempt == 0 and current_mark() != mark:
             attempt += 1
@@ -141,7 +142,7 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
     raise DecisionConflict
 
 
-def _replayed(proposal: Proposal, refusal: GovernanceError) -> Committed | None:
+def _replayed(proposal: Proposal, held: Snapshot, refusal: GovernanceError) -> Committed | None:
     """What the same request was answered before, though it would be refused today. Whoever may
     no longer act is not answered at all.
     """
@@ -153,7 +154,9 @@ def _replayed(proposal: Proposal, refusal: GovernanceError) -> Committed | None:
         idempotency_key=proposal.idempotency_key,
     ).first()
     try:
-        same = found is not None and found.request_digest == sent_digest(proposal)
+        same = found is not None and found.request_digest == sent_digest(
+            proposal, held.catalog.tools.get(proposal.tool)
+        )
     except InvalidInput:
         same = False
     return Committed(found, replayed=True) if found is not None and same else None
@@ -312,6 +315,8 @@ def _recorded(
         batch.take_turn(attempt["exclusive_key"])
         run.effects += item.call.tool.access != "read"
     batch.actions.append({name: _column(action, name) for name in rows.ACTIONS.columns})
+    if item.secrets and not action.is_settled:
+        batch.sealed.append(sealed_arguments.row_of(action.pk, item.secrets))
     # Execution goes by what was decided on, however the world has moved since.
     return Committed(action, started=started, held=item.snapshot, mark=item.mark)
 
@@ -437,7 +442,7 @@ def decision_event(
             **({"chain": list(chain)} if chain else {}),
             **({"elevation": decision.elevation} if decision.elevation else {}),
         },
-        vouched=vouched(action.arguments, spec.input_schema),
+        vouched=spec.vouched_arguments(action.arguments),
     )
 
 

@@ -6,6 +6,7 @@ attempt is still open; an attempt that a sweeper has closed meanwhile keeps its 
 
 import random
 import time
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from django.utils import timezone
 from actions.errors import HaltWatcherStale
 from actions.flights import watcher
 from actions.models import Action, Attempt, Run
-from actions.services import results, rows
+from actions.services import results, rows, sealed_arguments
 from actions.services.attempts import Started, attempt_rows
 from actions.services.deciding import EXECUTE
 from audit.generation import current_mark, hold_shared
@@ -97,8 +98,13 @@ def called(
             flight=flight,
             send_by=send_by,
         )
+        arguments, credentials = sealed_arguments.opened(action, spec)
         return call_tool(
-            held.catalog, spec, action.arguments, environment=action.environment, call=call
+            held.catalog,
+            spec,
+            arguments,
+            environment=action.environment,
+            call=replace(call, credentials=credentials),
         )
 
 

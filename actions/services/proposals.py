@@ -1,7 +1,7 @@
 """What a caller wants to do, and what the portal finds out before deciding on it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,12 +13,14 @@ from agents.tokens import Caller, seen_from
 from common.canonical import digest
 from common.cel import ExpressionFailed
 from common.errors import NotFound
+from common.intake import ensure_no_secret
 from policies.asking import AskedCall, may_ask
 from policies.evaluation import Reason
 from policies.snapshot import Snapshot
 from tools.calling import gather_facts
-from tools.definitions import ToolSpec
+from tools.definitions import GovernedArguments, ToolSpec
 from tools.errors import FactAbsent, FactsUnavailable, UnknownTool
+from tools.secret_arguments import secrets_set_apart
 
 # The digits after the point that amounts and budgets are kept with.
 SMALLEST = Decimal("0.0000000001")
@@ -31,7 +33,7 @@ class Proposal:
     caller: Caller
     run_id: UUID
     tool: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(repr=False)
     claims: Mapping[str, Any]
     idempotency_key: str
     asynchronous: bool = False
@@ -41,6 +43,8 @@ class Proposal:
     # For a driver that looks ahead: how long to wait for other calls, and which one is over.
     patience: float = PATIENCE_SECONDS
     answered: UUID | None = None
+    # The definition by whose word credentials among the arguments were let in.
+    vouched_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +58,40 @@ class Prepared:
     arguments_digest: str
     request_digest: str
     read_at: ReadAt | None = None
+    secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def prepare(proposal: Proposal, mark: int, snapshot: Snapshot) -> Prepared:
     """The proposal with what the portal finds out about it.
 
-    Raises UnknownTool, InvalidArguments, InvalidClaims; NotFound for another agent's run;
-    InvalidToken if the caller may no longer act; CallInFlight if another call that its facts
+    Raises UnknownTool, InvalidArguments, InvalidClaims, SecretFound; NotFound for another agent's
+    run; InvalidToken if the caller may no longer act; CallInFlight if another call that its facts
     depend on is not over in time. Facts that cannot be established are no error here: they deny.
     """
     caller = seen_from(proposal.caller, snapshot.directory)
     spec = snapshot.catalog.tools.get(proposal.tool)
     if spec is None or spec.serves_facts_only:
         raise UnknownTool
-    arguments, arguments_digest = spec.canonical_arguments(proposal.arguments)
+    given = _arguments(proposal, spec)
     claims = spec.canonical_claims(proposal.claims)
     if spec.sources or spec.exclusive_by:
         _ensure_own(proposal.run_id, caller)
-    call = AskedCall(caller, spec, arguments, claims, {}, Decimal(0))
+    call = AskedCall(caller, spec, given.shown, claims, {}, Decimal(0))
     read_at = turn_of(proposal, call, snapshot)
     call = found_out(snapshot, call, run_id=proposal.run_id)
-    return Prepared(
-        proposal, mark, snapshot, call, arguments_digest, sent_digest(proposal), read_at
-    )
+    sent = sent_digest(proposal, spec)
+    return Prepared(proposal, mark, snapshot, call, given.digest, sent, read_at, given.secrets)
+
+
+def _arguments(proposal: Proposal, spec: ToolSpec) -> GovernedArguments:
+    if proposal.driver:
+        # A workflow's data is recorded where it goes: there is no secret in it to pass on.
+        return GovernedArguments(*spec.canonical_arguments(proposal.arguments))
+    given = spec.governed_arguments(proposal.arguments)
+    if proposal.vouched_by and proposal.vouched_by != spec.digest:
+        # The definition that declared them is another one now.
+        ensure_no_secret(given.shown, vouched=spec.vouched_arguments(given.shown))
+    return given
 
 
 def turn_of(proposal: Proposal, call: AskedCall, snapshot: Snapshot) -> ReadAt | None:
@@ -95,11 +110,15 @@ def turn_of(proposal: Proposal, call: AskedCall, snapshot: Snapshot) -> ReadAt |
     )
 
 
-def sent_digest(proposal: Proposal) -> str:
+def sent_digest(proposal: Proposal, spec: ToolSpec | None) -> str:
     """Over what was sent, before defaults: a repeated request is the same request even if the
-    tool's definition has changed in between.
+    tool's definition has changed in between. In place of declared secrets their fingerprints count:
+    a digest of a secret would let somebody try which one it was.
     """
-    return digest([proposal.tool, proposal.arguments, proposal.claims])
+    arguments = proposal.arguments
+    if spec is not None and spec.takes_secrets:
+        arguments, _ = secrets_set_apart(arguments, spec.input_schema)
+    return digest([proposal.tool, arguments, proposal.claims])
 
 
 def _ensure_own(run_id: UUID, caller: Caller) -> None:
@@ -134,7 +153,7 @@ def _amount(spec: ToolSpec, arguments: Mapping[str, Any]) -> Decimal:
     if spec.amount is None:
         return Decimal(0)
     try:
-        value = spec.amount.evaluate({"args": arguments})
+        value = spec.amount.evaluate({"args": spec.open_arguments(arguments)})
     except ExpressionFailed as error:
         message = "The call's amount could not be computed."
         raise FactsUnavailable(message) from error

@@ -19,7 +19,6 @@ from common.actors import SYSTEM
 from common.canonical import digest
 from common.sql import Row
 from tools.connectors.base import ConnectorError, ToolResult
-from tools.data_classes import vouched
 from tools.definitions import ToolSpec
 
 # Of a call that succeeded, and whose answer could not be taken in.
@@ -57,7 +56,7 @@ def succeeded(
         **values.of_answer(action, result.value, spec),
         **({"error": UNREADABLE} if result.unreadable else {}),
     }
-    known = vouched(action.arguments, spec.input_schema) | vouched(result.value, spec.output_schema)
+    known = spec.vouched_arguments(action.arguments) | spec.vouched_answer(result.value)
     return _event(events.CALL_COMPLETED, action, now, details, known)
 
 

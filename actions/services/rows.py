@@ -36,6 +36,8 @@ ACTIONS = Insert(
     },
 )
 
+SEALED_ARGUMENTS = Insert("actions_sealedarguments", {"action_id": "uuid", "sealed": "text"})
+
 ATTEMPTS = Insert(
     "actions_attempt",
     {

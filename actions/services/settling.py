@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from actions import drivers, events
 from actions.errors import OutcomeKnown
-from actions.models import Action, Attempt, Run
+from actions.models import Action, Attempt, Run, SealedArguments
 from actions.services import rows, values
 from actions.services.deciding import EXECUTE, action_subject
 from actions.services.execution import MAX_ATTEMPTS, may_be_repeated
@@ -122,6 +122,16 @@ def _abandoned(attempt_id: UUID, action_id: UUID, run_id: UUID, *, now: datetime
     elif repeat:
         queue.enqueue(EXECUTE, str(action_id))
     return True
+
+
+def discard_sealed_arguments(*, limit: int = 1000) -> int:
+    """Delete the secret arguments of calls that are over, on which nothing can follow; how many.
+
+    A call whose effect is unknown keeps them: a person may say that it is to be made again.
+    """
+    over = Action.SETTLED - {Action.Status.UNKNOWN}
+    found = SealedArguments.objects.filter(action__status__in=over).values_list("pk", flat=True)
+    return SealedArguments.objects.filter(pk__in=list(found[:limit])).delete()[0]
 
 
 def hint_overdue(*, now: datetime | None = None, limit: int = 200) -> int:

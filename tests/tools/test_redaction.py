@@ -204,7 +204,7 @@ def test_classes_of_data_are_kept_apart_in_the_log(governed: Governed) -> None:
 
 
 @pytest.mark.django_db
-def test_a_declared_secret_is_no_argument(api: Api, governed: Governed) -> None:
+def test_a_declared_secret_is_stored_nowhere(api: Api, governed: Governed) -> None:
     define_tool(
         governed.system,
         "read_account",
@@ -221,9 +221,7 @@ def test_a_declared_secret_is_no_argument(api: Api, governed: Governed) -> None:
         "tool": "toolbox.read_account",
         "arguments": {"id": "a", "pin": "4711-0815"},
     }
-    refused = api.post("actions", body, key="k").json()
-    assert (refused["code"], refused["where"]) == ("secret_in_request", "/pin")
-    assert not Action.objects.exists()
+    assert api.post("actions", body, key="k").json()["status"] == "succeeded"
     assert "4711-0815" not in everything_stored()
 
 

@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.services import reseal_factors
+from actions.services import sealed_arguments
 from agents.services import signing
 from common.actors import SYSTEM
 from common.sealing import CannotUnseal, sealing_key_id
@@ -26,10 +27,11 @@ class Command(BaseCommand):
                     show(done, total)
             signing_keys = signing.reseal_all(actor=SYSTEM)
             factors = reseal_factors(actor=SYSTEM)
+            arguments = sealed_arguments.reseal_all()
         except CannotUnseal as error:
             message = f"{error}. Put its key back into CHANCERY_SEALING_KEY, after the new one."
             raise CommandError(message) from error
         self.stdout.write(
-            f"{done:,} data keys, {signing_keys} signing keys and {factors} factors of people are "
-            f"under key {sealing_key_id()}."
+            f"{done:,} data keys, {signing_keys} signing keys, {factors} factors of people and "
+            f"{arguments} secret arguments are under key {sealing_key_id()}."
         )

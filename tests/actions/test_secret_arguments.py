@@ -1,0 +1,239 @@
+"""Arguments that a tool declares to be secrets: sealed, passed on, never shown."""
+
+import base64
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+
+from accounts.models import User
+from actions.models import Action, SealedArguments
+from actions.services import calling, resuming, settling
+from actions.services.proposals import Proposal
+from approvals.models import ApprovalRequest
+from common.actors import SYSTEM
+from common.intake import SecretFound
+from common.redaction import fingerprint
+from policies.errors import InvalidPolicy
+from tests import factories
+from tests.actions.test_resuming import approve
+from tests.conftest import Api
+from tests.factories import Governed
+from tests.tools.vaults import everything_stored, forms_of
+from tools.connectors.base import Unanswered
+from tools.errors import InvalidDefinition
+from tools.services.defining import define_tool
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "correct horse battery 47"
+RUN = {"initiator_kind": "user", "initiator": "somebody", "purpose": "testing"}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["user"],
+    "properties": {
+        "user": {"type": "string"},
+        "password": {"type": "string", "x-data-class": "secret"},
+        "login": {
+            "type": "object",
+            "properties": {"pin": {"type": "integer", "x-data-class": "secret"}},
+        },
+    },
+}
+TOOL: dict[str, Any] = {
+    "title": "Set a password",
+    "access": "write",
+    "idempotent": False,
+    "input_schema": SCHEMA,
+}
+ASKS = """@id("ask-login") @title("A supervisor looks") @tier("supervisor")
+@reason("It is a login.")
+forbid(principal, action == Action::"toolbox.set_password", resource);"""
+
+
+@pytest.fixture
+def logins(governed: Governed) -> Governed:
+    define_tool(governed.system, "set_password", actor=SYSTEM, **TOOL)
+    factories.publish()
+    return governed
+
+
+def given(**more: Any) -> dict[str, Any]:
+    return {"user": "rosa", "password": PASSWORD, "login": {"pin": 81273}, **more}
+
+
+def test_a_secret_reaches_the_system_and_nothing_else(
+    logins: Governed, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    run = str(api.post("runs", RUN).json()["id"])
+    body = {"run": run, "tool": "toolbox.set_password", "arguments": given()}
+    answer = api.post("actions", body, key="one")
+    assert answer.json()["status"] == "succeeded"
+    assert logins.toolbox.effects == [("set_password", given())]
+    settling.discard_sealed_arguments()
+    stored = everything_stored() + caplog.text + answer.content.decode()
+    assert not [form for form in forms_of(PASSWORD) if form in stored]
+    assert "81273" not in stored
+    kept = Action.objects.get().arguments
+    assert kept["password"] == f"[redacted declared {fingerprint(PASSWORD)}]"
+    # The same request has its answer; another secret is another request.
+    assert api.post("actions", body, key="one").status_code == 200
+    other = {**body, "arguments": given(password="another one 48")}
+    assert api.post("actions", other, key="one").status_code == 409
+    assert len(logins.toolbox.effects) == 1
+
+
+def test_what_a_system_echoes_of_it_is_masked(logins: Governed) -> None:
+    logins.toolbox.answer = {"said": f"welcome, {PASSWORD}!", "pin": 81273}
+    done = logins.propose(logins.run(), "toolbox.set_password", given()).action
+    assert done.result == {"said": "welcome, [secret]!", "pin": "[secret]"}
+
+
+def test_people_approve_it_unseen_and_it_is_passed_on(
+    logins: Governed, rosa: User, admin_client: Client
+) -> None:
+    factories.publish(ask_login=ASKS)
+    action = logins.propose(logins.run(), "toolbox.set_password", given()).action
+    assert action.status == "waiting"
+    assert PASSWORD not in everything_stored()
+    assert PASSWORD.encode() not in SealedArguments.objects.get().sealed.encode()
+    request = ApprovalRequest.objects.get()
+    page = admin_client.get(
+        f"/admin/approvals/approvalrequest/{request.pk}/change/"
+    ).content.decode()
+    assert "redacted declared" in page
+    assert PASSWORD not in page
+    approve(action, rosa)
+    resuming.resume(action.pk)
+    assert logins.toolbox.effects == [("set_password", given())]
+
+
+def test_it_is_forgotten_when_the_call_is_over_and_not_before(logins: Governed) -> None:
+    logins.toolbox.fail_with = [Unanswered("It was silent.")]
+    unknown = logins.propose(logins.run(), "toolbox.set_password", given()).action
+    assert unknown.status == "unknown"
+    assert settling.discard_sealed_arguments() == 0
+    settling.resolve_unknown(
+        unknown.pk, actor=SYSTEM, answer=settling.Answer.AGAIN, reason="It did not arrive."
+    )
+    resuming.resume(unknown.pk)
+    assert logins.toolbox.effects == [("set_password", given())]
+    assert settling.discard_sealed_arguments() == 1
+    assert not SealedArguments.objects.exists()
+
+
+def test_a_denied_call_keeps_no_secret(logins: Governed) -> None:
+    factories.publish(never='@id("never") @reason("No.") forbid(principal, action, resource);')
+    denied = logins.propose(logins.run(), "toolbox.set_password", given()).action
+    assert denied.status == "denied"
+    assert not SealedArguments.objects.exists()
+
+
+@pytest.mark.parametrize("damage", ["gone", "moved", "changed"])
+def test_a_call_without_its_secret_is_not_made(logins: Governed, rosa: User, damage: str) -> None:
+    factories.publish(ask_login=ASKS)
+    run = logins.run()
+    action = logins.propose(run, "toolbox.set_password", given()).action
+    other = logins.propose(run, "toolbox.set_password", given(password="another one 48")).action
+    kept = SealedArguments.objects.filter(pk=action.pk)
+    if damage == "gone":
+        kept.delete()
+    elif damage == "moved":
+        kept.update(sealed=SealedArguments.objects.get(pk=other.pk).sealed)
+    else:
+        kept.update(sealed=kept.get().sealed[:-8] + "AAAAAAA=")
+    approve(action, rosa)
+    resuming.resume(action.pk)
+    action.refresh_from_db()
+    assert (action.status, action.error_code) == ("failed", "not_permitted")
+    assert not logins.toolbox.effects
+
+
+def test_rules_facts_and_amounts_cannot_look_at_it(logins: Governed) -> None:
+    rule = """@id("weak") @reason("It is weak.")
+    forbid(principal, action == Action::"toolbox.set_password", resource)
+    when { context.input.password == "12345" };"""
+    with pytest.raises(InvalidPolicy, match="password"):
+        factories.publish(weak=rule)
+    for expression in ("args.password == 'x'", "args['password'] == 'x'", "args.login.pin == 1"):
+        fact = {"name": "weak", "title": "Weak", "expression": expression}
+        with pytest.raises(InvalidDefinition, match="is a secret"):
+            define_tool(logins.system, "t", actor=SYSTEM, **TOOL, facts=[fact])
+    with pytest.raises(InvalidDefinition, match="is a secret"):
+        define_tool(logins.system, "t", actor=SYSTEM, **TOOL, exclusive_by="password")
+
+
+def test_a_fact_that_finds_another_way_to_it_denies(logins: Governed) -> None:
+    fact = {
+        "name": "weak",
+        "title": "Weak",
+        "expression": "args.map(k, args[k]).exists(v, v == 'x') || size(args) > 2",
+    }
+    define_tool(logins.system, "set_password", actor=SYSTEM, **TOOL, facts=[fact])
+    factories.publish()
+    action = logins.propose(logins.run(), "toolbox.set_password", given()).action
+    assert action.facts in ({}, {"weak": False})  # of user and login alone
+
+
+def test_credentials_that_no_schema_declares_stay_refused(logins: Governed, api: Api) -> None:
+    run = str(api.post("runs", RUN).json()["id"])
+    declared = {"run": run, "tool": "toolbox.set_password", "arguments": given()}
+    for body in (
+        {**declared, "arguments": given(user="password=hunter2hunter2")},
+        {**declared, "tool": "toolbox.pay", "arguments": {"account": "a", "password": PASSWORD}},
+        {**declared, "claims": {"password": PASSWORD}},
+        {**declared, "tool": "toolbox.unknown"},
+    ):
+        refused = api.post("actions", body, key="k")
+        assert refused.json()["code"] == "secret_in_request"
+    assert not Action.objects.exists()
+    assert PASSWORD not in everything_stored()
+
+
+def test_a_definition_that_no_longer_declares_it_lets_nothing_in(logins: Governed) -> None:
+    declaring = factories.proposal(
+        logins.caller, logins.run(), "toolbox.set_password", given(), vouched_by="of then"
+    )
+    properties = {**SCHEMA["properties"], "password": {"type": "string"}}
+    changed = {**TOOL, "input_schema": {**SCHEMA, "properties": properties}}
+    define_tool(logins.system, "set_password", actor=SYSTEM, **changed)
+    factories.publish()
+    with pytest.raises(SecretFound):
+        calling.call(declaring)
+    assert not Action.objects.exists()
+
+
+def test_a_workflow_passes_no_secret_on(logins: Governed) -> None:
+    by_hand = factories.proposal(logins.caller, logins.run(), "toolbox.set_password", given())
+    driven: Proposal = replace(by_hand, driver="workflow")
+    with pytest.raises(SecretFound):
+        calling.call(driven)
+
+
+def test_a_new_sealing_key_takes_them_along(
+    logins: Governed, rosa: User, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    factories.publish(ask_login=ASKS)
+    action = logins.propose(logins.run(), "toolbox.set_password", given()).action
+    new = base64.b64encode(bytes([7]) * 32).decode()
+    settings.SEALING_KEY = f"{new},{settings.SEALING_KEY}"
+    call_command("rewrap_keys")
+    assert "1 secret arguments" in capsys.readouterr().out
+    approve(action, rosa)
+    resuming.resume(action.pk)
+    assert logins.toolbox.effects == [("set_password", given())]
+
+
+def test_a_tools_page_says_which_arguments_agents_cannot_give(
+    logins: Governed, admin_client: Client
+) -> None:
+    open_schema = {"type": "object", "properties": {"api_key": {"type": "string"}}}
+    define_tool(logins.system, "keyed", actor=SYSTEM, **{**TOOL, "input_schema": open_schema})
+    page = admin_client.get(f"/admin/tools/tool/{logins.tool('keyed').pk}/change/").content.decode()
+    assert "Calls that give api_key are refused" in page
+    other = admin_client.get(f"/admin/tools/tool/{logins.tool('set_password').pk}/change/")
+    assert "are refused" not in other.content.decode()
+    assert other.status_code == 200

@@ -1,0 +1,134 @@
+"""Arguments that a tool's schema declares to be secrets (`"x-data-class": "secret"`).
+
+An agent may send them and the system gets them; nobody else sees them. In what is decided on, shown
+and stored a mark with a keyed fingerprint stands in the place of each, so that an approval is still
+bound to the very value. Rules, facts and amounts cannot look at them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from common.canonical import canonical_json
+from common.secret_names import rule_of
+from tools.annotations import escaped, said_of
+from tools.classes import KEYWORD, SECRET
+from tools.credentials import Credential, Hidden
+from tools.data_classes import replaced, secret_mark, secrets_in
+from tools.errors import InvalidDefinition, SecretUnusable
+
+# Shorter ones are part of too many texts to be masked in an answer.
+_SHORTEST_MASKED = 4
+_DROPPED = object()
+
+
+def secrets_set_apart(arguments: Any, schema: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The arguments with marks in place of what is secret, and that by its place (RFC 6901)."""
+    secrets = secrets_in(arguments, schema)
+    marks = {where: secret_mark(secret) for where, secret in secrets.items()}
+    return (replaced(arguments, marks), secrets) if marks else (arguments, {})
+
+
+def with_secrets(arguments: Any, secrets: Mapping[str, Any]) -> Any:
+    """The arguments as they are sent: each secret in the place of its mark.
+
+    Raises SecretUnusable if a secret is not the one that its mark stands for.
+    """
+    marks = dict(_marks_in(arguments, ""))
+    for where, secret in secrets.items():
+        if marks.get(where) != secret_mark(secret):
+            message = "A secret argument is not the one that was decided on."
+            raise SecretUnusable(message)
+    return replaced(arguments, secrets)
+
+
+def _marks_in(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _marks_in(item, f"{where}/{escaped(str(name))}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _marks_in(item, f"{where}/{number}")
+
+
+def without_secret_arguments(
+    arguments: Mapping[str, Any], schema: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The arguments without what is secret, as if it had not been sent."""
+    places = dict.fromkeys(secrets_in(arguments, schema), _DROPPED)
+    if not places:
+        return arguments
+    left = _without_dropped(replaced(arguments, places))
+    return left if isinstance(left, Mapping) else {}
+
+
+def _without_dropped(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {n: _without_dropped(item) for n, item in value.items() if item is not _DROPPED}
+    if isinstance(value, list):
+        return [_without_dropped(item) for item in value if item is not _DROPPED]
+    return value
+
+
+def credentials_of(secrets: Mapping[str, Any]) -> tuple[Credential, ...]:
+    """The secrets as what is masked in everything that a system answers."""
+    texts = [text for secret in secrets.values() for text in _texts_in(secret)]
+    return tuple(
+        Credential("argument", "", "", "", Hidden(text))
+        for text in texts
+        if len(text) >= _SHORTEST_MASKED
+    )
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(item)
+    elif isinstance(value, str):
+        yield value
+    elif value is not None and not isinstance(value, bool):
+        yield canonical_json(value)
+
+
+def ensure_secrets_unused(schema: Mapping[str, Any], *, expressions: Mapping[str, str]) -> None:
+    """Raises InvalidDefinition for an expression that names an argument which is a secret: what it
+    comes to is recorded and shown.
+    """
+    for name in _secret_names(schema):
+        pattern = re.compile(rf"\bargs\b[\w.\[\]'\"]*[.\[]\s*['\"]?{re.escape(name)}\b")
+        for what, text in expressions.items():
+            if pattern.search(text):
+                message = f"{what}: the argument {name} is a secret; nothing is computed from it."
+                raise InvalidDefinition(message)
+
+
+def _secret_names(schema: Mapping[str, Any]) -> list[str]:
+    return [name for name, rule in _properties(schema) if SECRET in said_of(rule, schema, KEYWORD)]
+
+
+def undeclared_secrets(schema: Mapping[str, Any]) -> list[str]:
+    """Arguments with the name of a credential of which the schema does not say what they are: calls
+    that give them are refused.
+    """
+    return sorted(
+        {
+            name
+            for name, rule in _properties(schema)
+            if rule_of(name) is not None and not said_of(rule, schema, KEYWORD)
+        }
+    )
+
+
+def _properties(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Every property that the schema names anywhere, with what it says of it."""
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Mapping):
+            named = part.get("properties")
+            yield from named.items() if isinstance(named, Mapping) else ()
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
