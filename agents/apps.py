@@ -9,7 +9,7 @@ class AgentsConfig(AppConfig):
     def ready(self) -> None:
         from agents import models
         from agents.services import activating, halts, sponsors
-        from approvals.outcomes import on_resolved
+        from approvals.outcomes import on_obstacles, on_resolved
         from audit.changes import govern
 
         on_resolved(halts.LIFT, halts.finish_lifting, decides=True)
@@ -19,6 +19,7 @@ class AgentsConfig(AppConfig):
             decides=True,
             involved=activating.involved_in_identity,
         )
+        on_obstacles(halts.standing_in_the_way)
         on_resolved(sponsors.SUCCEED, sponsors.finish_succession, decides=True)
         govern(models.Agent, decides=True, ignored=("reminded_at",))
         govern(models.FormerPerson, decides=True)

@@ -30,7 +30,11 @@ class RegisterAgentForm(CommandForm):
     slug = forms.SlugField(max_length=64, help_text="Its name in policies; it stays.")
     title = forms.CharField(max_length=100)
     purpose = forms.CharField(widget=forms.Textarea(attrs={"rows": 3}))
-    risk = forms.ChoiceField(choices=Agent.Risk.choices)
+    risk = forms.ChoiceField(
+        choices=Agent.Risk.choices,
+        help_text="How much harm it could do. Before an agent of high risk acts in production, two "
+        "managers approve it; otherwise one does. Rules can look at it.",
+    )
     owner = _people()
     sponsor = _people()
 

@@ -1,9 +1,11 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from accounts.second_factor import latest_factor, where_to_prove
@@ -11,8 +13,13 @@ from approvals.eligibility import is_decidable, refusal_for
 from approvals.errors import NotAnApprover
 from approvals.forms import AskForFactorForm, VoteForm
 from approvals.models import ApprovalRequest, Tier
+from approvals.outcomes import obstacles
+from audit.searching import subjects_with
+from audit.waiting import decided_elsewhere
 from common import odd_text
+from common.admin.keyset import KeysetChangeList
 from common.admin.pages import CommandForm, EndlessAdmin, GovernedAdmin, Page
+from common.ids import is_identifier
 from common.templatetags.blocks import age, badge, left
 
 OPEN = f"status__exact={ApprovalRequest.Status.PENDING.value}"
@@ -26,14 +33,31 @@ VOTE = Page(
 )
 
 
+# Set on the rows of a list: why what they ask for would not be done now.
+OBSTACLE = "_obstacle"
+
+
+class InboxList(KeysetChangeList):
+    """With what stands in the way of each request, found for all rows of the page at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        known = obstacles([one for one in self.result_list if one.status == "pending"])
+        for one in self.result_list:
+            setattr(one, OBSTACLE, known.get(one.pk, ""))
+
+
 @admin.register(ApprovalRequest)
 class ApprovalRequestAdmin(EndlessAdmin):
     list_display = ("title", "state", "tier", "waiting_for", "time_left", "asked_by")
     list_filter = ("status", "tier")
     list_select_related = ("tier",)
-    search_fields = ("=subject_id", "=requester_id")
-    search_help_text = "The identifier of a subject or of a requester"
+    search_fields = ("title",)
+    search_help_text = (
+        "Words of the title, the agent, the tool, identifiers, and words of arguments and facts"
+    )
     detail_template = "approvals/request.html"
+    change_list_template = "approvals/inbox.html"
     pages = (VOTE,)
 
     def changelist_view(
@@ -42,11 +66,30 @@ class ApprovalRequestAdmin(EndlessAdmin):
         # The inbox opens on what waits; the filters lead to the rest.
         if not request.GET:
             return HttpResponseRedirect(f"{self.list_url}?{OPEN}")
-        return super().changelist_view(request, {"title": "Inbox", **(extra_context or {})})
+        found = {"title": "Inbox", "elsewhere": decided_elsewhere(request.user)}
+        return super().changelist_view(request, {**found, **(extra_context or {})})
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return InboxList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ApprovalRequest], search_term: str
+    ) -> tuple[QuerySet[ApprovalRequest], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        wanted = Q(title__icontains=term) | Q(subject_label__icontains=term)
+        wanted |= Q(requester_label__icontains=term) | Q(requester_id=term)
+        wanted |= Q(subject_id__in=[term, *subjects_with(term)])
+        if is_identifier(term):
+            wanted |= Q(pk=term) | Q(run_id=term)
+        return queryset.filter(wanted), False
 
     @admin.display(description="status")
     def state(self, request: ApprovalRequest) -> SafeString:
-        return badge(request.status, request.get_status_display())
+        status = badge(request.status, request.get_status_display())
+        obstacle = getattr(request, OBSTACLE, "")
+        return format_html("{} {}", status, badge("halted", "halted")) if obstacle else status
 
     @admin.display(description="asked")
     def waiting_for(self, request: ApprovalRequest) -> str:
@@ -78,6 +121,7 @@ class ApprovalRequestAdmin(EndlessAdmin):
             "is_odd": odd_text.is_odd([obj.title, obj.snapshot]),
             "is_undecidable": is_pending and not is_decidable(obj),
             "is_pending": is_pending,
+            "obstacle": obstacles([obj]).get(obj.pk, "") if is_pending else "",
             "proof_url": self._proof_url(request, obj) if self._needs_proof(request, obj) else "",
         }
 

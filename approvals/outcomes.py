@@ -4,17 +4,20 @@
 and gets the request and who resolved it. Work outside the database is enqueued, not done there.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from uuid import UUID
 
 from approvals.models import ApprovalRequest
 from common.actors import Actor
 
 Handler = Callable[[ApprovalRequest, Actor], None]
 Involved = Callable[[ApprovalRequest], Collection[int]]
+Obstacles = Callable[[Sequence[ApprovalRequest]], Mapping[UUID, str]]
 
 _handlers: dict[str, Handler] = {}
 _involved: dict[str, Involved] = {}
 _deciding: set[str] = set()
+_obstacles: list[Obstacles] = []
 
 
 def on_resolved(
@@ -32,6 +35,21 @@ def on_resolved(
         _deciding.add(kind)
     if involved is not None:
         _involved[kind] = involved
+
+
+def on_obstacles(find: Obstacles) -> None:
+    """`find`: which of the requests ask for what would not be done now though people approve, and
+    why, in a sentence; such as a call of an agent that is halted.
+    """
+    _obstacles.append(find)
+
+
+def obstacles(requests: Sequence[ApprovalRequest]) -> Mapping[UUID, str]:
+    """What stands in the way of each of the requests, for those where something does."""
+    found: dict[UUID, str] = {}
+    for find in _obstacles if requests else ():
+        found |= find(requests)
+    return found
 
 
 def involved_now(request: ApprovalRequest) -> Collection[int]:

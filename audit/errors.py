@@ -66,7 +66,12 @@ class NoPassForThem(GovernanceError):
 
 class PassEnded(GovernanceError):
     code = "pass_ended"
-    sentence = "The pass has been withdrawn already."
+    sentence = "The pass has been withdrawn already, or another one followed it."
+
+
+class PassInForce(GovernanceError):
+    code = "pass_in_force"
+    sentence = "The pass is in force: withdraw it first."
 
 
 class ValuesNotYours(GovernanceError):

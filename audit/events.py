@@ -84,6 +84,9 @@ PASS_GRANTED = declare(
     "reason",
 )
 PASS_WITHDRAWN = declare("audit.pass_withdrawn", "An auditor's pass was withdrawn", "reason")
+RIGHTS_RESTORED = declare(
+    "audit.rights_restored", "The rights of an auditor's own account count again", "reason"
+)
 SINK_REFUSED = declare(
     "audit.sink_refused", "A sink did not take events", "sink", "error", "number"
 )

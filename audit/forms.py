@@ -177,6 +177,11 @@ class WithdrawPassForm(ReasonForm):
         passes.withdraw(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
 
 
+class RestoreRightsForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> None:
+        passes.restore_rights(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+
+
 class AskErasureForm(CommandForm):
     about = forms.ChoiceField(choices=Erasure.About.choices)
     about_id = forms.CharField(

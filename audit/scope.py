@@ -59,7 +59,7 @@ def scope_of(user: Any) -> Scope | None:
 
 def _found(user: Any) -> Scope | None:
     given = AuditorPass.objects.filter(person_id=user.pk).order_by("-id").first()
-    if given is None:
+    if given is None or given.restored_at is not None:
         return None
     return Scope(
         tuple(given.agents),

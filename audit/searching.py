@@ -9,7 +9,7 @@ from django.db.models import Q
 from accounts.models import Environment
 from accounts.people import people_named
 from audit import terms
-from audit.models import EventQuerySet, Term
+from audit.models import Event, EventQuerySet, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +90,32 @@ def unknown_names(search: Search) -> dict[str, str]:
 
 def _having(term: int) -> Q:
     return Q(pk__in=Term.objects.filter(term=term).values("event_number"))
+
+
+MAX_SUBJECTS = 300
+
+
+def subjects_with(text: str) -> list[str]:
+    """The identifiers of what the newest events with all of these words are about, each once: calls
+    by their arguments and answers, workflow runs by their inputs.
+    """
+    words = terms.words_of(text)
+    if not words:
+        return []
+    events = Event.objects.all()
+    for word in words:
+        events = events.filter(_having(terms.word(word)))
+    newest = events.order_by("-pk").values_list("subject_id", flat=True)[: 4 * MAX_SUBJECTS]
+    return list(dict.fromkeys(newest))[:MAX_SUBJECTS]
+
+
+def runs_with(text: str) -> list[UUID]:
+    """The runs of the newest events with all of these words."""
+    words = terms.words_of(text)
+    if not words:
+        return []
+    events = Event.objects.exclude(run_id=None)
+    for word in words:
+        events = events.filter(_having(terms.word(word)))
+    newest = events.order_by("-pk").values_list("run_id", flat=True)[: 4 * MAX_SUBJECTS]
+    return list(dict.fromkeys(one for one in newest if one is not None))[:MAX_SUBJECTS]

@@ -8,6 +8,9 @@ RELEASE_PUBLISHED = declare(
     "policy.published", "A release went live", "number", "digest", "replaces"
 )
 RELEASE_REJECTED = declare("policy.release_rejected", "A release was not approved", "number")
+RELEASE_DISCARDED = declare(
+    "policy.release_discarded", "A draft of a release was discarded", "number", "reason"
+)
 ACCESS_GRANTED = declare("access.granted", "A role was granted access", "role", "on", "access")
 ACCESS_REVOKED = declare("access.revoked", "A grant was withdrawn", "role", "on", "access")
 ACCESS_MARKED = declare(

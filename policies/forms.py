@@ -81,6 +81,12 @@ class DraftReleaseForm(CommandForm):
         return None
 
 
+class DiscardDraftForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> Shown | None:
+        releases.discard_draft(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        return None
+
+
 class EndElevationForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
         elevations.end(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])

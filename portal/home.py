@@ -11,11 +11,12 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions.models import Action
-from agents.models import Agent, Halt
+from agents.models import Agent, Halt, halted
 from approvals.eligibility import count_waiting_for, undecidable
 from approvals.models import ApprovalRequest
 from audit.alarms import alarms
 from audit.scope import scope_of
+from audit.waiting import decided_elsewhere
 from common.ids import first_key_at
 from common.plots import Series, stacked_bars
 from policies.models import PolicyRelease
@@ -52,13 +53,14 @@ def overview(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
             "release": may("policies.view_policyrelease"),
         },
         "agents_by_status": _agents(),
-        "decisions_plot": stacked_bars("Decisions by hour", hours, counts, SERIES),
+        "decisions_plot": stacked_bars("Calls by hour", hours, counts, SERIES),
         "series": SERIES,
         "totals": [(one, totals[one.key]) for one in SERIES],
         "decisions": sum(totals.values()),
         "waiting": list(waiting[:MAX_WAITING_SHOWN]) if sees_requests else [],
         "waiting_for_me": count_waiting_for(user) if isinstance(user, User) else 0,
         "waiting_count": waiting.count(),
+        "elsewhere": decided_elsewhere(user),
         "undecidable": undecidable(waiting[:MAX_LOOKED_AT]) if sees_requests else [],
         "halts": Halt.objects.in_force()[:MAX_WAITING_SHOWN] if may("agents.view_halt") else [],
         "alarms": alarms() if may("audit.view_event") and scope_of(user) is None else [],
@@ -80,8 +82,15 @@ def _stopped() -> QuerySet[WorkflowRun]:
 
 
 def _agents() -> list[tuple[str, int]]:
-    found = dict(Agent.objects.values_list("status").annotate(n=Count("pk")).order_by())
-    return [(status, found.get(status, 0)) for status in Agent.Status.values]
+    """By status; what is active and covered by a halt counts as halted."""
+    rows = Agent.objects.annotate(is_halted=halted(agent="slug"))
+    counted = rows.values_list("status", "is_halted").annotate(n=Count("pk")).order_by()
+    found: Counter[str] = Counter()
+    for status, is_halted, number in counted:
+        stands_still = is_halted and status == Agent.Status.ACTIVE
+        found["halted" if stands_still else status] += number
+    order = list(dict.fromkeys((Agent.Status.ACTIVE.value, "halted", *Agent.Status.values)))
+    return [(status, found[status]) for status in order]
 
 
 def _decisions_by_hour(now: datetime) -> tuple[list[str], list[dict[str, int]]]:

@@ -8,6 +8,8 @@ from django.utils.safestring import SafeString
 from actions import forms
 from actions.admin.timeline import entry_of
 from actions.models import Action
+from actions.names import agents_called, tools_called
+from audit.searching import subjects_with
 from common.admin.pages import EndlessAdmin, Page
 from common.amounts import amount_text
 from common.ids import is_identifier
@@ -20,7 +22,9 @@ class ActionAdmin(EndlessAdmin):
     list_display_links = ("decided_at", "tool")
     list_filter = ("outcome", "status", "environment")
     search_fields = ("tool",)
-    search_help_text = "Exactly: a tool (system.tool), an agent, or the action's identifier"
+    search_help_text = (
+        "The name or title of a tool or an agent, an identifier, and words of arguments and answers"
+    )
     detail_fields = (
         "tool",
         "agent",
@@ -91,7 +95,9 @@ class ActionAdmin(EndlessAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        wanted = Q(tool=term) | Q(agent=term)
+        wanted = Q(tool__in=tools_called(term)) | Q(agent__in=agents_called(term))
+        keys = [one for one in subjects_with(term) if is_identifier(one)]
+        wanted |= Q(pk__in=keys)
         if is_identifier(term):
             wanted |= Q(pk=term) | Q(run_id=term)
         return queryset.filter(wanted), False

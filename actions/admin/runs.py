@@ -8,8 +8,10 @@ from django.utils.safestring import SafeString
 from actions.admin.picture import MAX_EVENTS, picture
 from actions.admin.timeline import MAX_SHOWN, timeline
 from actions.models import Run
+from actions.names import agents_called
 from actions.story import story_of
 from audit.models import Event
+from audit.searching import runs_with
 from common.admin.pages import EndlessAdmin
 from common.amounts import amount_text
 from common.ids import is_identifier
@@ -22,7 +24,9 @@ class RunAdmin(EndlessAdmin):
     list_display_links = ("opened_at", "purpose")
     list_filter = ("status", "environment", "initiator_kind")
     search_fields = ("agent",)
-    search_help_text = "Exactly: an agent, a reference, or the run's identifier"
+    search_help_text = (
+        "The name or title of an agent, a reference, an identifier, and words of what was done"
+    )
     detail_fields = (
         "agent",
         "environment",
@@ -60,7 +64,7 @@ class RunAdmin(EndlessAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        wanted = Q(agent=term) | Q(reference=term)
+        wanted = Q(agent__in=agents_called(term)) | Q(reference=term) | Q(pk__in=runs_with(term))
         if is_identifier(term):
             wanted |= Q(pk=term)
         return queryset.filter(wanted), False

@@ -1,18 +1,27 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from agents import forms
-from agents.models import Agent, AgentIdentity, Finding, Halt
+from agents.models import Agent, AgentIdentity, Finding, Halt, halted
 from agents.sightings import live_tokens
+from approvals.models import ApprovalRequest
 from common.admin.pages import GovernedAdmin, Page
 from common.templatetags.blocks import badge
 
 
 def _is(*statuses: str) -> Any:
     return lambda target: target.status in statuses
+
+
+def _badge_of(row: Any) -> SafeString:
+    """Active is who may act: not what a halt covers."""
+    if row.is_halted and row.status == "active":
+        return badge("halted", "halted")
+    return badge(row.status, row.get_status_display())
 
 
 @admin.register(Agent)
@@ -106,9 +115,13 @@ class AgentAdmin(GovernedAdmin):
         ),
     )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Agent]:
+        agents: QuerySet[Agent] = super().get_queryset(request)
+        return agents.annotate(is_halted=halted(agent="slug"))
+
     @admin.display(description="status")
     def state(self, agent: Agent) -> SafeString:
-        return badge(agent.status, agent.get_status_display())
+        return _badge_of(agent)
 
     def detail(self, request: HttpRequest, obj: Agent) -> dict[str, Any]:
         identities = list(obj.identities.select_related("environment").prefetch_related("keys"))
@@ -120,7 +133,7 @@ class AgentAdmin(GovernedAdmin):
             ],
             "acts_for": obj.acts_for.in_force().select_related("subject"),
             "delegates_to": obj.delegates_to.in_force().select_related("actor"),
-            "halts": Halt.objects.in_force().filter(kind=Halt.Kind.AGENT, target=obj.slug),
+            "halts": Halt.objects.over(agent=obj.slug),
         }
 
 
@@ -197,9 +210,13 @@ class AgentIdentityAdmin(GovernedAdmin):
         ),
     )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AgentIdentity]:
+        identities: QuerySet[AgentIdentity] = super().get_queryset(request)
+        return identities.annotate(is_halted=halted(agent="agent__slug", environment="environment"))
+
     @admin.display(description="status")
     def state(self, identity: AgentIdentity) -> SafeString:
-        return badge(identity.status, identity.get_status_display())
+        return _badge_of(identity)
 
     @admin.display(description="its tokens")
     def life(self, identity: AgentIdentity) -> str:
@@ -215,10 +232,13 @@ class AgentIdentityAdmin(GovernedAdmin):
         return f"{identity.replicas} at a time, {hours}"
 
     def detail(self, request: HttpRequest, obj: AgentIdentity) -> dict[str, Any]:
+        asked = ApprovalRequest.objects.pending().about("agents.agentidentity", obj.pk)
         return {
             "keys": obj.keys.all()[:20],
             "issuers": obj.federated_credentials.in_force(),
             "roles": obj.roles.all(),
             "tokens": live_tokens([obj])[obj.pk],
             "findings": obj.findings.all()[:10],
+            "halts": Halt.objects.over(agent=obj.agent.slug, environment=obj.environment_id),
+            "asked": asked.first(),
         }

@@ -1,4 +1,5 @@
 from agents.models.findings import Finding
+from agents.models.halts import Halt, halted
 from agents.models.identities import (
     Agent,
     AgentIdentity,
@@ -8,7 +9,6 @@ from agents.models.identities import (
     EnrolmentCode,
     FederatedCredential,
     FormerPerson,
-    Halt,
     RevokedToken,
     SigningKey,
 )
@@ -28,4 +28,5 @@ __all__ = [
     "PersonDelegation",
     "RevokedToken",
     "SigningKey",
+    "halted",
 ]

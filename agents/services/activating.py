@@ -1,5 +1,7 @@
 """In production an identity becomes active by people's approval, never by one person's word."""
 
+from typing import Any
+
 from accounts.models import Environment
 from agents import events
 from agents.models import Agent, AgentIdentity
@@ -96,7 +98,7 @@ def take_back_questions(identity: AgentIdentity, *, actor: Actor) -> None:
         withdraw(request.pk, actor=actor, reason="It was stopped, or asked for anew.")
 
 
-def _picture(identity: AgentIdentity, reason: str) -> dict[str, str]:
+def _picture(identity: AgentIdentity, reason: str) -> dict[str, Any]:
     agent = identity.agent
     return {
         "agent": agent.slug,
@@ -105,5 +107,7 @@ def _picture(identity: AgentIdentity, reason: str) -> dict[str, str]:
         "risk": agent.risk,
         "owner": agent.owner.get_username(),
         "sponsor": agent.sponsor.get_username(),
+        # What it may use there; a role can be given and taken later, by commands of their own.
+        "roles": sorted(identity.roles.values_list("title", flat=True)) or "none yet",
         "reason": reason,
     }

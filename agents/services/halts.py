@@ -1,6 +1,7 @@
 """The kill switch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -171,3 +172,31 @@ def _lifted(halt: Halt, *, actor: Actor, reason: str) -> Halt:
 
 def _target(halt: Halt) -> Subject:
     return Subject("agents.halt", str(halt.pk), str(halt))
+
+
+def standing_in_the_way(requests: Sequence[ApprovalRequest]) -> dict[UUID, str]:
+    """Which of the requests ask for a call that a halt in force covers, and which halt it is."""
+    halts = list(Halt.objects.in_force())
+    found = {}
+    for request in requests if halts else ():
+        shown = request.snapshot
+        covering = next((halt for halt in halts if _covers(halt, shown)), None)
+        if covering is not None:
+            found[request.pk] = (
+                f"A halt is in force ({covering}): {covering.reason} While it lasts nothing that "
+                "it covers is executed, approved or not."
+            )
+    return found
+
+
+def _covers(halt: Halt, shown: Mapping[str, Any]) -> bool:
+    tool = str(shown.get("tool", ""))
+    if halt.kind == Halt.Kind.GLOBAL:
+        return bool(tool)
+    of_kind = {
+        Halt.Kind.AGENT: shown.get("agent"),
+        Halt.Kind.ENVIRONMENT: shown.get("environment"),
+        Halt.Kind.TOOL: tool,
+        Halt.Kind.SYSTEM: tool.partition(".")[0],
+    }
+    return of_kind.get(Halt.Kind(halt.kind)) == halt.target

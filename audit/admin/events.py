@@ -101,8 +101,8 @@ class ChangeAdmin(EndlessAdmin):
     list_display = ("recorded", "what", "which", "who", "changed_fields")
     list_filter = ("action",)
     list_select_related = ("content_type",)
-    search_fields = ("=object_pk",)
-    search_help_text = "The key of a record"
+    search_fields = ("=object_pk", "object_repr")
+    search_help_text = "The name of a record, or its key"
     detail_template = "audit/change.html"
 
     @admin.display(description="recorded (UTC)")

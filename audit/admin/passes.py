@@ -8,13 +8,17 @@ from common.admin.pages import GovernedAdmin, Page
 from common.templatetags.blocks import badge
 
 
+def _is_over(one: AuditorPass) -> bool:
+    return one.restored_at is None and not one.is_in_force(timezone.now())
+
+
 @admin.register(AuditorPass)
 class AuditorPassAdmin(GovernedAdmin):
     list_display = ("person", "state", "ends_at", "of_agents", "since", "until", "granted_by")
     list_select_related = ("person", "granted_by")
     detail_fields = (
         "person", "state", "ends_at", "of_agents", "since", "until", "reason", "granted_by",
-        "granted_at", "withdrawn_at",
+        "granted_at", "withdrawn_at", "restored_at",
     )  # fmt: skip
     pages = (
         Page(
@@ -22,8 +26,11 @@ class AuditorPassAdmin(GovernedAdmin):
             "Give a pass",
             forms.GrantPassForm,
             "audit.grant_pass",
-            explains="For auditors from outside: the person sees the log of these agents and this "
-            "time, and nothing else of the portal, until the pass ends.",
+            explains="For auditors from outside. The person sees the log of these agents and this "
+            "time, and nothing else of the portal, until the pass ends. The rights of their own "
+            "account do not count from now on, and stay so when the pass has ended, until "
+            "somebody restores them on the pass's page. So give none to a colleague who is to "
+            "keep looking at everything.",
             done="The pass is given.",
             on_list=True,
         ),
@@ -32,9 +39,21 @@ class AuditorPassAdmin(GovernedAdmin):
             "Withdraw",
             forms.WithdrawPassForm,
             "audit.grant_pass",
-            explains="From their next click on the person sees nothing more.",
+            explains="From their next click on the person sees nothing more, whatever rights "
+            "their own account has. You can restore those afterwards.",
+            done="The pass is withdrawn. The person sees nothing until their rights are restored.",
             danger=True,
             available=lambda one: one.withdrawn_at is None,
+        ),
+        Page(
+            "restore",
+            "Restore the rights of their account",
+            forms.RestoreRightsForm,
+            "audit.grant_pass",
+            explains="The pass has ended. The person gets back what the groups and rights of "
+            "their own account let them see and do.",
+            done="The rights of their own account count again.",
+            available=_is_over,
         ),
     )
 

@@ -1,5 +1,7 @@
 """What an auditor from outside may see, and until when."""
 
+from datetime import datetime
+
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
@@ -10,7 +12,8 @@ from common.ids import uuid7
 class AuditorPass(models.Model):
     """A person sees the log of these agents and this time, and nothing else, until it ends.
 
-    Whoever was ever given one sees only through one: a pass that has ended opens nothing.
+    Whoever was ever given one sees only through one: a pass that has ended opens nothing, until
+    somebody gives the person the rights of their own account back.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -27,6 +30,9 @@ class AuditorPass(models.Model):
     )
     granted_at = models.DateTimeField()
     withdrawn_at = models.DateTimeField(null=True)
+    restored_at = models.DateTimeField(
+        null=True, help_text="Since when the rights of the person's own account count again."
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -48,3 +54,6 @@ class AuditorPass(models.Model):
 
     def __str__(self) -> str:
         return f"pass of {self.person}"
+
+    def is_in_force(self, now: datetime) -> bool:
+        return self.withdrawn_at is None and self.ends_at > now

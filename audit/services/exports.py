@@ -10,7 +10,7 @@ from audit import events
 from audit.controls import controls
 from audit.errors import ExportNotApproved, OutOfScope, ValuesNotYours
 from audit.leaves import moment
-from audit.models import Export, LogKey
+from audit.models import Event, Export, LogKey
 from audit.notes import NoteInvalid, Verifier, opened_checkpoint
 from audit.scope import Scope, scope_of
 from audit.services.recording import record
@@ -52,14 +52,23 @@ def _allowed(user: User, wanted: Wanted) -> Wanted:
 
 
 def _within(scope: Scope, wanted: Wanted) -> Wanted:
-    if scope.is_over or wanted.runs or not set(wanted.agents) <= set(scope.agents or wanted.agents):
+    if scope.is_over or not set(wanted.agents) <= set(scope.agents or wanted.agents):
+        raise OutOfScope
+    if not all(_shows_all_of(scope, run) for run in wanted.runs):
         raise OutOfScope
     return replace(
         wanted,
-        agents=wanted.agents or scope.agents,
+        agents=wanted.agents or (() if wanted.runs else scope.agents),
         since=max(filter(None, (scope.since, wanted.since)), default=None),
         until=min(filter(None, (scope.until, wanted.until)), default=None),
     )
+
+
+def _shows_all_of(scope: Scope, run: UUID) -> bool:
+    """Whether the pass shows every event that the run has in its time, and there are any."""
+    events = Event.objects.filter(run_id=run)
+    there = events.within(scope.since, scope.until).count()
+    return bool(0 < there == scope.of(events).count())
 
 
 @command

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group
 
 from accounts.models import Groups, User
 from audit import events
-from audit.errors import NoPassForThem, PassEnded
+from audit.errors import NoPassForThem, PassEnded, PassInForce
 from audit.models import AuditorPass
 from audit.scope import ALLOWED
 from audit.services.recording import record
@@ -99,6 +99,30 @@ def _has_work(user: User) -> bool:
         if model._base_manager.filter(**{name: user}).exists():  # noqa: SLF001 - Django's name
             return True
     return False
+
+
+@command
+def restore_rights(pass_id: UUID, *, actor: Actor, reason: str) -> AuditorPass:
+    """Let the rights of the person's own account count again, now that their pass has ended.
+
+    Raises NotFound, PassInForce, PassEnded (another pass followed, or they count already),
+    NoPassForThem for one's own, ReasonRequired.
+    """
+    reason, now = required_reason(reason), database_now()
+    given = AuditorPass.objects.select_for_update().filter(pk=pass_id).first()
+    if given is None:
+        raise NotFound
+    if given.person_id == person(actor):
+        raise NoPassForThem
+    if given.is_in_force(now):
+        raise PassInForce
+    latest = AuditorPass.objects.filter(person_id=given.person_id).order_by("-id").first()
+    if given.restored_at is not None or latest != given:
+        raise PassEnded
+    given.withdrawn_at, given.restored_at = given.withdrawn_at or now, now
+    given.save(update_fields=["withdrawn_at", "restored_at"])
+    record(events.RIGHTS_RESTORED, actor=actor, subject=given, reason=reason)
+    return given
 
 
 @command

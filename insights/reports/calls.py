@@ -42,14 +42,16 @@ def decisions(facts: Facts) -> Content:
     unaccounted = begun - {_attempt(fact) for fact in facts.of(*_ENDS)}
     return Content(
         summary="Every call is decided before it is made, by the rules of a release that people "
-        "approved; the decision, the call and its result are events of their own.",
+        "approved; the decision, the call and its result are events of their own. A call that "
+        "waited for people is decided again before it is made, so there are more decisions than "
+        "calls; the home page counts calls, each by its first decision.",
         figures=[
             Figure("decisions", f"{len(made):,}"),
             *(Figure(one.title, f"{outcomes[one.key]:,}") for one in OUTCOMES),
             Figure("calls made", f"{ends['tool.call.requested']:,}"),
             Figure("answered", f"{ends['tool.call.completed']:,}"),
             Figure("failed", f"{ends['tool.call.failed']:,}"),
-            Figure("of unknown effect", f"{ends['tool.call.unresolved']:,}",
+            Figure("were of unknown effect", f"{ends['tool.call.unresolved']:,}",
                    "wait" if ends["tool.call.unresolved"] else ""),
             Figure("calls without an end yet", f"{len(unaccounted):,}"),
         ],

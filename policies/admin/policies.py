@@ -131,6 +131,17 @@ class PolicyReleaseAdmin(GovernedAdmin):
             done="Submitted for approval.",
             available=_may_be_asked,
         ),
+        Page(
+            "discard",
+            "Discard the draft",
+            forms.DiscardDraftForm,
+            "policies.add_policyrelease",
+            explains="The draft stays in the list as not approved, and people are no longer asked "
+            "about it. The rules themselves stay as they are.",
+            done="The draft is discarded.",
+            danger=True,
+            available=lambda release: release.status == PolicyRelease.Status.DRAFT,
+        ),
     )
 
     @admin.display(description="status")

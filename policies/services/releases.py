@@ -10,7 +10,14 @@ from django.utils import timezone
 from accounts.models import Environment
 from agents.models import Agent
 from approvals.models import ApprovalRequest, Tier
-from approvals.services import Question, open_request, spend, terms_by_slug, tier_terms
+from approvals.services import (
+    Question,
+    open_request,
+    spend,
+    terms_by_slug,
+    tier_terms,
+    withdraw,
+)
 from audit.generation import deciding_command
 from audit.models import Event
 from audit.services.recording import Subject, record
@@ -289,6 +296,29 @@ def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
     if ApprovalRequest.objects.pending().about(*subject_of(release)).exists():
         raise AlreadyAsked
     return open_request(question, actor=actor)
+
+
+@command
+def discard_draft(release_id: int, *, actor: Actor, reason: str) -> PolicyRelease:
+    """Give a draft up; people are no longer asked about it. Raises NoSuchRelease, ReleaseNotADraft,
+    ReasonRequired.
+    """
+    reason = required_reason(reason)
+    # Requests are locked before what they are about, as where people decide on them.
+    asked = ApprovalRequest.objects.pending().filter(kind=PUBLISH, subject_id=str(release_id))
+    for request in asked:
+        withdraw(request.pk, actor=actor, reason=reason)
+    release = _locked_draft(release_id)
+    release.status = PolicyRelease.Status.REJECTED
+    release.save(update_fields=["status"])
+    record(
+        events.RELEASE_DISCARDED,
+        actor=actor,
+        subject=release,
+        number=release.number,
+        reason=reason,
+    )
+    return release
 
 
 @deciding_command

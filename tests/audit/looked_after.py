@@ -63,6 +63,7 @@ def the_log_is_looked_after(
     auditor = User.objects.create_user("auditor", is_staff=True)
     given = passes.grant(auditor.pk, bounds, actor=second, reason="An audit.")
     passes.withdraw(given.pk, actor=second, reason="It is over.")
+    passes.restore_rights(given.pk, actor=second, reason="They are of the house.")
     settings.LOG_SINKS = "ocsf+file:///no/such/folder/log.jsonl"
     forwarding.forward_all()
     settings.LOG_SINKS = ""

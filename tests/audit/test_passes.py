@@ -18,7 +18,7 @@ from actions.events import RUN_STARTED
 from approvals.errors import NotAnApprover
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import cast_vote
-from audit.errors import NoPassForThem, OutOfScope, PassEnded
+from audit.errors import NoPassForThem, OutOfScope, PassEnded, PassInForce
 from audit.evidence.bundle import range_for, wanted
 from audit.models import AuditorPass, Event, Export
 from audit.services import exports, indexing, passes
@@ -228,6 +228,10 @@ def test_evidence_is_asked_for_within_the_pass(eva: User, boss: User) -> None:
         exports.Wanted(since=since - timedelta(days=9)), actor=actor, purpose="Audit."
     )
     assert (export.agents, export.since) == ([TILDA.id], since)
+    of_run = exports.ask(exports.Wanted(runs=[mine.run_id or uuid4()]), actor=actor, purpose="One.")
+    assert (of_run.runs, of_run.agents) == ([str(mine.run_id)], [])
+    with pytest.raises(OutOfScope):
+        exports.ask(exports.Wanted(runs=[uuid4()]), actor=actor, purpose="Of nothing.")
     elsewhere = exports.ask(exports.Wanted(), actor=Actor.from_user(boss), purpose="Ours.")
     client = at_work(eva)
     assert client.get(url("export_change", export.pk)).status_code == 200
@@ -389,3 +393,45 @@ def test_a_pass_is_given_and_withdrawn_on_its_pages(eva: User, admin_user: User)
         "audit.pass_granted",
         "audit.pass_withdrawn",
     ]
+
+
+def test_the_rights_of_an_own_account_come_back_by_command(eva: User, boss: User) -> None:
+    one = given(eva, boss)
+    actor = Actor.from_user(boss)
+    with pytest.raises(PassInForce):
+        passes.restore_rights(one.pk, actor=actor, reason="Too early.")
+    passes.withdraw(one.pk, actor=actor, reason="Over.")
+    with pytest.raises(NoPassForThem):
+        passes.restore_rights(one.pk, actor=Actor.from_user(eva), reason="By herself.")
+    assert at_work(eva).get(url("event_changelist")).status_code != 200
+    passes.restore_rights(one.pk, actor=actor, reason="She is of the house.")
+    assert at_work(eva).get(url("event_changelist")).status_code == 200
+    said = Event.objects.filter(type="audit.rights_restored").get()
+    assert (said.subject_id, said.actor_id) == (str(one.pk), str(boss.pk))
+    with pytest.raises(PassEnded):
+        passes.restore_rights(one.pk, actor=actor, reason="Again.")
+
+
+def test_a_former_pass_restores_nothing_while_another_one_is_in_force(
+    eva: User, boss: User
+) -> None:
+    former = given(eva, boss)
+    given(eva, boss)  # in place of the former one
+    with pytest.raises(PassEnded):
+        passes.restore_rights(former.pk, actor=Actor.from_user(boss), reason="By mistake.")
+    assert at_work(eva).get("/admin/accounts/user/").status_code == 403
+
+
+def test_the_pages_say_what_a_pass_takes_away_and_offer_to_restore_it(
+    eva: User, boss: User, admin_client: Client
+) -> None:
+    page = admin_client.get(url("auditorpass_grant")).content.decode()
+    assert "The rights of their own account do not count from now on" in page
+    one = given(eva, boss)
+    own = url("auditorpass_change", one.pk)
+    assert "Restore the rights" not in admin_client.get(own).content.decode()
+    passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Over.")
+    assert "Restore the rights" in admin_client.get(own).content.decode()
+    admin_client.post(url("auditorpass_restore", one.pk), {"reason": "She is of the house."})
+    one.refresh_from_db()
+    assert one.restored_at is not None

@@ -272,6 +272,8 @@ def rules_are_published_and_rejected(olga: User, clara: User) -> None:
     policy = Policy.objects.get(slug="never-wipe")
     for enabled in (False, True):
         releases.switch_policy(policy.pk, actor=SYSTEM, enabled=enabled, reason="To see.")
+    given_up = releases.draft_release(actor=SYSTEM)
+    releases.discard_draft(given_up.pk, actor=SYSTEM, reason="Another way.")
     for answer in (Vote.Answer.REJECT, Vote.Answer.APPROVE):
         release = releases.draft_release(actor=Actor.from_user(olga))
         request = releases.ask_to_publish(release.pk, actor=Actor.from_user(olga))

@@ -492,3 +492,22 @@ def test_who_wrote_a_rule_that_was_switched_off_meanwhile_is_its_writer(
     draft = releases.draft_release(actor=Actor.from_user(bob))
     asked = releases.ask_to_publish(draft.pk, actor=Actor.from_user(bob))
     assert {mallory.pk, bob.pk} <= set(asked.answerable_users)
+
+
+def test_a_draft_can_be_discarded_and_nobody_is_asked_any_more(
+    governed: Governed, rosa: User
+) -> None:
+    one_more_rule()
+    release, request = asked(rosa)
+    with pytest.raises(ReasonRequired):
+        releases.discard_draft(release.pk, actor=SYSTEM, reason=" ")
+    assert status_of(release) == "draft"
+    releases.discard_draft(release.pk, actor=Actor.from_user(rosa), reason="Another way.")
+    request.refresh_from_db()
+    assert (status_of(release), request.status) == ("rejected", "withdrawn")
+    said = Event.objects.filter(type="policy.release_discarded").get()
+    assert (said.subject_id, said.actor_id) == (str(release.pk), str(rosa.pk))
+    with pytest.raises(ReleaseNotADraft):
+        releases.discard_draft(release.pk, actor=SYSTEM, reason="Again.")
+    with pytest.raises(ReleaseNotADraft):
+        releases.discard_draft(live().pk, actor=SYSTEM, reason="Not the live one.")

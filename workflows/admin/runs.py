@@ -11,6 +11,8 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from actions.models import Attempt
+from actions.names import agents_called
+from audit.searching import runs_with
 from common.admin.pages import EndlessAdmin, Page
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
@@ -65,7 +67,9 @@ class WorkflowRunAdmin(EndlessAdmin):
     list_filter = (AttentionFilter, "status", "workflow")
     list_select_related = ("workflow", "run")
     search_fields = ("=pk",)
-    search_help_text = "Exactly: an agent, or the run's identifier"
+    search_help_text = (
+        "The name or title of an agent, a workflow, an identifier, and words of what was done"
+    )
     detail_template = "workflows/run.html"
     pages = (
         Page(
@@ -136,7 +140,8 @@ class WorkflowRunAdmin(EndlessAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        wanted = Q(run__agent=term)
+        wanted = Q(run__agent__in=agents_called(term)) | Q(run__in=runs_with(term))
+        wanted |= Q(workflow__slug=term)
         if is_identifier(term):
             wanted |= Q(pk=term) | Q(parent_id=term)
         return queryset.filter(wanted), False

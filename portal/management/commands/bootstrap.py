@@ -31,9 +31,9 @@ TIERS = (
 FRESH_FROM_RANK = 30
 _EVERYTHING = ("agents", "tools", "policies", "approvals", "actions", "workflows", "audit")
 VIEWERS = {
-    Groups.COMPLIANCE: (*_EVERYTHING, "accounts"),
-    Groups.AUDITORS: (*_EVERYTHING, "accounts"),
-    Groups.SECURITY: _EVERYTHING,
+    Groups.COMPLIANCE: (*_EVERYTHING, "accounts", "auditlog"),
+    Groups.AUDITORS: (*_EVERYTHING, "accounts", "auditlog"),
+    Groups.SECURITY: (*_EVERYTHING, "auditlog"),
     Groups.AGENT_OWNERS: ("agents", "tools", "actions", "workflows"),
     Groups.SUPERVISORS: ("approvals", "actions", "workflows"),
     Groups.MANAGERS: ("approvals", "actions", "workflows"),

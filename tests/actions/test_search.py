@@ -1,0 +1,65 @@
+"""Lists find what people type: names, titles, short names of tools, values of arguments."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from audit.services import indexing
+from tests.audit.sealed import sealed_all
+from tests.factories import Governed
+
+pytestmark = pytest.mark.django_db
+ACTIONS, RUNS = "/admin/actions/action/", "/admin/actions/run/"
+INBOX = "/admin/approvals/approvalrequest/"
+
+
+@pytest.fixture
+def work(governed: Governed) -> Governed:
+    run = governed.run()
+    governed.propose(run, "toolbox.pay", {"account": "a", "amount": 1, "note": "for MSJ4OA"})
+    governed.propose(run, "toolbox.pay", {"account": "a", "amount": 500, "note": "for NQNU5R"})
+    governed.propose(governed.run(), "toolbox.mail", {"to": "somebody"})
+    sealed_all()
+    indexing.index()
+    return governed
+
+
+def found(client: Client, address: str, text: str) -> int:
+    page: Any = client.get(address, {"q": text})
+    assert page.status_code == 200
+    return len(page.context_data["cl"].result_list)
+
+
+@pytest.mark.parametrize(
+    ("address", "text", "number"),
+    [
+        (ACTIONS, "toolbox.pay", 2),
+        (ACTIONS, "pay", 2),
+        (ACTIONS, "tilda", 3),
+        (ACTIONS, "tilda.prod", 3),
+        (ACTIONS, "MSJ4OA", 1),
+        (ACTIONS, "msj4oa", 1),
+        (ACTIONS, "nothing-of-it", 0),
+        (RUNS, "Tilda", 2),
+        (RUNS, "NQNU5R", 1),
+        (RUNS, "nothing-of-it", 0),
+        (INBOX, "tilda", 1),
+        (INBOX, "toolbox.pay", 1),
+        (INBOX, "NQNU5R", 1),
+        (INBOX, "MSJ4OA", 0),
+    ],
+)
+def test_what_people_type_is_found(
+    work: Governed, admin_client: Client, address: str, text: str, number: int
+) -> None:
+    assert found(admin_client, address, text) == number
+
+
+@pytest.mark.parametrize("address", [ACTIONS, RUNS, INBOX, "/admin/workflows/workflowrun/"])
+def test_finding_nothing_says_where_it_was_looked_for(
+    work: Governed, admin_client: Client, address: str
+) -> None:
+    page = admin_client.get(address, {"q": "<b>nothing</b>"}).content.decode()
+    assert "Nothing fits “&lt;b&gt;nothing&lt;/b&gt;”" in page
+    assert "Looked for: " in page
