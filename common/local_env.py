@@ -1,4 +1,7 @@
-"""Make the secrets of a local installation once: `python -m common.local_env FILE`.
+"""Make the secrets of an installation once: `python -m common.local_env FILE [LOG_KEY_FILE]`.
+
+With a second file the log's signing key is written there alone: in production the sealer's process
+gets both files, and every other one only the first.
 
 Standard library only: it runs before anything else is configured.
 """
@@ -7,17 +10,24 @@ import base64
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def written(path: Path) -> bool:
-    """Write the file, readable by its owner only, unless it is there already."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (
+def written(path: Path, log_key: Path | None = None) -> bool:
+    """Write the secrets, readable by their owner only, unless they are there already."""
+    shared = [
         f"CHANCERY_SECRET_KEY={secrets.token_urlsafe(48)}",
         f"CHANCERY_SEALING_KEY={base64.b64encode(secrets.token_bytes(32)).decode()}",
-        f"CHANCERY_LOG_SIGNING_KEY={base64.b64encode(secrets.token_bytes(32)).decode()}",
-    )
+    ]
+    of_the_log = [f"CHANCERY_LOG_SIGNING_KEY={base64.b64encode(secrets.token_bytes(32)).decode()}"]
+    if log_key is None:
+        return _written(path, [*shared, *of_the_log])
+    return _written(path, shared) and _written(log_key, of_the_log)
+
+
+def _written(path: Path, lines: Sequence[str]) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -28,4 +38,4 @@ def written(path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    written(Path(sys.argv[1]))
+    written(*map(Path, sys.argv[1:3]))

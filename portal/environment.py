@@ -5,6 +5,7 @@
 
 import os
 import secrets
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 problems: list[str] = []
@@ -30,6 +31,14 @@ def flag(name: str, *, default: bool = False) -> bool:
         problems.append(f"{name} is neither on nor off: write 1 or 0.")
         return default
     return given in _TRUE
+
+
+def one_of(name: str, default: str, choices: Sequence[str]) -> str:
+    text = os.environ.get(name, "").strip().lower() or default
+    if text not in choices:
+        problems.append(f"{name} is none of {', '.join(choices)}.")
+        return default
+    return text
 
 
 def whole(name: str, default: int, *, least: int = 0, most: int = 10**9) -> int:

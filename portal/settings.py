@@ -7,7 +7,16 @@ from pathlib import Path
 import dj_database_url
 from csp.constants import NONE, SELF
 
-from portal.environment import WEB_POOL_SIZE, flag, origin_of, required, seconds, whole, words
+from portal.environment import (
+    WEB_POOL_SIZE,
+    flag,
+    one_of,
+    origin_of,
+    required,
+    seconds,
+    whole,
+    words,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -344,7 +353,9 @@ EMAIL_HOST = os.environ.get("CHANCERY_SMTP_HOST", "")
 EMAIL_PORT = whole("CHANCERY_SMTP_PORT", 587, least=1)
 EMAIL_HOST_USER = os.environ.get("CHANCERY_SMTP_USER", "")
 EMAIL_HOST_PASSWORD = os.environ.get("CHANCERY_SMTP_PASSWORD", "")
-EMAIL_USE_TLS = bool(EMAIL_HOST)
+_SMTP_TLS = one_of("CHANCERY_SMTP_TLS", "starttls", ("starttls", "implicit", "off"))
+EMAIL_USE_TLS = bool(EMAIL_HOST) and _SMTP_TLS == "starttls"
+EMAIL_USE_SSL = bool(EMAIL_HOST) and _SMTP_TLS == "implicit"
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = os.environ.get("CHANCERY_MAIL_FROM", "chancery@localhost")
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"

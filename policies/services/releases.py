@@ -1,6 +1,7 @@
 """Writing rules, drafting a release of them, and making it live with a second person's consent."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,6 +50,8 @@ from tools.definitions import ToolSpec
 from tools.models import Tool
 
 PUBLISH = "policies.publish"
+# How often a draft or a definition is looked at anew because it changed meanwhile.
+MAX_TRIES = 3
 _EVER = datetime(2000, 1, 1, tzinfo=UTC)
 _RULE_ACTS = [
     one.name for one in (events.POLICY_SAVED, events.POLICY_SWITCHED_ON, events.POLICY_SWITCHED_OFF)
@@ -121,20 +124,48 @@ def switch_policy(policy_id: int, *, actor: Actor, enabled: bool, reason: str) -
     return policy
 
 
-@command
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a release would hold: its rules by their names, the tools, and the tools' schema."""
+
+    rules: Mapping[str, str]
+    tools: Mapping[str, str]
+    schema: Mapping[str, Any] = field(compare=False)
+
+    @classmethod
+    def of_now(cls) -> "_Content":
+        specs = callable_specs()
+        rules = Policy.objects.filter(enabled=True).values_list("slug", "text")
+        tools = {spec.full_name: spec.digest for spec in specs}
+        return cls(dict(rules), tools, cedar_schema(specs))
+
+
 def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
     """A release of all enabled rules, checked together against today's tools.
 
-    Raises NothingToRelease, ReleaseUnchanged, InvalidPolicy with every problem of every rule.
+    Raises NothingToRelease, ReleaseUnchanged, InvalidPolicy with every problem of every rule, and
+    ReleaseOutOfDate if rules or tools change while they are checked.
+
+    They are checked before the transaction: however long that takes, nobody waits for it.
     """
-    policies = list(Policy.objects.filter(enabled=True))
-    if not policies:
-        raise NothingToRelease
-    specs = callable_specs()
-    schema = cedar_schema(specs)
-    _ensure_sound({policy.slug: policy.text for policy in policies}, schema)
-    text = "\n\n".join(policy.text.strip() for policy in policies) + "\n"
-    tools = {spec.full_name: spec.digest for spec in specs}
+    for _ in range(MAX_TRIES):
+        content = _Content.of_now()
+        if not content.rules:
+            raise NothingToRelease
+        _ensure_sound(content.rules, content.schema)
+        release = _drafted(content, actor=actor, note=note)
+        if release is not None:
+            return release
+    raise ReleaseOutOfDate
+
+
+@command
+def _drafted(content: _Content, *, actor: Actor, note: str) -> PolicyRelease | None:
+    """The release of this content; None if it is not that of now any more."""
+    if _Content.of_now() != content:
+        return None
+    schema, tools = dict(content.schema), dict(content.tools)
+    text = "\n\n".join(rule.strip() for rule in content.rules.values()) + "\n"
     whole = digest({"text": text, "tools": tools})
     live = PolicyRelease.objects.live().first()
     if live is not None and live.digest == whole:

@@ -18,10 +18,11 @@ from sigstore._internal.merkle import verify_merkle_inclusion
 from sigstore._internal.rekor.checkpoint import verify_checkpoint
 from sigstore.errors import VerificationError
 
-from audit.merkle import consistency_proof, inclusion_proof
+from audit.merkle import consistency_proof, inclusion_proof, leaf_hash
 from audit.models import Checkpoint, Leaf, LogKey
 from audit.notes import Verifier
 from audit.tree import StoredTree
+from tests.audit.handovers import Handed, handed_over
 from tests.audit.sealed import many, sealed_all
 
 pytestmark = pytest.mark.django_db
@@ -215,3 +216,77 @@ def test_sigstore_refuses_what_is_not(log: Sealed) -> None:
             verify_merkle_inclusion(entry(log, claim | {"root": flipped(claim["root"])}))
     with pytest.raises(VerificationError):
         verify_checkpoint(keys, entry(log, claims[0] | {"root": flipped(claims[0]["root"])}))
+
+
+# -- a key that was handed over -------------------------------------------------------------------
+
+
+def handover_claims(handed: Handed) -> list[dict[str, Any]]:
+    """All that has to hold for the new key to be the old one's."""
+    introduced, last = handed.introduced, handed.last
+    hashed = leaf_hash(handed.leaf.encode()).hex()
+    root = bytes(introduced.root).hex()
+    return [
+        {"kind": "note", "vkey": handed.old, "note": handed.statement},
+        {"kind": "note", "vkey": handed.old, "note": introduced.note},
+        {"kind": "note", "vkey": handed.new, "note": introduced.note},
+        {"kind": "leaf", "leaf": handed.leaf.encode().hex(), "root": hashed},
+        {
+            "kind": "inclusion",
+            "size": introduced.size,
+            "root": root,
+            "index": handed.place,
+            "leaf": hashed,
+            "proof": [one.hex() for one in handed.inclusion()],
+        },
+        {
+            "kind": "consistency",
+            "size": last.size,
+            "root": bytes(last.root).hex(),
+            "old": introduced.size,
+            "was": root,
+            "proof": [one.hex() for one in handed.continuation()],
+        },
+        {"kind": "note", "vkey": handed.new, "note": last.note},
+    ]
+
+
+def test_go_follows_a_handed_over_key(settings: Any, go_verifier: Path) -> None:
+    handed = handed_over(settings)
+    assert f"\n{handed.new}\n" in handed.statement  # what the old key says of it
+    claims = handover_claims(handed)
+    assert said_by(go_verifier, claims) == [True] * len(claims)
+
+
+def test_go_refuses_a_key_that_nobody_handed_over(settings: Any, go_verifier: Path) -> None:
+    handed = handed_over(settings)
+    name = Verifier.from_text(handed.new).name
+    other = str(Verifier(name, os.urandom(32)))
+    renamed = handed.statement.replace(handed.new, other)
+    claims = [
+        {"kind": "note", "vkey": handed.old, "note": renamed},
+        {"kind": "note", "vkey": handed.new, "note": handed.statement},
+        {"kind": "note", "vkey": other, "note": handed.introduced.note},
+        {"kind": "note", "vkey": handed.old, "note": handed.last.note},
+        *(mutated(one) for one in handover_claims(handed) if "proof" in one),
+    ]
+    assert said_by(go_verifier, claims) == [False] * len(claims)
+
+
+def test_sigstore_follows_a_handed_over_key(settings: Any) -> None:
+    handed = handed_over(settings)
+    introduced = handed.introduced
+    for vkey in (handed.old, handed.new):
+        log = Sealed(vkey, {introduced.size: introduced.note}, {}, [], [])
+        claim = {
+            "index": handed.place,
+            "size": introduced.size,
+            "root": bytes(introduced.root).hex(),
+            "proof": [one.hex() for one in handed.inclusion()],
+        }
+        shown = entry(log, claim, body=handed.leaf)
+        verify_merkle_inclusion(shown)
+        keys: Any = OneKey(vkey)
+        verify_checkpoint(keys, shown)
+        with pytest.raises(VerificationError):
+            verify_merkle_inclusion(entry(log, claim, body=handed.leaf.replace(handed.new, "x")))

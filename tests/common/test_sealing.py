@@ -1,4 +1,5 @@
 import base64
+from itertools import pairwise
 
 import pytest
 from pytest_django import Settings
@@ -81,3 +82,34 @@ def test_the_refusal_names_the_row_and_not_the_secret() -> None:
 def test_only_32_bytes_in_base64_are_a_key(text: str) -> None:
     with pytest.raises(ValueError, match="not"):
         decoded_key(text)
+
+
+def test_a_ring_is_rotated_while_processes_restart_one_by_one(settings: Settings) -> None:
+    """The order of docs/identity.md: while some processes have the ring of one step, and others
+    that of the next, each opens what the others seal; and what was sealed before the rotation.
+    """
+    old, new = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
+    steps = [old, f"{old},{new}", f"{new},{old}"]
+    settings.SEALING_KEY = old
+    before = seal(b"from before", bound_to="x")
+    for ring, following in pairwise(steps):
+        for sealing, opening in ((ring, following), (following, ring)):
+            settings.SEALING_KEY = sealing
+            sealed = seal(b"meanwhile", bound_to="x")
+            settings.SEALING_KEY = opening
+            assert unseal(sealed, bound_to="x") == b"meanwhile"
+            assert unseal(before, bound_to="x") == b"from before"
+    # All have the last step's ring, and `rewrap_keys` has sealed everything with its first key.
+    settings.SEALING_KEY = steps[-1]
+    rewrapped = seal(unseal(before, bound_to="x"), bound_to="x")
+    settings.SEALING_KEY = new
+    assert unseal(rewrapped, bound_to="x") == b"from before"
+
+
+def test_the_new_key_in_front_at_once_is_what_fails(settings: Settings) -> None:
+    old, new = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
+    settings.SEALING_KEY = f"{new},{old}"
+    sealed = seal(b"meanwhile", bound_to="x")
+    settings.SEALING_KEY = old  # of a process that was not restarted yet
+    with pytest.raises(CannotUnseal):
+        unseal(sealed, bound_to="x")

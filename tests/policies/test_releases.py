@@ -511,3 +511,22 @@ def test_a_draft_can_be_discarded_and_nobody_is_asked_any_more(
         releases.discard_draft(release.pk, actor=SYSTEM, reason="Again.")
     with pytest.raises(ReleaseNotADraft):
         releases.discard_draft(live().pk, actor=SYSTEM, reason="Not the live one.")
+
+
+def test_a_rule_that_is_saved_while_a_draft_is_checked_is_in_it(
+    governed: Governed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[int] = []
+    real = releases._ensure_sound
+
+    def meanwhile(texts: Any, schema: Any) -> None:
+        real(texts, schema)
+        checked.append(len(connection.savepoint_ids))
+        if len(checked) == 1:
+            one_more_rule()
+
+    monkeypatch.setattr(releases, "_ensure_sound", meanwhile)
+    before = len(connection.savepoint_ids)
+    release = releases.draft_release(actor=SYSTEM)
+    assert '@id("more")' in release.text
+    assert checked == [before, before]  # not within the transaction

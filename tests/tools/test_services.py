@@ -2,17 +2,20 @@ from typing import Any
 
 import pytest
 from auditlog.models import LogEntry
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from accounts.models import Environment, User
 from audit.generation import current_mark
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, NotFound, ReasonRequired
+from tests.factories import Governed
 from tests.tools.definitions import SCHEMA, SOURCE
 from tools.catalog import catalog
+from tools.definitions import compile_spec
 from tools.errors import InvalidDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
+from tools.services import defining
 from tools.services.defining import (
     define_tool,
     register_system,
@@ -265,3 +268,39 @@ def test_a_system_is_in_one_place_per_environment(
         "prod": ("https://b.example.org", False),
         "staging": ("", True),
     }
+
+
+def test_a_definition_that_somebody_else_changed_meanwhile_is_compiled_again(
+    governed: Governed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compiled outside the transaction, and so never saved over what it did not see."""
+    compiled: list[str] = []
+    real = compile_spec
+
+    def meanwhile(row: Any) -> Any:
+        compiled.append(row["title"])
+        if len(compiled) == 1:
+            Tool.objects.filter(name="pay").update(description="By somebody else.")
+        return real(row)
+
+    monkeypatch.setattr(defining, "compile_spec", meanwhile)
+    tool = defining.define_tool(governed.system, "pay", actor=SYSTEM, title="Pay now")
+    assert compiled == ["Pay now", "Pay now"]
+    tool.refresh_from_db()
+    assert (tool.title, tool.description) == ("Pay now", "By somebody else.")
+
+
+def test_nothing_is_compiled_while_the_generation_is_locked(
+    governed: Governed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depths: list[int] = []
+    real = compile_spec
+
+    def noting(row: Any) -> Any:
+        depths.append(len(connection.savepoint_ids))
+        return real(row)
+
+    monkeypatch.setattr(defining, "compile_spec", noting)
+    before = len(connection.savepoint_ids)
+    defining.define_tool(governed.system, "pay", actor=SYSTEM, title="Pay now")
+    assert depths == [before]

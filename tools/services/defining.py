@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 from accounts.models import Environment
@@ -10,7 +12,7 @@ from common.intake import required_reason
 from tools import events
 from tools.catalog import plain
 from tools.data_classes import ensure_acted_on
-from tools.definitions import compile_spec, ensure_output_schema
+from tools.definitions import ToolSpec, compile_spec, ensure_output_schema
 from tools.errors import InvalidDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
 
@@ -26,6 +28,10 @@ def register_system(slug: str, *, actor: Actor, title: str, kind: System.Kind) -
     ensure_clean(system)
     system.save()
     return system
+
+
+# How often a definition is compiled anew because somebody else has changed it meanwhile.
+MAX_TRIES = 3
 
 
 @deciding_command
@@ -46,25 +52,47 @@ def set_endpoint(
     return endpoint
 
 
-@deciding_command
 def define_tool(system: System, name: str, *, actor: Actor, **attributes: Any) -> Tool:
     """A tool by its name, registered or with a changed definition.
 
     A changed definition is not served by the live policy release, which was checked against the
-    former one, until a new release is published. Raises InvalidDefinition.
+    former one, until a new release is published. Raises InvalidDefinition, and ToolStateUnchanged
+    if somebody else defines it at the same time.
+
+    It is compiled before the transaction: however long that takes, no decision waits for it.
     """
-    tool = Tool.objects.select_for_update(of=("self",)).filter(system=system, name=name).first()
-    previous = tool.definition_digest if tool else None
-    tool = tool or Tool(system=system, name=name)
+    for _ in range(MAX_TRIES):
+        seen = Tool.objects.filter(system=system, name=name).first()
+        wanted = _wanted(seen or Tool(system=system, name=name), attributes)
+        spec = compile_spec(plain(wanted))
+        ensure_output_schema(spec.output_schema)
+        ensure_acted_on(spec.input_schema, spec.output_schema)
+        defined = _defined(wanted, spec, actor=actor, seen=seen)
+        if defined is not None:
+            return defined
+    raise ToolStateUnchanged
+
+
+def _wanted(tool: Tool, attributes: Mapping[str, Any]) -> Tool:
+    """A copy of the tool with these attributes."""
+    wanted = copy(tool)
     for attribute, value in attributes.items():
         if attribute not in {field.name for field in Tool._meta.concrete_fields}:
             message = f"A tool has no attribute {attribute}."
             raise InvalidDefinition(message)
-        setattr(tool, attribute, value)
-    ensure_clean(tool, exclude=("definition_digest",))
-    spec = compile_spec(plain(tool))
-    ensure_output_schema(spec.output_schema)
-    ensure_acted_on(spec.input_schema, spec.output_schema)
+        setattr(wanted, attribute, value)
+    ensure_clean(wanted, exclude=("definition_digest",))
+    return wanted
+
+
+@deciding_command
+def _defined(tool: Tool, spec: ToolSpec, *, actor: Actor, seen: Tool | None) -> Tool | None:
+    """The tool as it was compiled, saved; None if it is not what was `seen` any more."""
+    rows = Tool.objects.select_for_update(of=("self",)).select_related("system")
+    now = rows.filter(system=tool.system, name=tool.name).first()
+    if (now and plain(now)) != (seen and plain(seen)):
+        return None
+    previous = now.definition_digest if now else None
     _ensure_sources_exist(tool, [source.tool for source in spec.sources])
     if spec.probe:
         _ensure_sources_exist(tool, [spec.probe])

@@ -1,0 +1,65 @@
+"""Settings for mail, and the files that hold an installation's secrets."""
+
+import smtplib
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core import mail
+
+from agents.models import Agent
+from agents.services.telling import tell
+from common.local_env import written
+from portal import environment
+from tests.factories import Governed
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "problems"),
+    [("", "starttls", 0), ("IMPLICIT", "implicit", 0), ("off", "off", 0), ("ssl", "starttls", 1)],
+)
+def test_a_word_is_one_of_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, given: str, value: str, problems: int
+) -> None:
+    monkeypatch.setenv("CHANCERY_SMTP_TLS", given)
+    monkeypatch.setattr(environment, "problems", [])
+    choices = ("starttls", "implicit", "off")
+    assert environment.one_of("CHANCERY_SMTP_TLS", "starttls", choices) == value
+    assert len(environment.problems) == problems
+
+
+def test_the_logs_key_can_lie_in_a_file_of_its_own(tmp_path: Path) -> None:
+    shared, log_key = tmp_path / "chancery.env", tmp_path / "sealer" / "log.env"
+    assert written(shared, log_key)
+    assert "CHANCERY_LOG_SIGNING_KEY" not in shared.read_text()
+    assert log_key.read_text().startswith("CHANCERY_LOG_SIGNING_KEY=")
+    assert log_key.read_text().count("\n") == 1
+    assert {stat.S_IMODE(one.stat().st_mode) for one in (shared, log_key)} == {0o600}
+    before = shared.read_text()
+    assert not written(shared, log_key)
+    assert shared.read_text() == before
+
+
+@pytest.mark.django_db
+def test_a_mail_that_cannot_be_sent_stops_nothing_and_is_logged_without_names(
+    governed: Governed,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    agent = Agent.objects.get()
+    agent.owner.email = "somebody@example.com"
+    with django_capture_on_commit_callbacks(execute=True):
+        tell(agent, "Its key is old", "Change it.")
+    assert "somebody@example.com" in mail.outbox[-1].to
+
+    def refuse(*_: Any, **__: Any) -> None:
+        message = "to somebody@example.com"
+        raise smtplib.SMTPServerDisconnected(message)
+
+    monkeypatch.setattr("agents.services.telling.send_mail", refuse)
+    with django_capture_on_commit_callbacks(execute=True):
+        tell(agent, "Its key is old", "Change it.")
+    assert "a mail to 2 people was not sent: SMTPServerDisconnected" in caplog.text
+    assert "example.com" not in caplog.text
