@@ -1,3 +1,4 @@
+import random
 from contextlib import suppress
 from uuid import UUID
 
@@ -5,14 +6,22 @@ from celery import shared_task
 
 from actions.errors import CallInFlight
 from actions.services import elevating, resuming, settling, watching
+from actions.shares import ShareTaken, share_of_workers
+
+# Beyond its agent's share of the workers: soon again, and not all at once.
+AGAIN_SECONDS = (0.2, 1.0)
+_jitter = random.SystemRandom()
 
 
 # Acknowledged early: the message is a hint, the database holds the work, the sweeper finds it.
 @shared_task(name="actions.execute")
 def execute(action_id: str) -> None:
-    # Behind another call: it stays ready, and is hinted at again.
-    with suppress(CallInFlight):
-        resuming.resume(UUID(action_id))
+    try:
+        # Behind another call: it stays ready, and is hinted at again.
+        with suppress(CallInFlight), share_of_workers(action_id):
+            resuming.resume(UUID(action_id))
+    except ShareTaken:
+        execute.apply_async((action_id,), countdown=_jitter.uniform(*AGAIN_SECONDS))
 
 
 @shared_task(name="actions.settle_abandoned")

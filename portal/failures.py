@@ -27,6 +27,7 @@ _CODES = {
     400: ("bad_request", "The request cannot be read."),
     403: ("permission_denied", "This is not yours to do."),
     404: ("not_found", "There is no such thing."),
+    413: ("body_too_large", "The request body is too large."),
     405: ("method_not_allowed", "The address does not take this method."),
     500: ("internal_error", "The fault is ours."),
     503: ("not_available", "The database does not answer. Ask again with the same key."),
@@ -50,6 +51,11 @@ def answered(request: HttpRequest, status: int) -> HttpResponse:
 
 def _is_api(request: HttpRequest) -> bool:
     return f"{request.path}/".startswith(_API)
+
+
+def is_for_agents(request: HttpRequest) -> bool:
+    """Whether agents ask there, and not people."""
+    return _is_api(request) and not request.path.startswith("/api/v1/approvals")
 
 
 def _is_page(response: HttpResponseBase) -> bool:

@@ -96,6 +96,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "accounts.middleware.RequestIdMiddleware",
     "portal.failures.AwayMiddleware",
+    "portal.slots.SlotsMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -129,7 +130,7 @@ DATABASE_POOL = whole("CHANCERY_DATABASE_POOL", 0, most=1000)
 # How many processes of each kind this machine runs, for the check of a deployment.
 WEB_WORKERS = whole("WEB_WORKERS", 2, least=1)
 WEB_POOL = DATABASE_POOL or WEB_POOL_SIZE
-WORKERS = whole("WORKERS", 2, least=1)
+WORKERS = whole("WORKERS", 4, least=1)
 DATABASES = {
     "default": dj_database_url.parse(
         os.environ.get("DATABASE_URL") or f"sqlite:///{BASE_DIR / 'var/chancery.sqlite3'}",
@@ -201,6 +202,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # Beyond the longest call and the longest turn, a child that hangs is ended; its attempt is unknown.
 CELERY_TASK_TIME_LIMIT = 420
+# How many calls of one identity workers carry out at a time: one child at least is for others.
+WORKER_SHARE = whole("CHANCERY_WORKER_SHARE", max(WORKERS - 1, 1), least=1)
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {

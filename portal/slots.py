@@ -1,0 +1,109 @@
+"""A reserve for people: agents and slow clients never take all threads of a web process.
+
+A thread that reads a body waits for its sender, and one that serves an agent may wait for a slow
+system. Both are counted, and what would be too much is refused at once with 503, so that somebody
+can always sign in and halt everything. A proxy that takes requests in whole (deploy/nginx.conf)
+keeps slow senders away altogether, and is needed against senders with many addresses.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Condition
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http.request import UnreadablePostError
+
+from common.parsers import MAX_BODY_BYTES
+from common.problems import as_page_free_problem
+from common.requests import client_address
+from portal.failures import answered, is_for_agents
+
+# As in the Procfile.
+THREADS = int(os.environ.get("WEB_THREADS", "24") or 24)
+# Of a process with 24: 18 serve agents, 3 and 2 read bodies, one at least is left for people.
+SERVING_AGENTS = max(THREADS - 6, 1)
+READING = {True: max(THREADS // 8, 1), False: max(THREADS // 12, 1)}
+# A body that has been sent is there within microseconds.
+_PATIENCE_SECONDS = 0.25
+
+
+class NoSlot(Exception):
+    """All are taken."""
+
+
+@dataclass
+class Slots:
+    """So many at once, and of one sender so many; who comes when all are taken waits a moment."""
+
+    size: int
+    per_sender: int
+    patience_seconds: float
+    _taken: Counter[str] = field(default_factory=Counter)
+    _changed: Condition = field(default_factory=Condition)
+
+    @contextmanager
+    def taken(self, sender: str) -> Iterator[None]:
+        """Raises NoSlot."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._is_free(sender), self.patience_seconds):
+                raise NoSlot
+            self._taken[sender] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken[sender] -= 1
+                if not self._taken[sender]:
+                    del self._taken[sender]
+                self._changed.notify_all()
+
+    def _is_free(self, sender: str) -> bool:
+        return self._taken.total() < self.size and self._taken[sender] < self.per_sender
+
+
+_reading = {
+    agents: Slots(size, max(size - 1, 1), _PATIENCE_SECONDS) for agents, size in READING.items()
+}
+_serving = Slots(SERVING_AGENTS, SERVING_AGENTS, 0)
+
+
+class SlotsMiddleware:
+    """Read bodies, and serve agents, within the slots there are."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        agents = is_for_agents(request)
+        try:
+            length = _length(request)
+            if agents and length > MAX_BODY_BYTES:
+                return answered(request, 413)
+            if length:
+                with _reading[agents].taken(client_address(request)):
+                    request.body  # noqa: B018 - it is kept on the request
+            if not agents:
+                return self.get_response(request)
+            with _serving.taken("agents"):
+                return self.get_response(request)
+        except NoSlot:
+            return _busy(request)
+        except UnreadablePostError:
+            return answered(request, 400)
+
+
+def _length(request: HttpRequest) -> int:
+    text = str(request.META.get("CONTENT_LENGTH") or "0")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _busy(request: HttpRequest) -> HttpResponse:
+    if not is_for_agents(request):
+        return answered(request, 503)
+    message = "All that serve agents are busy. Ask again with the same key."
+    response = as_page_free_problem("busy", message, http_status=503)
+    response["Retry-After"] = "1"
+    return response

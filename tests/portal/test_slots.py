@@ -1,0 +1,123 @@
+"""Threads of a web process: some are left for people, whatever agents and slow senders do."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
+
+from portal import slots
+from portal.slots import NoSlot, Slots, SlotsMiddleware
+from tests.databases import url_of
+from tests.portal.test_connections import web
+from tests.portal.test_proxy import opened
+
+SLOW = 150
+
+
+def test_one_sender_leaves_slots_for_others() -> None:
+    few = Slots(3, 2, 0.01)
+    with few.taken("a"), few.taken("a"):
+        with pytest.raises(NoSlot), few.taken("a"):
+            pass
+        with few.taken("b"), pytest.raises(NoSlot), few.taken("c"):
+            pass
+    with few.taken("a"):
+        pass
+
+
+def test_a_slot_that_becomes_free_is_taken_by_who_waits() -> None:
+    one = Slots(1, 1, 5)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with one.taken("a"):
+            entered.set()
+            leave.wait(5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(5)
+    threading.Timer(0.05, leave.set).start()
+    with one.taken("b"):
+        holder.join()
+
+
+@pytest.fixture
+def served() -> tuple[Callable[[str], Any], threading.Event]:
+    """The middleware in front of a view that waits for the event."""
+    leave = threading.Event()
+
+    def view(request: HttpRequest) -> HttpResponse:
+        leave.wait(10)
+        return HttpResponse("served")
+
+    middleware = SlotsMiddleware(view)
+    return lambda path: middleware(RequestFactory().get(path)), leave
+
+
+def test_agents_never_take_the_last_threads(
+    served: tuple[Callable[[str], Any], threading.Event],
+) -> None:
+    ask, leave = served
+    agents = [
+        threading.Thread(target=ask, args=("/api/v1/tools",)) for _ in range(slots.SERVING_AGENTS)
+    ]
+    for one in agents:
+        one.start()
+    while slots._serving._taken.total() < slots.SERVING_AGENTS:
+        threading.Event().wait(0.01)
+    try:
+        refused = ask("/api/v1/actions")
+        assert (refused.status_code, refused["Retry-After"]) == (503, "1")
+        assert b'"code": "busy"' in refused.content
+        leave.set()
+        for path in ("/admin/", "/accounts/login/", "/api/v1/approvals"):
+            assert ask(path).status_code == 200
+    finally:
+        leave.set()
+        for one in agents:
+            one.join()
+    assert ask("/api/v1/actions").status_code == 200
+
+
+def test_a_body_beyond_the_limit_is_refused_before_it_is_read() -> None:
+    read: list[str] = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        read.append(request.path)
+        return HttpResponse()
+
+    middleware = SlotsMiddleware(view)
+    large = RequestFactory().post("/oauth/token", b"x", content_type="application/json")
+    large.META["CONTENT_LENGTH"] = "10000000"
+    refused: Any = middleware(large)
+    assert refused.status_code == 413
+    assert b"body_too_large" in refused.content
+    assert read == []
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", ["/oauth/enrol", "/accounts/login/"])
+def test_people_are_answered_beside_slow_senders_without_a_proxy(path: str) -> None:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Content-Length: 5000\r\n\r\n{"
+    )
+    with web(url_of(connection)) as url:
+        slow = [opened(url, head) for _ in range(SLOW)]
+        try:
+            for asked in ("/accounts/login/", "/oauth/jwks.json"):
+                assert httpx.get(f"{url}{asked}", timeout=20).status_code == 200
+            elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+            with httpx.Client(transport=elsewhere, timeout=20) as person:
+                sent = person.post(f"{url}/accounts/login/", data={"login": "x"})
+            assert sent.status_code == 403  # it was read: the form lacks its token
+        finally:
+            for one in slow:
+                one.close()
