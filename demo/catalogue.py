@@ -127,6 +127,12 @@ _CHANGE_FLIGHTS = {
             "(asked[size(asked) - 1].destination == reservation.origin)",
         ),
         _fact(
+            "flight_unavailable",
+            "A new flight that cannot be booked",
+            "asked.exists(f, f.status != 'available' && !reservation.flights.exists(b, "
+            "b.flight_number == f.flight_number && b.date == f.date))",
+        ),
+        _fact(
             "attestation_needed",
             "A person must decide on the cabin of a trip begun",
             "facts.cabin_changed && facts.segment_flown",
@@ -171,8 +177,13 @@ def _paid_by(kind: str) -> str:
 
 
 _BOOK = {
-    "sources": [_BOOKER],
+    "sources": [_BOOKER, _ASKED],
     "facts": [
+        _fact(
+            "flight_unavailable",
+            "A flight that cannot be booked",
+            "!asked.all(f, f.status == 'available')",
+        ),
         _fact("passengers", "Passengers", "size(args.passengers)"),
         _fact("certificates", "Travel certificates used", _paid_by("certificate")),
         _fact("credit_cards", "Credit cards used", _paid_by("credit_card")),
