@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.http.request import UnreadablePostError
 
@@ -80,9 +81,10 @@ class SlotsMiddleware:
         agents = is_for_agents(request)
         try:
             length = _length(request)
-            if agents and length > MAX_BODY_BYTES:
+            if length > MAX_BODY_BYTES and request.path.startswith("/api/"):
                 return answered(request, 413)
-            if length:
+            # What is longer elsewhere is refused by its view, or by Django, before it is read.
+            if 0 < length <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
                 with _reading[agents].taken(client_address(request)):
                     request.body  # noqa: B018 - it is kept on the request
             if not agents:

@@ -23,7 +23,8 @@ from tests.conftest import Api
 from tests.factories import Governed
 from tests.tools.vaults import everything_stored, forms_of
 from tools.connectors.base import Unanswered
-from tools.errors import InvalidDefinition
+from tools.errors import InvalidDefinition, SecretUnusable
+from tools.secret_arguments import secrets_set_apart, with_secrets
 from tools.services.defining import define_tool
 
 pytestmark = pytest.mark.django_db
@@ -155,8 +156,8 @@ def test_a_call_without_its_secret_is_not_made(logins: Governed, rosa: User, dam
 def test_rules_facts_and_amounts_cannot_look_at_it(logins: Governed) -> None:
     rule = """@id("weak") @reason("It is weak.")
     forbid(principal, action == Action::"toolbox.set_password", resource)
-    when { context.input.password == "12345" };"""
-    with pytest.raises(InvalidPolicy, match="password"):
+    when { context.input has password && context.input.password == "12345" };"""
+    with pytest.raises(InvalidPolicy, match="never true"):
         factories.publish(weak=rule)
     for expression in ("args.password == 'x'", "args['password'] == 'x'", "args.login.pin == 1"):
         fact = {"name": "weak", "title": "Weak", "expression": expression}
@@ -237,3 +238,11 @@ def test_a_tools_page_says_which_arguments_agents_cannot_give(
     other = admin_client.get(f"/admin/tools/tool/{logins.tool('set_password').pk}/change/")
     assert "are refused" not in other.content.decode()
     assert other.status_code == 200
+
+
+def test_a_secret_goes_in_the_place_of_its_own_mark_only() -> None:
+    shown, secrets = secrets_set_apart(given(), SCHEMA)
+    assert with_secrets(shown, secrets) == given()
+    for wrong in ({"/password": "another one 48"}, {"/user": PASSWORD}, {"/elsewhere": PASSWORD}):
+        with pytest.raises(SecretUnusable):
+            with_secrets(shown, wrong)

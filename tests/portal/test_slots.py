@@ -93,7 +93,7 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_read() -> None:
         return HttpResponse()
 
     middleware = SlotsMiddleware(view)
-    large = RequestFactory().post("/oauth/token", b"x", content_type="application/json")
+    large = RequestFactory().post("/api/v1/actions", b"x", content_type="application/json")
     large.META["CONTENT_LENGTH"] = "10000000"
     refused: Any = middleware(large)
     assert refused.status_code == 413
