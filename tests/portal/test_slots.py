@@ -63,6 +63,7 @@ def served() -> tuple[Callable[[str], Any], threading.Event]:
 def test_agents_never_take_the_last_threads(
     served: tuple[Callable[[str], Any], threading.Event],
 ) -> None:
+    assert slots.SERVING_AGENTS + sum(slots.READING.values()) < slots.THREADS
     ask, leave = served
     agents = [
         threading.Thread(target=ask, args=("/api/v1/tools",)) for _ in range(slots.SERVING_AGENTS)
