@@ -93,29 +93,29 @@ def _having(term: int) -> Q:
 
 
 MAX_SUBJECTS = 300
+MAX_WORDS = 8
 
 
 def subjects_with(text: str) -> list[str]:
     """The identifiers of what the newest events with all of these words are about, each once: calls
     by their arguments and answers, workflow runs by their inputs.
     """
-    words = terms.words_of(text)
-    if not words:
-        return []
-    events = Event.objects.all()
-    for word in words:
-        events = events.filter(_having(terms.word(word)))
+    events = _with_words(text)
     newest = events.order_by("-pk").values_list("subject_id", flat=True)[: 4 * MAX_SUBJECTS]
     return list(dict.fromkeys(newest))[:MAX_SUBJECTS]
 
 
 def runs_with(text: str) -> list[UUID]:
     """The runs of the newest events with all of these words."""
-    words = terms.words_of(text)
-    if not words:
-        return []
-    events = Event.objects.exclude(run_id=None)
-    for word in words:
-        events = events.filter(_having(terms.word(word)))
+    events = _with_words(text).exclude(run_id=None)
     newest = events.order_by("-pk").values_list("run_id", flat=True)[: 4 * MAX_SUBJECTS]
     return list(dict.fromkeys(one for one in newest if one is not None))[:MAX_SUBJECTS]
+
+
+def _with_words(text: str) -> EventQuerySet:
+    """Of a text with more than MAX_WORDS words those with the first ones."""
+    words = terms.words_of(text)[:MAX_WORDS]
+    events = Event.objects.all() if words else Event.objects.none()
+    for word in words:
+        events = events.filter(_having(terms.word(word)))
+    return events

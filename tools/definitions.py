@@ -121,6 +121,9 @@ class ToolSpec:
         if not self.takes_secrets:
             return GovernedArguments(filled, digest(filled))
         shown, secrets = secrets_set_apart(filled, self.input_schema)
+        if not isinstance(shown, dict):
+            message = "The arguments have too many parts to find the secrets among them."
+            raise InvalidArguments(message)
         return GovernedArguments(shown, digest(shown), secrets)
 
     def open_arguments(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -63,3 +63,10 @@ def test_finding_nothing_says_where_it_was_looked_for(
     page = admin_client.get(address, {"q": "<b>nothing</b>"}).content.decode()
     assert "Nothing fits “&lt;b&gt;nothing&lt;/b&gt;”" in page
     assert "Looked for: " in page
+
+
+@pytest.mark.parametrize("address", [ACTIONS, RUNS, INBOX, "/admin/workflows/workflowrun/"])
+def test_a_long_text_is_searched_for_by_its_first_words(
+    work: Governed, admin_client: Client, address: str
+) -> None:
+    assert found(admin_client, address, " ".join(f"word{n}" for n in range(2000))) == 0

@@ -246,3 +246,20 @@ def test_a_secret_goes_in_the_place_of_its_own_mark_only() -> None:
     for wrong in ({"/password": "another one 48"}, {"/user": PASSWORD}, {"/elsewhere": PASSWORD}):
         with pytest.raises(SecretUnusable):
             with_secrets(shown, wrong)
+
+
+def test_arguments_with_too_many_places_are_refused(logins: Governed, api: Api) -> None:
+    """Their whole would be one secret: nothing could be decided on."""
+    schema = {
+        "type": "object",
+        "properties": {"password": {"type": "string", "x-data-class": "secret"}},
+        "additionalProperties": {"items": {"x-data-class": "personal"}},
+    }
+    define_tool(logins.system, "wide", actor=SYSTEM, **{**TOOL, "input_schema": schema})
+    factories.publish()
+    run = str(api.post("runs", RUN).json()["id"])
+    arguments = {"password": PASSWORD, "k" * 20_000: list(range(200))}
+    body = {"run": run, "tool": "toolbox.wide", "arguments": arguments}
+    answer = api.post("actions", body, key="k")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_arguments")
+    assert not Action.objects.exists()
