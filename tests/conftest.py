@@ -26,11 +26,19 @@ from workflows.compiled import forget_compiled
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if connection.vendor == "postgresql":
+        # What asks no database is tested once, in the other run.
+        items[:] = [item for item in items if _asks_the_database(item)]
         return
     skip = pytest.mark.skip(reason="needs PostgreSQL; the PostgreSQL run of the suite has it")
     for item in items:
         if item.get_closest_marker("postgresql"):
             item.add_marker(skip)
+
+
+def _asks_the_database(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    marked = item.get_closest_marker("django_db") or item.get_closest_marker("postgresql")
+    return marked is not None or bool(fixtures & {"db", "transactional_db", "live_server"})
 
 
 @pytest.fixture(autouse=True)

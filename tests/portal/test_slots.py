@@ -1,5 +1,8 @@
 """Threads of a web process: some are left for people, whatever agents and slow senders do."""
 
+import base64
+import itertools
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +51,7 @@ def test_a_slot_that_becomes_free_is_taken_by_who_waits() -> None:
 
 
 @pytest.fixture
-def served() -> tuple[Callable[[str], Any], threading.Event]:
+def served() -> tuple[Callable[..., Any], threading.Event]:
     """The middleware in front of a view that waits for the event."""
     leave = threading.Event()
 
@@ -57,11 +60,18 @@ def served() -> tuple[Callable[[str], Any], threading.Event]:
         return HttpResponse("served")
 
     middleware = SlotsMiddleware(view)
-    return lambda path: middleware(RequestFactory().get(path)), leave
+
+    def ask(path: str, headers: dict[str, str] | None = None) -> Any:
+        # Without a token each asks from an address of its own.
+        address = f"192.0.2.{next(number) % 250}"
+        return middleware(RequestFactory(REMOTE_ADDR=address).get(path, headers=headers or {}))
+
+    number = itertools.count(1)
+    return ask, leave
 
 
 def test_agents_never_take_the_last_threads(
-    served: tuple[Callable[[str], Any], threading.Event],
+    served: tuple[Callable[..., Any], threading.Event],
 ) -> None:
     assert slots.SERVING_AGENTS + sum(slots.READING.values()) < slots.THREADS
     ask, leave = served
@@ -84,6 +94,39 @@ def test_agents_never_take_the_last_threads(
         for one in agents:
             one.join()
     assert ask("/api/v1/actions").status_code == 200
+
+
+def test_one_identity_leaves_slots_for_another(
+    served: tuple[Callable[..., Any], threading.Event],
+) -> None:
+    ask, leave = served
+
+    def token(subject: str) -> dict[str, str]:
+        claims = base64.urlsafe_b64encode(json.dumps({"client_id": subject}).encode()).decode()
+        return {"Authorization": f"Bearer x.{claims.rstrip('=')}.x"}
+
+    noisy = [
+        threading.Thread(target=ask, args=("/api/v1/tools", token("noisy.prod")))
+        for _ in range(slots.SERVING_ONE)
+    ]
+    for one in noisy:
+        one.start()
+    while slots._serving._taken.total() < slots.SERVING_ONE:
+        threading.Event().wait(0.01)
+    try:
+        assert ask("/api/v1/tools", token("noisy.prod")).status_code == 503
+        leave.set()
+        assert ask("/api/v1/tools", token("other.prod")).status_code == 200
+    finally:
+        leave.set()
+        for one in noisy:
+            one.join()
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", "Bearer x.y.z", "Bearer x.W10.z"])
+def test_a_token_that_says_nothing_counts_for_its_address(header: str) -> None:
+    request = RequestFactory().get("/api/v1/tools", headers={"Authorization": header})
+    assert slots._asker(request) == "127.0.0.1"
 
 
 def test_a_body_beyond_the_limit_is_refused_before_it_is_read() -> None:
