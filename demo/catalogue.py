@@ -101,7 +101,8 @@ _CHANGE_FLIGHTS = {
             "Other flights than those booked",
             "size(args.flights) != size(reservation.flights) || !args.flights.all(a, "
             "reservation.flights.exists(f, f.flight_number == a.flight_number "
-            "&& f.date == a.date))",
+            "&& f.date == a.date)) || !reservation.flights.all(f, args.flights.exists(a, "
+            "a.flight_number == f.flight_number && a.date == f.date))",
         ),
         _fact("cabin_changed", "Another cabin", "args.cabin != reservation.cabin"),
         _fact(
@@ -118,7 +119,9 @@ _CHANGE_FLIGHTS = {
         _fact(
             "destination_changed",
             "Another destination",
-            "!asked.exists(f, f.destination == reservation.destination)",
+            "size(asked) == 0 || (reservation.flight_type == 'round_trip' "
+            "? !asked.exists(f, f.destination == reservation.destination) "
+            ": asked[size(asked) - 1].destination != reservation.destination)",
         ),
         _fact(
             "trip_type_changed",
@@ -157,9 +160,15 @@ _CHANGE_BAGS = {
     ],
 }
 
+_INCOMPLETE = (
+    "args.passengers.exists(p, p.first_name == '' || p.last_name == '' "
+    "|| !p.dob.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}$'))"
+)
+
 _CHANGE_PASSENGERS = {
     "sources": [_RESERVATION],
     "facts": [
+        _fact("passengers_incomplete", "A passenger without name or date of birth", _INCOMPLETE),
         _fact(
             "number_changed",
             "Another number of passengers",
@@ -182,9 +191,19 @@ _BOOK = {
         _fact(
             "flight_unavailable",
             "A flight that cannot be booked",
-            "!asked.all(f, f.status == 'available')",
+            "size(asked) == 0 || !asked.all(f, f.status == 'available')",
         ),
         _fact("passengers", "Passengers", "size(args.passengers)"),
+        _fact(
+            "passengers_incomplete",
+            "A passenger without name or date of birth, or none",
+            f"size(args.passengers) == 0 || {_INCOMPLETE}",
+        ),
+        _fact(
+            "bags_below_zero",
+            "A number of bags below zero",
+            "args.total_baggages < 0 || args.nonfree_baggages < 0",
+        ),
         _fact("certificates", "Travel certificates used", _paid_by("certificate")),
         _fact("credit_cards", "Credit cards used", _paid_by("credit_card")),
         _fact("gift_cards", "Gift cards used", _paid_by("gift_card")),
@@ -222,6 +241,13 @@ _CERTIFICATE = {
             "100 or 50 per passenger of a reservation of the customer",
             "reservations.exists(r, double(args.amount) == 100.0 * double(size(r.passengers)) "
             "|| double(args.amount) == 50.0 * double(size(r.passengers)))",
+        ),
+        _fact(
+            "due_on_a_reservation",
+            "One reservation gives both the entitlement and the amount",
+            "reservations.exists(r, (user.membership in ['silver', 'gold'] || r.insurance == 'yes' "
+            "|| r.cabin == 'business') && double(args.amount) in "
+            "[100.0 * double(size(r.passengers)), 50.0 * double(size(r.passengers))])",
         ),
         _fact(
             "incident_on_record",
