@@ -11,6 +11,7 @@ from actions.models import Action
 
 # Beyond the longest call: a worker that was killed gives its share back by then.
 _FORGOTTEN_SECONDS = 420
+_AGAIN_SECONDS = 10
 
 
 class ShareTaken(Exception):
@@ -45,3 +46,16 @@ def _count(key: str) -> bool:
     except (RedisError, OSError):
         return False
     raise ShareTaken
+
+
+def note_again(action_id: str) -> bool:
+    """Whether nothing is on its way yet that will try this action again."""
+    try:
+        return bool(caches["counters"].add(f"again:{action_id}", 1, timeout=_AGAIN_SECONDS))
+    except (RedisError, OSError):
+        return False  # the sweeper finds it
+
+
+def forget_again(action_id: str) -> None:
+    with suppress(RedisError, OSError):
+        caches["counters"].delete(f"again:{action_id}")

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from celery import shared_task
 
+from actions import shares
 from actions.errors import CallInFlight
 from actions.services import elevating, resuming, settling, watching
 from actions.shares import ShareTaken, share_of_workers
@@ -15,13 +16,17 @@ _jitter = random.SystemRandom()
 
 # Acknowledged early: the message is a hint, the database holds the work, the sweeper finds it.
 @shared_task(name="actions.execute")
-def execute(action_id: str) -> None:
+def execute(action_id: str, again: bool = False) -> None:  # noqa: FBT001, FBT002 - a message's
+    if again:
+        shares.forget_again(action_id)
     try:
         # Behind another call: it stays ready, and is hinted at again.
         with suppress(CallInFlight), share_of_workers(action_id):
             resuming.resume(UUID(action_id))
     except ShareTaken:
-        execute.apply_async((action_id,), countdown=_jitter.uniform(*AGAIN_SECONDS))
+        # Once for each action, however many hints of it there are.
+        if shares.note_again(action_id):
+            execute.apply_async((action_id, True), countdown=_jitter.uniform(*AGAIN_SECONDS))
 
 
 @shared_task(name="actions.settle_abandoned")

@@ -20,6 +20,7 @@ _SAID = {
     400: ("This request cannot be read", "An address or a field holds what is no text."),
     403: ("This is not yours to see", "Your account does not have the right that this page needs."),
     404: ("There is no such page", "The address is wrong, or what was here is not yours to see."),
+    413: ("This is too much", "What was sent is larger than this page takes."),
     500: ("Something went wrong here", "The fault is ours. Nothing was changed by this request."),
     503: ("Not available right now", "The database or the cache does not answer. Try again soon."),
 }

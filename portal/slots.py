@@ -31,6 +31,10 @@ SERVING_AGENTS = max(THREADS - 6, 1)
 READING = {True: max(THREADS // 8, 1), False: max(THREADS // 12, 1)}
 # A body that has been sent is there within microseconds.
 _PATIENCE_SECONDS = 0.25
+# Whose views refuse a long body before they read it.
+_REFUSE_UNREAD = tuple(
+    f"/oauth/{name}" for name in ("token", "enrol", "keys", "revoke", "introspect")
+)
 
 
 class NoSlot(Exception):
@@ -45,14 +49,15 @@ class Slots:
     per_sender: int
     patience_seconds: float
     _taken: Counter[str] = field(default_factory=Counter)
+    _waiting: int = 0
     _changed: Condition = field(default_factory=Condition)
 
     @contextmanager
     def taken(self, sender: str) -> Iterator[None]:
         """Raises NoSlot."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._is_free(sender), self.patience_seconds):
-                raise NoSlot
+            if not self._is_free(sender):
+                self._wait(sender)
             self._taken[sender] += 1
         try:
             yield
@@ -62,6 +67,17 @@ class Slots:
                 if not self._taken[sender]:
                     del self._taken[sender]
                 self._changed.notify_all()
+
+    def _wait(self, sender: str) -> None:
+        """Who waits holds a thread too: as many may wait as there are slots."""
+        if self._waiting >= self.size:
+            raise NoSlot
+        self._waiting += 1
+        try:
+            if not self._changed.wait_for(lambda: self._is_free(sender), self.patience_seconds):
+                raise NoSlot
+        finally:
+            self._waiting -= 1
 
     def _is_free(self, sender: str) -> bool:
         return self._taken.total() < self.size and self._taken[sender] < self.per_sender
@@ -85,10 +101,11 @@ class SlotsMiddleware:
         agents = is_for_agents(request)
         try:
             length = _length(request)
-            if length > MAX_BODY_BYTES and request.path.startswith("/api/"):
+            if length > _most(request):
+                if request.path.startswith(_REFUSE_UNREAD):
+                    return self.get_response(request)  # in the words of OAuth
                 return answered(request, 413)
-            # What is longer elsewhere is refused by its view, or by Django, before it is read.
-            if 0 < length <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            if length:
                 with _reading[agents].taken(client_address(request)):
                     request.body  # noqa: B018 - it is kept on the request
             if not agents:
@@ -115,9 +132,15 @@ def _asker(request: HttpRequest) -> str:
     return f"identity {named}"[:200] if isinstance(named, str) else client_address(request)
 
 
+def _most(request: HttpRequest) -> int:
+    """The longest body that is read there, in bytes: all of it within a slot, whatever its form."""
+    is_api = request.path.startswith("/api/")
+    return MAX_BODY_BYTES if is_api else int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+
+
 def _length(request: HttpRequest) -> int:
     text = str(request.META.get("CONTENT_LENGTH") or "0")
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text[:20]) if text.isascii() and text.isdigit() else 0
 
 
 def _busy(request: HttpRequest) -> HttpResponse:

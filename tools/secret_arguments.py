@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from common.canonical import canonical_json
+from common.canonical import canonical_json, composed
 from common.secret_names import rule_of
 from tools.annotations import escaped, said_of
+from tools.annotations import marks as marks_of
 from tools.classes import KEYWORD, SECRET
 from tools.credentials import Credential, Hidden
 from tools.data_classes import replaced, secret_mark, secrets_in
@@ -29,14 +30,17 @@ def secrets_set_apart(arguments: Any, schema: Mapping[str, Any]) -> tuple[Any, d
     return (replaced(arguments, marks), secrets) if marks else (arguments, {})
 
 
-def with_secrets(arguments: Any, secrets: Mapping[str, Any]) -> Any:
-    """The arguments as they are sent: each secret in the place of its mark.
+def with_secrets(
+    arguments: Any, secrets: Mapping[str, Any], marks: Mapping[str, str] | None = None
+) -> Any:
+    """The arguments as they are sent: each secret in the place of its mark. `marks`: those that
+    stood for the secrets when they were decided on, if a key has changed since.
 
     Raises SecretUnusable if a secret is not the one that its mark stands for.
     """
-    marks = dict(_marks_in(arguments, ""))
+    there = dict(_marks_in(arguments, ""))
     for where, secret in secrets.items():
-        if marks.get(where) != secret_mark(secret):
+        if there.get(where) != (secret_mark(secret) if marks is None else marks.get(where)):
             message = "A secret argument is not the one that was decided on."
             raise SecretUnusable(message)
     return replaced(arguments, secrets)
@@ -102,6 +106,30 @@ def ensure_secrets_unused(schema: Mapping[str, Any], *, expressions: Mapping[str
             if pattern.search(text):
                 message = f"{what}: the argument {name} is a secret; nothing is computed from it."
                 raise InvalidDefinition(message)
+
+
+def ensure_secrets_named(schema: Mapping[str, Any]) -> None:
+    """Raises InvalidDefinition for a secret that is not one property by its name: of others facts
+    could count how many there are, and rules would be checked against another schema. And for names
+    that are not in the form in which arguments are compared.
+    """
+    if composed(schema) != schema:
+        message = "The input schema must be in Unicode's composed form (NFC)."
+        raise InvalidDefinition(message)
+    said = [one for one in marks_of(schema, KEYWORD)[0] if one == SECRET]
+    if len(said) != _named_secrets(schema):
+        message = f"{KEYWORD} {SECRET} stands at a property by its name, and nowhere else."
+        raise InvalidDefinition(message)
+
+
+def _named_secrets(schema: Any) -> int:
+    """How many properties, by their names from the root on, are secrets."""
+    if not isinstance(schema, Mapping):
+        return 0
+    if schema.get(KEYWORD) == SECRET:
+        return 1
+    named = schema.get("properties")
+    return sum(map(_named_secrets, named.values())) if isinstance(named, Mapping) else 0
 
 
 def _secret_names(schema: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from common.sealing import CannotUnseal, seal, sealed_by, sealing_key_id, unseal
 from common.sql import Row
 from tools.connectors.base import NotPermitted
 from tools.credentials import Credential
+from tools.data_classes import secret_mark
 from tools.definitions import ToolSpec
 from tools.errors import SecretUnusable
 from tools.secret_arguments import credentials_of, with_secrets
@@ -24,7 +25,9 @@ BATCH = 200
 
 def row_of(action_id: UUID, secrets: Mapping[str, Any]) -> Row:
     """The secrets of an action, by their places, as the row that keeps them."""
-    return {"action_id": action_id, "sealed": _sealed(action_id, canonical_json(secrets).encode())}
+    marks = {where: secret_mark(secret) for where, secret in secrets.items()}
+    kept = canonical_json({"secrets": secrets, "marks": marks}).encode()
+    return {"action_id": action_id, "sealed": _sealed(action_id, kept)}
 
 
 def opened(action: Action, spec: ToolSpec) -> tuple[Mapping[str, Any], tuple[Credential, ...]]:
@@ -39,8 +42,9 @@ def opened(action: Action, spec: ToolSpec) -> tuple[Mapping[str, Any], tuple[Cre
             raise NotPermitted(message)
         return action.arguments, ()
     try:
-        secrets = json.loads(_opened(kept))
-        return with_secrets(action.arguments, secrets), credentials_of(secrets)
+        found = json.loads(_opened(kept))
+        secrets, marks = found["secrets"], found["marks"]
+        return with_secrets(action.arguments, secrets, marks), credentials_of(secrets)
     except (CannotUnseal, SecretUnusable) as error:
         message = "Its secret arguments cannot be opened with this portal's key."
         raise NotPermitted(message) from error

@@ -49,7 +49,9 @@ def grant(user_id: int, bounds: Bounds, *, actor: Actor, reason: str) -> Auditor
         raise NotFound
     if holder.is_superuser or holder.pk == person(actor):
         raise NoPassForThem
-    if not AuditorPass.objects.filter(person=holder).exists() and not _only_looks(holder):
+    latest = AuditorPass.objects.filter(person=holder).order_by("-id").first()
+    has_own_rights = latest is None or latest.restored_at is not None
+    if has_own_rights and not _only_looks(holder):
         raise NoPassForThem
     if bounds.ends_at <= now or (bounds.since and bounds.until and bounds.since >= bounds.until):
         message = "It has to end later than now, and its time to begin before it ends."

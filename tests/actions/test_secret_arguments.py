@@ -223,6 +223,7 @@ def test_a_new_sealing_key_takes_them_along(
     settings.SEALING_KEY = f"{new},{settings.SEALING_KEY}"
     call_command("rewrap_keys")
     assert "1 secret arguments" in capsys.readouterr().out
+    settings.SEALING_KEY = new  # the old one is taken out
     approve(action, rosa)
     resuming.resume(action.pk)
     assert logins.toolbox.effects == [("set_password", given())]
@@ -263,3 +264,18 @@ def test_arguments_with_too_many_places_are_refused(logins: Governed, api: Api) 
     answer = api.post("actions", body, key="k")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_arguments")
     assert not Action.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"keys": {"type": "array", "items": {"type": "string", "x-data-class": "secret"}}},
+        {"a": {"additionalProperties": {"x-data-class": "secret"}}},
+        {"a": {"allOf": [{"properties": {"b": {"x-data-class": "secret"}}}]}},
+        {"cle\u0301": {"type": "string", "x-data-class": "secret"}},
+    ],
+)
+def test_a_secret_is_a_property_by_its_name(logins: Governed, properties: Any) -> None:
+    schema = {"type": "object", "properties": properties}
+    with pytest.raises(InvalidDefinition):
+        define_tool(logins.system, "t", actor=SYSTEM, **{**TOOL, "input_schema": schema})

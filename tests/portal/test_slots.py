@@ -165,3 +165,19 @@ def test_people_are_answered_beside_slow_senders_without_a_proxy(path: str) -> N
         finally:
             for one in slow:
                 one.close()
+
+
+@pytest.mark.parametrize("path", ["/accounts/login/", "/oauth/jwks.json", "/admin/"])
+def test_no_long_form_is_read_outside_a_slot(path: str) -> None:
+    middleware = SlotsMiddleware(lambda request: HttpResponse("read"))
+    form = RequestFactory().post(path, {"login": "x"})
+    form.META["CONTENT_LENGTH"] = "3000000"
+    refused: Any = middleware(form)
+    assert refused.status_code == 413
+
+
+def test_as_many_wait_as_there_are_slots() -> None:
+    one = Slots(1, 1, 5)
+    one._waiting = 1
+    with one.taken("a"), pytest.raises(NoSlot), one.taken("b"):
+        pass

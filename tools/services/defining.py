@@ -15,6 +15,7 @@ from tools.data_classes import ensure_acted_on
 from tools.definitions import ToolSpec, compile_spec, ensure_output_schema
 from tools.errors import InvalidDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
+from tools.secret_arguments import ensure_secrets_named
 
 
 @deciding_command
@@ -67,6 +68,7 @@ def define_tool(system: System, name: str, *, actor: Actor, **attributes: Any) -
         spec = compile_spec(plain(wanted))
         ensure_output_schema(spec.output_schema)
         ensure_acted_on(spec.input_schema, spec.output_schema)
+        ensure_secrets_named(spec.input_schema)
         defined = _defined(wanted, spec, actor=actor, seen=seen)
         if defined is not None:
             return defined
