@@ -31,7 +31,7 @@ run: $(RUN)  ## the portal alone, at http://localhost:8000
 	@$(BIN)/python -m common.local_env var/local.env
 	@$(BIN)/python -m portal.serve
 
-test: $(DEV) test-sqlite test-postgresql  ## the whole test suite on SQLite and on PostgreSQL
+test: $(DEV) test-sqlite test-postgresql  ## all tests on SQLite, and on PostgreSQL those that use a database
 
 test-sqlite: $(DEV)
 	@echo "Tests on SQLite"

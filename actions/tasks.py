@@ -9,24 +9,25 @@ from actions.errors import CallInFlight
 from actions.services import elevating, resuming, settling, watching
 from actions.shares import ShareTaken, share_of_workers
 
-# Beyond its agent's share of the workers: soon again, and not all at once.
-AGAIN_SECONDS = (0.2, 1.0)
+# Beyond its identity's share of the workers: soon again, and not all at the same moment.
+RETRY_SECONDS = (0.2, 1.0)
 _jitter = random.SystemRandom()
 
 
 # Acknowledged early: the message is a hint, the database holds the work, the sweeper finds it.
 @shared_task(name="actions.execute")
-def execute(action_id: str, again: bool = False) -> None:  # noqa: FBT001, FBT002 - a message's
-    if again:
-        shares.forget_again(action_id)
+def execute(action_id: str, *, is_retry: bool = False) -> None:
+    if is_retry:
+        shares.release_retry(action_id)
     try:
         # Behind another call: it stays ready, and is hinted at again.
         with suppress(CallInFlight), share_of_workers(action_id):
             resuming.resume(UUID(action_id))
     except ShareTaken:
-        # Once for each action, however many hints of it there are.
-        if shares.note_again(action_id):
-            execute.apply_async((action_id, True), countdown=_jitter.uniform(*AGAIN_SECONDS))
+        # One retry for each action, however many hints of it there are.
+        if shares.reserve_retry(action_id):
+            wait = _jitter.uniform(*RETRY_SECONDS)
+            execute.apply_async((action_id,), {"is_retry": True}, countdown=wait)
 
 
 @shared_task(name="actions.settle_abandoned")

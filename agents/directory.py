@@ -17,6 +17,7 @@ from agents.models import (
     PersonDelegation,
     RevokedToken,
     SigningKey,
+    covering,
 )
 from audit.snapshots import PerGeneration
 
@@ -76,13 +77,7 @@ class Directory:
         self, *, agent: str, environment: str, system: str, tool: str
     ) -> tuple[str, str, str] | None:
         """(kind, target, reason) of the widest halt in force over such a call, or None."""
-        for covered in (
-            ("global", ""),
-            ("environment", environment),
-            ("system", system),
-            ("tool", tool),
-            ("agent", agent),
-        ):
+        for covered in covering(agent=agent, environment=environment, system=system, tool=tool):
             reason = self.halts.get(covered)
             if reason is not None:
                 return (*covered, reason)

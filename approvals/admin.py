@@ -1,8 +1,11 @@
+import json
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.html import format_html
@@ -14,12 +17,12 @@ from approvals.errors import NotAnApprover
 from approvals.forms import AskForFactorForm, VoteForm
 from approvals.models import ApprovalRequest, Tier
 from approvals.outcomes import obstacles
-from audit.searching import subjects_with
-from audit.waiting import decided_elsewhere
+from audit.services.inspecting import search_words
+from audit.waiting import waiting_for_second_person
 from common import odd_text
 from common.admin.keyset import KeysetChangeList
 from common.admin.pages import CommandForm, EndlessAdmin, GovernedAdmin, Page
-from common.ids import is_identifier
+from common.ids import first_key_at, is_identifier
 from common.templatetags.blocks import age, badge, left
 
 OPEN = f"status__exact={ApprovalRequest.Status.PENDING.value}"
@@ -33,6 +36,8 @@ VOTE = Page(
 )
 
 
+# Titles have no index of their words.
+SEARCHED_BY_TEXT = timedelta(days=90)
 # Set on the rows of a list: why what they ask for would not be done now.
 OBSTACLE = "_obstacle"
 
@@ -54,7 +59,8 @@ class ApprovalRequestAdmin(EndlessAdmin):
     list_select_related = ("tier",)
     search_fields = ("title",)
     search_help_text = (
-        "Words of the title, the agent, the tool, identifiers, and words of arguments and facts"
+        "what a waiting request shows; the title, agent or tool of a request of the last 90 days; "
+        "an identifier; words of arguments and answers, with the right to see values"
     )
     detail_template = "approvals/request.html"
     change_list_template = "approvals/inbox.html"
@@ -66,7 +72,7 @@ class ApprovalRequestAdmin(EndlessAdmin):
         # The inbox opens on what waits; the filters lead to the rest.
         if not request.GET:
             return HttpResponseRedirect(f"{self.list_url}?{OPEN}")
-        found = {"title": "Inbox", "elsewhere": decided_elsewhere(request.user)}
+        found = {"title": "Inbox", "elsewhere": waiting_for_second_person(request.user)}
         return super().changelist_view(request, {**found, **(extra_context or {})})
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -78,12 +84,18 @@ class ApprovalRequestAdmin(EndlessAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        wanted = Q(title__icontains=term) | Q(subject_label__icontains=term)
-        wanted |= Q(requester_label__icontains=term) | Q(requester_id=term)
-        wanted |= Q(subject_id__in=[term, *subjects_with(term)])
+        named = search_words(term, user=request.user).subjects
+        wanted = Q(requester_id=term) | Q(subject_id__in=[term, *named])
         if is_identifier(term):
             wanted |= Q(pk=term) | Q(run_id=term)
-        return queryset.filter(wanted), False
+        recent = Q(pk__gte=first_key_at(timezone.now() - SEARCHED_BY_TEXT))
+        for column in ("title", "subject_label", "requester_label"):
+            wanted |= recent & Q(**{f"{column}__icontains": term})
+        # What waits is shown to whoever opens it: it is found by what it shows.
+        pending, shown = Q(status=ApprovalRequest.Status.PENDING), Cast("snapshot", TextField())
+        for text in {term, json.dumps(term)[1:-1]}:  # SQLite keeps other letters escaped
+            wanted |= pending & Q(shown__icontains=text)
+        return queryset.alias(shown=shown).filter(wanted), False
 
     @admin.display(description="status")
     def state(self, request: ApprovalRequest) -> SafeString:

@@ -1,5 +1,6 @@
 """Finding events: each criterion by an index, so that a million of them make no difference."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from uuid import UUID
@@ -92,30 +93,26 @@ def _having(term: int) -> Q:
     return Q(pk__in=Term.objects.filter(term=term).values("event_number"))
 
 
-MAX_SUBJECTS = 300
-MAX_WORDS = 8
+# Of the newest events with the words, and of a text its first words.
+MAX_EVENTS, MAX_WORDS = 1_200, 8
 
 
-def subjects_with(text: str) -> list[str]:
-    """The identifiers of what the newest events with all of these words are about, each once: calls
-    by their arguments and answers, workflow runs by their inputs.
-    """
-    events = _with_words(text)
-    newest = events.order_by("-pk").values_list("subject_id", flat=True)[: 4 * MAX_SUBJECTS]
-    return list(dict.fromkeys(newest))[:MAX_SUBJECTS]
+@dataclass(frozen=True, slots=True)
+class NamedIn:
+    """Return value of `named_in`: identifiers of subjects, and of runs, newest first."""
+
+    subjects: Sequence[str] = ()
+    runs: Sequence[UUID] = ()
 
 
-def runs_with(text: str) -> list[UUID]:
-    """The runs of the newest events with all of these words."""
-    events = _with_words(text).exclude(run_id=None)
-    newest = events.order_by("-pk").values_list("run_id", flat=True)[: 4 * MAX_SUBJECTS]
-    return list(dict.fromkeys(one for one in newest if one is not None))[:MAX_SUBJECTS]
-
-
-def _with_words(text: str) -> EventQuerySet:
-    """Of a text with more than MAX_WORDS words those with the first ones."""
+def named_in(text: str) -> NamedIn:
+    """Return what the newest events with all of these words are about, and their runs."""
     words = terms.words_of(text)[:MAX_WORDS]
-    events = Event.objects.all() if words else Event.objects.none()
+    if not words:
+        return NamedIn()
+    events = Event.objects.all()
     for word in words:
         events = events.filter(_having(terms.word(word)))
-    return events
+    rows = list(events.order_by("-pk").values_list("subject_id", "run_id")[:MAX_EVENTS])
+    runs = dict.fromkeys(run for _, run in rows if run is not None)
+    return NamedIn(list(dict.fromkeys(subject for subject, _ in rows)), list(runs))

@@ -13,7 +13,7 @@ MAX_SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One thing that somebody has asked of the log."""
+    """One request for evidence or for an erasure."""
 
     title: str
     url: str
@@ -21,8 +21,8 @@ class Waiting:
     asked_at: datetime
 
 
-def decided_elsewhere(user: Any) -> list[Waiting]:
-    """What this person may decide, and did not ask for themselves; the oldest first."""
+def waiting_for_second_person(user: Any) -> list[Waiting]:
+    """Return what this person may decide and did not ask for themselves, the oldest first."""
     found = []
     for model, right in ((Export, "audit.approve_export"), (Erasure, "audit.approve_erasure")):
         if not user.has_perm(right):

@@ -16,7 +16,7 @@ from approvals.eligibility import count_waiting_for, undecidable
 from approvals.models import ApprovalRequest
 from audit.alarms import alarms
 from audit.scope import scope_of
-from audit.waiting import decided_elsewhere
+from audit.waiting import waiting_for_second_person
 from common.ids import first_key_at
 from common.plots import Series, stacked_bars
 from policies.models import PolicyRelease
@@ -60,7 +60,7 @@ def overview(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
         "waiting": list(waiting[:MAX_WAITING_SHOWN]) if sees_requests else [],
         "waiting_for_me": count_waiting_for(user) if isinstance(user, User) else 0,
         "waiting_count": waiting.count(),
-        "elsewhere": decided_elsewhere(user),
+        "elsewhere": waiting_for_second_person(user),
         "undecidable": undecidable(waiting[:MAX_LOOKED_AT]) if sees_requests else [],
         "halts": Halt.objects.in_force()[:MAX_WAITING_SHOWN] if may("agents.view_halt") else [],
         "alarms": alarms() if may("audit.view_event") and scope_of(user) is None else [],

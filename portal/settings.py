@@ -129,6 +129,8 @@ TEMPLATES = [
 DATABASE_POOL = whole("CHANCERY_DATABASE_POOL", 0, most=1000)
 # How many processes of each kind this machine runs, for the check of a deployment.
 WEB_WORKERS = whole("WEB_WORKERS", 2, least=1)
+# As in the Procfile.
+WEB_THREADS = whole("WEB_THREADS", 24, least=1)
 WEB_POOL = DATABASE_POOL or WEB_POOL_SIZE
 WORKERS = whole("WORKERS", 4, least=1)
 DATABASES = {

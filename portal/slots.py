@@ -8,7 +8,6 @@ keeps slow senders away altogether, and is needed against senders with many addr
 
 import base64
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,26 +23,28 @@ from common.problems import as_page_free_problem
 from common.requests import client_address
 from portal.failures import answered, is_for_agents
 
-# As in the Procfile.
-THREADS = int(os.environ.get("WEB_THREADS", "24") or 24)
-# Of a process with 24: 18 serve agents, 3 and 2 read bodies, one at least is left for people.
-SERVING_AGENTS = max(THREADS - 6, 1)
-READING = {True: max(THREADS // 8, 1), False: max(THREADS // 12, 1)}
-# A body that has been sent is there within microseconds.
+# Of a process with 24 threads 18 serve agents, 3 read bodies of agents and 2 of people, and one at
+# least is left for people.
+SERVING_AGENTS = max(settings.WEB_THREADS - 6, 1)
+READING_FOR_AGENTS = max(settings.WEB_THREADS // 8, 1)
+READING_FOR_PEOPLE = max(settings.WEB_THREADS // 12, 1)
+# One identity leaves some for others.
+SERVING_ONE_IDENTITY = max(SERVING_AGENTS - 3, 1)
+# A body that has been sent is read within microseconds.
 _PATIENCE_SECONDS = 0.25
-# Whose views refuse a long body before they read it.
-_REFUSE_UNREAD = tuple(
+# Their views refuse a long body themselves, with an OAuth error, before they read it.
+_REFUSE_LONG_BODIES = tuple(
     f"/oauth/{name}" for name in ("token", "enrol", "keys", "revoke", "introspect")
 )
 
 
 class NoSlot(Exception):
-    """All are taken."""
+    """Every slot that this sender may take is taken."""
 
 
 @dataclass
 class Slots:
-    """So many at once, and of one sender so many; who comes when all are taken waits a moment."""
+    """At most `size` at once, and `per_sender` of one sender; the next one waits a moment."""
 
     size: int
     per_sender: int
@@ -69,7 +70,7 @@ class Slots:
                 self._changed.notify_all()
 
     def _wait(self, sender: str) -> None:
-        """Who waits holds a thread too: as many may wait as there are slots."""
+        """Wait for a free slot. A waiting request holds a thread too, so waiting is limited too."""
         if self._waiting >= self.size:
             raise NoSlot
         self._waiting += 1
@@ -83,12 +84,13 @@ class Slots:
         return self._taken.total() < self.size and self._taken[sender] < self.per_sender
 
 
-_reading = {
-    agents: Slots(size, max(size - 1, 1), _PATIENCE_SECONDS) for agents, size in READING.items()
-}
-# One identity leaves some for others.
-SERVING_ONE = max(SERVING_AGENTS - 3, 1)
-_serving = Slots(SERVING_AGENTS, SERVING_ONE, 0)
+def _reading(size: int) -> Slots:
+    return Slots(size, max(size - 1, 1), _PATIENCE_SECONDS)
+
+
+_reading_for_agents = _reading(READING_FOR_AGENTS)
+_reading_for_people = _reading(READING_FOR_PEOPLE)
+_serving = Slots(SERVING_AGENTS, SERVING_ONE_IDENTITY, 0)
 
 
 class SlotsMiddleware:
@@ -98,19 +100,20 @@ class SlotsMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        agents = is_for_agents(request)
+        for_agents = is_for_agents(request)
+        reading = _reading_for_agents if for_agents else _reading_for_people
         try:
-            length = _length(request)
-            if length > _most(request):
-                if request.path.startswith(_REFUSE_UNREAD):
-                    return self.get_response(request)  # in the words of OAuth
+            length = _body_bytes(request)
+            if length > _max_body_bytes(request):
+                if request.path.startswith(_REFUSE_LONG_BODIES):
+                    return self.get_response(request)
                 return answered(request, 413)
             if length:
-                with _reading[agents].taken(client_address(request)):
-                    request.body  # noqa: B018 - it is kept on the request
-            if not agents:
+                with reading.taken(client_address(request)):
+                    request.body  # noqa: B018 - Django keeps it on the request
+            if not for_agents:
                 return self.get_response(request)
-            with _serving.taken(_asker(request)):
+            with _serving.taken(_sender(request)):
                 return self.get_response(request)
         except NoSlot:
             return _busy(request)
@@ -118,9 +121,11 @@ class SlotsMiddleware:
             return answered(request, 400)
 
 
-def _asker(request: HttpRequest) -> str:
-    """Whom the token names, read without being verified: it decides on a slot and on nothing else,
-    and who names somebody else is turned away within a millisecond.
+def _sender(request: HttpRequest) -> str:
+    """Return the identity that the token names, or the address of a request without one.
+
+    The token is not verified here. The name decides on a slot and on nothing else, and a false one
+    is refused within a millisecond.
     """
     token = request.headers.get("Authorization", "").rpartition(" ")[2]
     payload = token.split(".")[1:2]
@@ -132,13 +137,12 @@ def _asker(request: HttpRequest) -> str:
     return f"identity {named}"[:200] if isinstance(named, str) else client_address(request)
 
 
-def _most(request: HttpRequest) -> int:
-    """The longest body that is read there, in bytes: all of it within a slot, whatever its form."""
+def _max_body_bytes(request: HttpRequest) -> int:
     is_api = request.path.startswith("/api/")
     return MAX_BODY_BYTES if is_api else int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
 
 
-def _length(request: HttpRequest) -> int:
+def _body_bytes(request: HttpRequest) -> int:
     text = str(request.META.get("CONTENT_LENGTH") or "0")
     return int(text[:20]) if text.isascii() and text.isdigit() else 0
 
@@ -146,7 +150,7 @@ def _length(request: HttpRequest) -> int:
 def _busy(request: HttpRequest) -> HttpResponse:
     if not is_for_agents(request):
         return answered(request, 503)
-    message = "All that serve agents are busy. Ask again with the same key."
+    message = "The portal is busy with other calls. Send the request again with the same key."
     response = as_page_free_problem("busy", message, http_status=503)
     response["Retry-After"] = "1"
     return response

@@ -97,15 +97,36 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 def ensure_secrets_unused(schema: Mapping[str, Any], *, expressions: Mapping[str, str]) -> None:
-    """Raises InvalidDefinition for an expression that names an argument which is a secret: what it
-    comes to is recorded and shown.
+    """Refuse an expression over a secret argument, or over a value that has one in it.
+
+    Results of expressions are recorded and shown. Secrets are left out before an expression is
+    evaluated, so without this check it would silently compute something else. Raises
+    InvalidDefinition.
     """
-    for name in _secret_names(schema):
-        pattern = re.compile(rf"\bargs\b[\w.\[\]'\"]*[.\[]\s*['\"]?{re.escape(name)}\b")
-        for what, text in expressions.items():
-            if pattern.search(text):
-                message = f"{what}: the argument {name} is a secret; nothing is computed from it."
-                raise InvalidDefinition(message)
+    paths = list(_secret_paths(schema))
+    for what, text in expressions.items() if paths else ():
+        for used in _paths_used(text):
+            for path in paths:
+                shorter = min(len(used), len(path))
+                if used[:shorter] == path[:shorter]:
+                    secret, name = ".".join(path), ".".join(("args", *used))
+                    message = f"{what}: {name} has to do with {secret}, which is a secret."
+                    raise InvalidDefinition(message)
+
+
+_ARGS = re.compile(r"\bargs\b")
+_MEMBER = re.compile(r"""\s*(?:\.\s*(\w+)(?!\s*\()|\[\s*(['"])(.*?)\2\s*\])""")
+
+
+def _paths_used(text: str) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every use of `args` in a CEL expression: `args.a["b"]` is ("a", "b")."""
+    for found in _ARGS.finditer(text):
+        path: tuple[str, ...] = ()
+        member = _MEMBER.match(text, found.end())
+        while member:
+            path = (*path, member[1] or member[3])
+            member = _MEMBER.match(text, member.end())
+        yield path
 
 
 def ensure_secrets_named(schema: Mapping[str, Any]) -> None:
@@ -117,23 +138,21 @@ def ensure_secrets_named(schema: Mapping[str, Any]) -> None:
         message = "The input schema must be in Unicode's composed form (NFC)."
         raise InvalidDefinition(message)
     said = [one for one in marks_of(schema, KEYWORD)[0] if one == SECRET]
-    if len(said) != _named_secrets(schema):
+    if len(said) != len(list(_secret_paths(schema))):
         message = f"{KEYWORD} {SECRET} stands at a property by its name, and nowhere else."
         raise InvalidDefinition(message)
 
 
-def _named_secrets(schema: Any) -> int:
-    """How many properties, by their names from the root on, are secrets."""
+def _secret_paths(schema: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the names, from the root on, of every property that is a secret."""
     if not isinstance(schema, Mapping):
-        return 0
+        return
     if schema.get(KEYWORD) == SECRET:
-        return 1
+        yield above
+        return
     named = schema.get("properties")
-    return sum(map(_named_secrets, named.values())) if isinstance(named, Mapping) else 0
-
-
-def _secret_names(schema: Mapping[str, Any]) -> list[str]:
-    return [name for name, rule in _properties(schema) if SECRET in said_of(rule, schema, KEYWORD)]
+    for name, rule in named.items() if isinstance(named, Mapping) else ():
+        yield from _secret_paths(rule, (*above, name))
 
 
 def undeclared_secrets(schema: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from actions import forms
 from actions.admin.timeline import entry_of
 from actions.models import Action
 from actions.names import agents_called, tools_called
-from audit.searching import subjects_with
+from audit.services.inspecting import search_words
 from common.admin.pages import EndlessAdmin, Page
 from common.amounts import amount_text
 from common.ids import is_identifier
@@ -23,7 +23,8 @@ class ActionAdmin(EndlessAdmin):
     list_filter = ("outcome", "status", "environment")
     search_fields = ("tool",)
     search_help_text = (
-        "The name or title of a tool or an agent, an identifier, and words of arguments and answers"
+        "the name or title of a tool or an agent, an identifier; words of arguments and answers, "
+        "with the right to see values"
     )
     detail_fields = (
         "tool",
@@ -96,8 +97,8 @@ class ActionAdmin(EndlessAdmin):
         if not term:
             return queryset, False
         wanted = Q(tool__in=tools_called(term)) | Q(agent__in=agents_called(term))
-        keys = [one for one in subjects_with(term) if is_identifier(one)]
-        wanted |= Q(pk__in=keys)
+        named = search_words(term, user=request.user).subjects
+        wanted |= Q(pk__in=[key for key in named if is_identifier(key)])
         if is_identifier(term):
             wanted |= Q(pk=term) | Q(run_id=term)
         return queryset.filter(wanted), False

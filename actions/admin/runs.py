@@ -11,7 +11,7 @@ from actions.models import Run
 from actions.names import agents_called
 from actions.story import story_of
 from audit.models import Event
-from audit.searching import runs_with
+from audit.services.inspecting import search_words
 from common.admin.pages import EndlessAdmin
 from common.amounts import amount_text
 from common.ids import is_identifier
@@ -25,7 +25,8 @@ class RunAdmin(EndlessAdmin):
     list_filter = ("status", "environment", "initiator_kind")
     search_fields = ("agent",)
     search_help_text = (
-        "The name or title of an agent, a reference, an identifier, and words of what was done"
+        "the name or title of an agent, a reference, an identifier; words of what was done, with "
+        "the right to see values"
     )
     detail_fields = (
         "agent",
@@ -64,7 +65,8 @@ class RunAdmin(EndlessAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        wanted = Q(agent__in=agents_called(term)) | Q(reference=term) | Q(pk__in=runs_with(term))
+        wanted = Q(agent__in=agents_called(term)) | Q(reference=term)
+        wanted |= Q(pk__in=search_words(term, user=request.user).runs)
         if is_identifier(term):
             wanted |= Q(pk=term)
         return queryset.filter(wanted), False

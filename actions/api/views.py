@@ -143,7 +143,7 @@ class ActionsView(AgentView):
     )
     def post(self, request: Request) -> Response:
         key = idempotency_key(request)
-        vouched_by = _ensure_no_secret(request.data)
+        vouched_by = _checked_for_secrets(request.data)
         given = _asked(request.data)
         committed = calling.call(
             Proposal(
@@ -194,9 +194,11 @@ def idempotency_key(request: Request) -> str:
     return key
 
 
-def _ensure_no_secret(body: Any) -> str:
-    """Raises SecretFound for a credential that the tool's schema does not declare; a number of
-    which the schema says what it is, is no card's. The digest of the definition that declares one.
+def _checked_for_secrets(body: Any) -> str:
+    """Return the digest of the tool's definition if the body has a secret that it declares.
+
+    Raises SecretFound for a credential that it does not declare. A number of which the schema says
+    what it is does not count as a card number.
     """
     if not may_hold_secret(body):
         return ""

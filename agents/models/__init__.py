@@ -1,5 +1,5 @@
 from agents.models.findings import Finding
-from agents.models.halts import Halt, halted
+from agents.models.halts import Halt, covering, halted
 from agents.models.identities import (
     Agent,
     AgentIdentity,
@@ -28,5 +28,6 @@ __all__ = [
     "PersonDelegation",
     "RevokedToken",
     "SigningKey",
+    "covering",
     "halted",
 ]

@@ -1,29 +1,42 @@
 """The kill switch, and what it covers."""
 
+from collections.abc import Iterable
+from typing import Any
 from uuid import uuid4
 
 from django.db import models
 from django.db.models import Q
 
 
+def covering(
+    *, agent: Any, environment: Any = "", system: Any = "", tool: Any = ""
+) -> tuple[tuple[str, Any], ...]:
+    """Return (kind, target) of every halt that covers such a call, the widest first."""
+    pairs = (("environment", environment), ("system", system), ("tool", tool), ("agent", agent))
+    return (("global", ""), *((kind, target) for kind, target in pairs if target != ""))
+
+
+def _of(pairs: Iterable[tuple[str, Any]]) -> Q:
+    found = Q()
+    for kind, target in pairs:
+        found |= Q(kind=kind, target=target)
+    return found
+
+
 class HaltQuerySet(models.QuerySet["Halt"]):
     def in_force(self) -> "HaltQuerySet":
         return self.filter(lifted_at=None)
 
-    def over(self, *, agent: str = "", environment: str = "", tool: str = "") -> "HaltQuerySet":
-        """Those in force that keep this agent, in this environment, from calling this tool."""
-        covered = Q(kind="global") | Q(kind="agent", target=agent)
-        covered |= Q(kind="environment", target=environment) | Q(kind="tool", target=tool)
-        covered |= Q(kind="system", target=tool.partition(".")[0])
-        return self.in_force().filter(covered)
+    def over(self, *, agent: str, environment: str = "") -> "HaltQuerySet":
+        """Return those in force that cover whatever this agent calls, in this environment."""
+        return self.in_force().filter(_of(covering(agent=agent, environment=environment)))
 
 
 def halted(*, agent: str, environment: str = "") -> models.Exists:
-    """Whether a halt in force covers a row; the arguments name the row's columns."""
-    covered = Q(kind="global") | Q(kind="agent", target=models.OuterRef(agent))
-    if environment:
-        covered |= Q(kind="environment", target=models.OuterRef(environment))
-    return models.Exists(Halt.objects.in_force().filter(covered))
+    """Return whether a halt in force covers a row; the arguments name the row's columns."""
+    columns = {"agent": agent} | ({"environment": environment} if environment else {})
+    outer = {name: models.OuterRef(column) for name, column in columns.items()}
+    return models.Exists(Halt.objects.in_force().filter(_of(covering(**outer))))
 
 
 class Halt(models.Model):

@@ -1,7 +1,6 @@
 """The kill switch."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -9,6 +8,7 @@ from django.utils import timezone
 
 from accounts.models import Environment
 from agents import events
+from agents.directory import directory
 from agents.errors import (
     AlreadyAskedToLift,
     AlreadyHalted,
@@ -175,28 +175,23 @@ def _target(halt: Halt) -> Subject:
 
 
 def standing_in_the_way(requests: Sequence[ApprovalRequest]) -> dict[UUID, str]:
-    """Which of the requests ask for a call that a halt in force covers, and which halt it is."""
-    halts = list(Halt.objects.in_force())
+    """Return, for the requests about a call that a halt in force covers, which halt that is."""
+    known = directory.fresh()
     found = {}
-    for request in requests if halts else ():
+    for request in requests if known.halts else ():
         shown = request.snapshot
-        covering = next((halt for halt in halts if _covers(halt, shown)), None)
-        if covering is not None:
+        tool = str(shown.get("tool", ""))
+        halt = known.halt_covering(
+            agent=str(shown.get("agent", "")),
+            environment=str(shown.get("environment", "")),
+            system=tool.partition(".")[0],
+            tool=tool,
+        )
+        if tool and halt is not None:
+            kind, target, reason = halt
+            named = f"{kind} {target}".strip()
             found[request.pk] = (
-                f"A halt is in force ({covering}): {covering.reason} While it lasts nothing that "
-                "it covers is executed, approved or not."
+                f"A halt is in force ({named}): {reason} While it is in force, the call is not "
+                "executed, whether it is approved or not."
             )
     return found
-
-
-def _covers(halt: Halt, shown: Mapping[str, Any]) -> bool:
-    tool = str(shown.get("tool", ""))
-    if halt.kind == Halt.Kind.GLOBAL:
-        return bool(tool)
-    of_kind = {
-        Halt.Kind.AGENT: shown.get("agent"),
-        Halt.Kind.ENVIRONMENT: shown.get("environment"),
-        Halt.Kind.TOOL: tool,
-        Halt.Kind.SYSTEM: tool.partition(".")[0],
-    }
-    return of_kind.get(Halt.Kind(halt.kind)) == halt.target

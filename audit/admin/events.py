@@ -102,7 +102,7 @@ class ChangeAdmin(EndlessAdmin):
     list_filter = ("action",)
     list_select_related = ("content_type",)
     search_fields = ("=object_pk", "object_repr")
-    search_help_text = "The name of a record, or its key"
+    search_help_text = "the name of a record, or its key"
     detail_template = "audit/change.html"
 
     @admin.display(description="recorded (UTC)")

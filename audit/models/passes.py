@@ -12,8 +12,8 @@ from common.ids import uuid7
 class AuditorPass(models.Model):
     """A person sees the log of these agents and this time, and nothing else, until it ends.
 
-    Whoever was ever given one sees only through one: a pass that has ended opens nothing, until
-    somebody gives the person the rights of their own account back.
+    A person who was given a pass once sees the log through a pass only. When it has ended, nothing
+    is shown, until somebody restores the rights of the person's own account.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -5,11 +5,12 @@ from typing import Any
 from audit import events
 from audit.models import Event
 from audit.retention import SENSITIVE_FIELD
-from audit.searching import Search
+from audit.searching import NamedIn, Search, named_in
 from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.commands import command
 
+SEE_VALUES = "audit.view_eventpayload"
 KEPT_APART = "(to see it takes a right of its own)"
 LOG = Subject("audit.log", "log", "the audit log")
 
@@ -52,6 +53,18 @@ def view_values(event: Event, *, actor: Actor, sensitive: bool = False) -> dict[
 def note_report(report: str, *, actor: Actor, since: str, until: str) -> None:
     """Somebody looked at a report over a period."""
     record(events.REPORT_VIEWED, actor=actor, subject=LOG, report=report, since=since, until=until)
+
+
+def search_words(text: str, *, user: Any) -> NamedIn:
+    """Return what events with these words name, and record the search, as the explorer does.
+
+    Nothing, and no record, for a person without the right to see values: whoever may look for a
+    word learns that it is there.
+    """
+    if not user.has_perm(SEE_VALUES):
+        return NamedIn()
+    note_search(Search(text=text), actor=Actor.from_user(user))
+    return named_in(text)
 
 
 @command

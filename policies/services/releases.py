@@ -50,7 +50,7 @@ from tools.definitions import ToolSpec
 from tools.models import Tool
 
 PUBLISH = "policies.publish"
-# How often a draft or a definition is looked at anew because it changed meanwhile.
+# How often a release is drafted again because rules or tools changed while it was checked.
 MAX_TRIES = 3
 _EVER = datetime(2000, 1, 1, tzinfo=UTC)
 _RULE_ACTS = [
@@ -331,8 +331,10 @@ def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
 
 @command
 def discard_draft(release_id: int, *, actor: Actor, reason: str) -> PolicyRelease:
-    """Give a draft up; people are no longer asked about it. Raises NoSuchRelease, ReleaseNotADraft,
-    ReasonRequired.
+    """Give a draft up; people are no longer asked about it.
+
+    Raises NoSuchRelease, ReleaseNotADraft, ReasonRequired, and AlreadyAsked if people are asked
+    about it at this very moment.
     """
     reason = required_reason(reason)
     # Requests are locked before what they are about, as where people decide on them.
@@ -340,6 +342,8 @@ def discard_draft(release_id: int, *, actor: Actor, reason: str) -> PolicyReleas
     for request in asked:
         withdraw(request.pk, actor=actor, reason=reason)
     release = _locked_draft(release_id)
+    if asked.all().exists():  # between the withdrawal and the lock
+        raise AlreadyAsked
     release.status = PolicyRelease.Status.REJECTED
     release.save(update_fields=["status"])
     record(

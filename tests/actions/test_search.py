@@ -3,8 +3,13 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
+from django.utils import timezone
 
+from accounts.models import User
+from approvals.models import ApprovalRequest
+from audit.models import Event
 from audit.services import indexing
 from tests.audit.sealed import sealed_all
 from tests.factories import Governed
@@ -63,6 +68,47 @@ def test_finding_nothing_says_where_it_was_looked_for(
     page = admin_client.get(address, {"q": "<b>nothing</b>"}).content.decode()
     assert "Nothing fits “&lt;b&gt;nothing&lt;/b&gt;”" in page
     assert "Looked for: " in page
+
+
+@pytest.fixture
+def reader(client: Client) -> Client:
+    """Somebody who may open the lists, and not see the values of events."""
+    person = User.objects.create_user("reader", password="x", is_staff=True)
+    models = ("action", "run", "approvalrequest", "workflowrun")
+    rights = [f"view_{model}" for model in models]
+    person.user_permissions.set(Permission.objects.filter(codename__in=rights))
+    client.force_login(person)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [(ACTIONS, "MSJ4OA"), (RUNS, "NQNU5R"), ("/admin/workflows/workflowrun/", "MSJ4OA")],
+)
+def test_words_of_values_find_nothing_without_the_right_to_see_them(
+    work: Governed, reader: Client, address: str, text: str
+) -> None:
+    assert found(reader, address, text) == 0
+    assert not Event.objects.filter(type="audit.searched").exists()
+
+
+def test_a_waiting_request_is_found_by_what_it_shows_and_a_decided_one_is_not(
+    work: Governed, reader: Client
+) -> None:
+    assert found(reader, INBOX, "NQNU5R") == 1
+    ApprovalRequest.objects.update(status=ApprovalRequest.Status.EXPIRED, decided_at=timezone.now())
+    assert found(reader, INBOX, "NQNU5R") == 0
+    assert found(reader, INBOX, "pay") == 1
+
+
+@pytest.mark.parametrize("address", [ACTIONS, RUNS, INBOX, "/admin/workflows/workflowrun/"])
+def test_who_looks_for_words_of_values_is_recorded(
+    work: Governed, admin_client: Client, admin_user: User, address: str
+) -> None:
+    found(admin_client, address, "MSJ4OA")
+    [event] = Event.objects.filter(type="audit.searched").with_values()
+    assert event.actor_id == str(admin_user.pk)
+    assert event.details["sought"] == {"text": "MSJ4OA"}
 
 
 @pytest.mark.parametrize("address", [ACTIONS, RUNS, INBOX, "/admin/workflows/workflowrun/"])

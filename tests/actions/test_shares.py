@@ -25,10 +25,14 @@ def ready(governed: Governed, settings: Any) -> Action:
 def test_beyond_the_share_nothing_is_carried_out_and_it_is_asked_for_again(
     ready: Action, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again: list[tuple[Any, float]] = []
-    monkeypatch.setattr(
-        tasks.execute, "apply_async", lambda args, countdown: again.append((args, countdown))
-    )
+    retries: list[dict[str, Any]] = []
+
+    def send(args: Any, kwargs: Any, *, countdown: float) -> None:
+        assert args == (str(ready.pk),)
+        assert 0 < countdown <= 1
+        retries.append(kwargs)
+
+    monkeypatch.setattr(tasks.execute, "apply_async", send)
     with ExitStack() as others:
         for _ in range(2):
             others.enter_context(share_of_workers(str(ready.pk)))
@@ -36,15 +40,13 @@ def test_beyond_the_share_nothing_is_carried_out_and_it_is_asked_for_again(
             tasks.execute(str(ready.pk))
         ready.refresh_from_db()
         assert ready.status == "ready"
-        [(args, countdown)] = again
-        assert args == (str(ready.pk), True)
-        tasks.execute(*args)
-        assert again.pop()[0] == args
-        assert 0 < countdown <= 1
+        assert retries == [{"is_retry": True}]
+        tasks.execute(str(ready.pk), **retries[0])
+        assert retries == [{"is_retry": True}] * 2
     tasks.execute(str(ready.pk))
     ready.refresh_from_db()
     assert ready.status == "succeeded"
-    assert len(again) == 1
+    assert len(retries) == 2
 
 
 def test_a_share_is_given_back_whatever_happens(

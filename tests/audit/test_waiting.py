@@ -6,7 +6,7 @@ from django.test import Client
 from accounts.models import User
 from audit.models import Erasure, Export
 from audit.services import erasing, exports
-from audit.waiting import decided_elsewhere
+from audit.waiting import waiting_for_second_person
 from common.actors import Actor
 from tests.audit.test_passes import at_work, boss, eva  # noqa: F401 - fixtures
 
@@ -31,8 +31,8 @@ def test_who_may_decide_sees_it_at_home_and_in_the_inbox(
 
 def test_who_asked_and_who_may_not_decide_do_not(eva: User, admin_user: User) -> None:  # noqa: F811
     export = asked_by(admin_user)
-    assert decided_elsewhere(admin_user) == []
-    assert decided_elsewhere(eva) == []
+    assert waiting_for_second_person(admin_user) == []
+    assert waiting_for_second_person(eva) == []
     assert "The yearly audit" not in at_work(eva).get(HOME).content.decode()
     assert Export.objects.get() == export
 
@@ -46,8 +46,10 @@ def test_what_is_decided_waits_no_longer(eva: User, admin_user: User) -> None:  
         basis=next(iter(erasing.BASES)),
         purpose="She left.",
     )
-    assert len(decided_elsewhere(admin_user)) == 2
+    assert len(waiting_for_second_person(admin_user)) == 2
     exports.decide_export(
         export.pk, actor=Actor.from_user(admin_user), approve=True, reason="Right."
     )
-    assert [one.title for one in decided_elsewhere(admin_user)] == [str(Erasure.objects.get())]
+    assert [one.title for one in waiting_for_second_person(admin_user)] == [
+        str(Erasure.objects.get())
+    ]

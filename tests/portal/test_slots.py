@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
@@ -73,7 +74,8 @@ def served() -> tuple[Callable[..., Any], threading.Event]:
 def test_agents_never_take_the_last_threads(
     served: tuple[Callable[..., Any], threading.Event],
 ) -> None:
-    assert slots.SERVING_AGENTS + sum(slots.READING.values()) < slots.THREADS
+    reading = slots.READING_FOR_AGENTS + slots.READING_FOR_PEOPLE
+    assert slots.SERVING_AGENTS + reading < settings.WEB_THREADS
     ask, leave = served
     agents = [
         threading.Thread(target=ask, args=("/api/v1/tools",)) for _ in range(slots.SERVING_AGENTS)
@@ -107,11 +109,11 @@ def test_one_identity_leaves_slots_for_another(
 
     noisy = [
         threading.Thread(target=ask, args=("/api/v1/tools", token("noisy.prod")))
-        for _ in range(slots.SERVING_ONE)
+        for _ in range(slots.SERVING_ONE_IDENTITY)
     ]
     for one in noisy:
         one.start()
-    while slots._serving._taken.total() < slots.SERVING_ONE:
+    while slots._serving._taken.total() < slots.SERVING_ONE_IDENTITY:
         threading.Event().wait(0.01)
     try:
         assert ask("/api/v1/tools", token("noisy.prod")).status_code == 503
@@ -126,7 +128,7 @@ def test_one_identity_leaves_slots_for_another(
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", "Bearer x.y.z", "Bearer x.W10.z"])
 def test_a_token_that_says_nothing_counts_for_its_address(header: str) -> None:
     request = RequestFactory().get("/api/v1/tools", headers={"Authorization": header})
-    assert slots._asker(request) == "127.0.0.1"
+    assert slots._sender(request) == "127.0.0.1"
 
 
 def test_a_body_beyond_the_limit_is_refused_before_it_is_read() -> None:

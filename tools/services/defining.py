@@ -1,3 +1,4 @@
+import json
 from collections.abc import Mapping
 from copy import copy
 from typing import Any
@@ -31,7 +32,7 @@ def register_system(slug: str, *, actor: Actor, title: str, kind: System.Kind) -
     return system
 
 
-# How often a definition is compiled anew because somebody else has changed it meanwhile.
+# How often a definition is compiled again because it changed while it was compiled.
 MAX_TRIES = 3
 
 
@@ -92,7 +93,7 @@ def _defined(tool: Tool, spec: ToolSpec, *, actor: Actor, seen: Tool | None) -> 
     """The tool as it was compiled, saved; None if it is not what was `seen` any more."""
     rows = Tool.objects.select_for_update(of=("self",)).select_related("system")
     now = rows.filter(system=tool.system, name=tool.name).first()
-    if (now and plain(now)) != (seen and plain(seen)):
+    if _stored(now) != _stored(seen):
         return None
     previous = now.definition_digest if now else None
     _ensure_sources_exist(tool, [source.tool for source in spec.sources])
@@ -111,6 +112,11 @@ def _defined(tool: Tool, spec: ToolSpec, *, actor: Actor, seen: Tool | None) -> 
             previous=previous,
         )
     return tool
+
+
+def _stored(tool: Tool | None) -> str | None:
+    """The definition as text: to Python, 1 and true are equal."""
+    return json.dumps(plain(tool), sort_keys=True, default=str) if tool else None
 
 
 def _ensure_sources_exist(tool: Tool, names: list[str]) -> None:

@@ -12,7 +12,7 @@ from django.utils.text import Truncator
 
 from actions.models import Attempt
 from actions.names import agents_called
-from audit.searching import runs_with
+from audit.services.inspecting import search_words
 from common.admin.pages import EndlessAdmin, Page
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
@@ -68,7 +68,8 @@ class WorkflowRunAdmin(EndlessAdmin):
     list_select_related = ("workflow", "run")
     search_fields = ("=pk",)
     search_help_text = (
-        "The name or title of an agent, a workflow, an identifier, and words of what was done"
+        "the name or title of an agent, a workflow, an identifier; words of what was done, with "
+        "the right to see values"
     )
     detail_template = "workflows/run.html"
     pages = (
@@ -140,8 +141,8 @@ class WorkflowRunAdmin(EndlessAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        wanted = Q(run__agent__in=agents_called(term)) | Q(run__in=runs_with(term))
-        wanted |= Q(workflow__slug=term)
+        wanted = Q(run__agent__in=agents_called(term)) | Q(workflow__slug=term)
+        wanted |= Q(run__in=search_words(term, user=request.user).runs)
         if is_identifier(term):
             wanted |= Q(pk=term) | Q(parent_id=term)
         return queryset.filter(wanted), False
