@@ -77,6 +77,8 @@ class Directory:
         self, *, agent: str, environment: str, system: str, tool: str
     ) -> tuple[str, str, str] | None:
         """(kind, target, reason) of the widest halt in force over such a call, or None."""
+        if not self.halts:
+            return None
         for covered in covering(agent=agent, environment=environment, system=system, tool=tool):
             reason = self.halts.get(covered)
             if reason is not None:

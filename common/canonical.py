@@ -116,4 +116,9 @@ def canonical_json(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """SHA-256 over the canonical text, as lower-case hexadecimal."""
-    return hashlib.sha256(canonical_json(normalised(value)).encode()).hexdigest()
+    return digest_of_text(canonical_json(normalised(value)))
+
+
+def digest_of_text(canonical: str) -> str:
+    """SHA-256 over a text that `canonical_json` made of a normalised value."""
+    return hashlib.sha256(canonical.encode()).hexdigest()

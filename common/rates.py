@@ -37,9 +37,10 @@ def counted(key: str, *, seconds: int) -> int:
     """Count one more under the key, which is forgotten after `seconds`. Raises CacheAway."""
     cache = caches["counters"]
     try:
-        if cache.add(key, 1, timeout=seconds):
-            return 1
-        return int(cache.incr(key))
+        try:
+            return int(cache.incr(key))
+        except ValueError:  # nothing is counted under the key yet
+            return 1 if cache.add(key, 1, timeout=seconds) else int(cache.incr(key))
     except ValueError:  # the key expired between the two calls: a new window has begun
         return 1
     except (RedisError, OSError) as error:

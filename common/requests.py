@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -35,6 +36,7 @@ def client_address(request: Any) -> str:
 _WITH_PORT = re.compile(r"\[([0-9a-fA-F:.%]+)\](?::\d{1,5})?|([0-9.]+):\d{1,5}")
 
 
+@lru_cache(maxsize=4096)  # every request asks for its sender, some twice
 def plain_address(text: str) -> str:
     """The address of `address`, `address:port`, `[address]:port` or `"..."` (RFC 7239), in its one
     spelling; empty for anything else.

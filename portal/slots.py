@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from threading import Condition
 
 from django.conf import settings
@@ -32,6 +33,8 @@ READING_FOR_PEOPLE = max(settings.WEB_THREADS // 12, 1)
 SERVING_ONE_IDENTITY = max(SERVING_AGENTS - 3, 1)
 # A body that has been sent is read within microseconds.
 _PATIENCE_SECONDS = 0.25
+# Of a token, in characters; longer ones are none of ours, and would fill the cache.
+_MAX_PAYLOAD = 4_096
 # Their views refuse a long body themselves, with an OAuth error, before they read it.
 _REFUSE_LONG_BODIES = tuple(
     f"/oauth/{name}" for name in ("token", "enrol", "keys", "revoke", "introspect")
@@ -127,14 +130,20 @@ def _sender(request: HttpRequest) -> str:
     The token is not verified here. The name decides on a slot and on nothing else, and a false one
     is refused within a millisecond.
     """
-    token = request.headers.get("Authorization", "").rpartition(" ")[2]
-    payload = token.split(".")[1:2]
+    token = request.META.get("HTTP_AUTHORIZATION", "").rpartition(" ")[2]
+    payload = token.split(".")[1] if token.count(".") == 2 else ""
+    named = _client_id(payload) if 0 < len(payload) <= _MAX_PAYLOAD else None
+    return client_address(request) if named is None else f"identity {named}"
+
+
+@lru_cache(maxsize=1024)  # tokens are used many times
+def _client_id(payload: str) -> str | None:
     try:
-        claims = json.loads(base64.urlsafe_b64decode(f"{payload[0]}==")) if payload else {}
+        claims = json.loads(base64.urlsafe_b64decode(f"{payload}=="))
     except (ValueError, RecursionError):
-        claims = {}
+        return None
     named = claims.get("client_id") if isinstance(claims, dict) else None
-    return f"identity {named}"[:200] if isinstance(named, str) else client_address(request)
+    return named[:200] if isinstance(named, str) else None
 
 
 def _max_body_bytes(request: HttpRequest) -> int:

@@ -21,6 +21,9 @@ def favicon(request: HttpRequest) -> HttpResponseRedirect:
 
 
 urlpatterns = [
+    # First: patterns are tried in turn, and this is where agents' calls go.
+    path("api/v1/", include("workflows.api.urls")),
+    path("api/v1/", include("actions.api.urls")),
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("favicon.ico", favicon),
     path("admin/reports/", admin.site.admin_view(reporting.reports), name="reports"),
@@ -28,8 +31,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("accounts.urls")),
     path("", include("agents.api.urls")),
-    path("api/v1/", include("workflows.api.urls")),
-    path("api/v1/", include("actions.api.urls")),
     path("api/v1/", include("approvals.api.urls")),
     path("api/v1/", include("audit.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -9,7 +9,14 @@ from typing import Any
 
 import jsonschema_rs
 
-from common.canonical import NotCanonical, canonical_json, composed, digest, normalised
+from common.canonical import (
+    NotCanonical,
+    canonical_json,
+    composed,
+    digest,
+    digest_of_text,
+    normalised,
+)
 from common.cel import Expression
 from common.errors import InvalidInput
 from common.redaction import holds_mark
@@ -110,16 +117,16 @@ class ToolSpec:
 
         Raises InvalidArguments, and SecretFound for what the schema declares to be a secret.
         """
-        filled = self._filled(arguments)
+        filled, text = self._filled(arguments)
         if self.takes_secrets:
             ensure_no_secret_argument(filled, self.input_schema)
-        return filled, digest(filled)
+        return filled, digest_of_text(text)
 
     def governed_arguments(self, arguments: Any) -> GovernedArguments:
         """As `canonical_arguments`, but with what is declared to be a secret set apart."""
-        filled = self._filled(arguments)
+        filled, text = self._filled(arguments)
         if not self.takes_secrets:
-            return GovernedArguments(filled, digest(filled))
+            return GovernedArguments(filled, digest_of_text(text))
         shown, secrets = secrets_set_apart(filled, self.input_schema)
         if not isinstance(shown, dict):
             message = "The arguments have too many parts to find the secrets among them."
@@ -143,7 +150,8 @@ class ToolSpec:
     def _vouches(self) -> bool:
         return self.names_things or PUBLIC in self.data_classes
 
-    def _filled(self, arguments: Any) -> dict[str, Any]:
+    def _filled(self, arguments: Any) -> tuple[dict[str, Any], str]:
+        """Return the arguments with defaults put in, and their canonical text."""
         try:
             plain = composed(normalised(arguments))
         except InvalidInput as error:
@@ -156,14 +164,15 @@ class ToolSpec:
         filled: dict[str, Any] = normalised(
             with_defaults(plain, self.input_schema, self.input_schema)
         )
-        if len(canonical_json(filled).encode()) > MAX_ARGUMENT_BYTES:
+        text = canonical_json(filled)
+        if len(text.encode()) > MAX_ARGUMENT_BYTES:
             message = f"The arguments are larger than {MAX_ARGUMENT_BYTES} bytes."
             raise InvalidArguments(message)
         broken = next(self.validator.iter_errors(filled), None)
         if broken is not None:
             where = "/".join(str(part) for part in broken.instance_path)
             raise InvalidArguments(_problem(broken), at=where)
-        return filled
+        return filled, text
 
     def canonical_claims(self, claims: Mapping[str, Any]) -> dict[str, Any]:
         """Every declared claim, by default where not made. Raises InvalidClaims."""
