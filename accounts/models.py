@@ -1,10 +1,12 @@
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q
+from django.utils import timezone
 
 from accounts.names import mail_key, name_key
 
@@ -64,7 +66,53 @@ class User(AbstractUser):
             kwargs["update_fields"] = {*kwargs["update_fields"], *_keys_of(kwargs["update_fields"])}
         # Django's own commands and forms save people too: the record needs their transaction.
         with transaction.atomic():
+            before = self._stored_keys(kwargs.get("update_fields"))
             super().save(*args, **kwargs)
+            for key in before - {self.name_key, self.full_name_key, self.mail_key, ""}:
+                FormerName.remember(self.pk, key)
+
+    def _stored_keys(self, update_fields: Iterable[str] | None) -> set[str]:
+        """The names that are about to be written over."""
+        is_new = self._state.adding
+        names = {*_KEYS.values()} & {*(_KEYS.values() if update_fields is None else update_fields)}
+        if is_new or not names:
+            return set()
+        stored = type(self).objects.filter(pk=self.pk).values_list(*sorted(names)).first()
+        return set(stored or ())
+
+
+class FormerName(models.Model):
+    """A name, mail address or single sign-on subject that a person had until then.
+
+    Whoever is renamed is still the person who asked for the work under the former name.
+    """
+
+    # As long as former owners and sponsors of an agent do not approve what it asks.
+    KNOWN_FOR = timedelta(days=90)
+
+    person = models.ForeignKey(User, on_delete=models.CASCADE, related_name="former_names")
+    key = models.CharField(max_length=600, db_index=True)
+    until = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["person", "key"], name="former_name_once"),
+            models.CheckConstraint(condition=~Q(key=""), name="former_name_is_readable"),
+        ]
+
+    def __str__(self) -> str:
+        return f"a former name of {self.person}"
+
+    @classmethod
+    def remember(cls, person_id: int, key: str) -> None:
+        cls.objects.update_or_create(
+            person_id=person_id, key=key, defaults={"until": timezone.now()}
+        )
+
+    @classmethod
+    def still_known(cls) -> "models.QuerySet[FormerName]":
+        return cls.objects.filter(until__gt=timezone.now() - cls.KNOWN_FOR)
 
 
 _KEYS = {

@@ -1,10 +1,12 @@
 """Finding the people whom a text may name."""
 
+from typing import Any
+
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount
 from django.db.models import Q
 
-from accounts.models import User
+from accounts.models import FormerName, User
 from accounts.names import keys_in, mail_key
 
 _KNOWN = "_chancery_names"
@@ -12,13 +14,15 @@ _KNOWN = "_chancery_names"
 
 def people_named(text: str) -> set[int]:
     """The keys of everybody whom this text may name: by user name, full name, mail address, or the
-    subject of their single sign-on.
+    subject of their single sign-on, as they are or were until lately.
     """
     forms = keys_in(text)
     if not forms:
         return set()
     by_account = Q(name_key__in=forms) | Q(full_name_key__in=forms) | Q(mail_key__in=forms)
     found = set(User.objects.filter(by_account).values_list("pk", flat=True))
+    formerly = FormerName.still_known().filter(key__in={*forms, text.strip()})
+    found |= set(formerly.values_list("person_id", flat=True))
     for mail in (one for one in forms if "@" in one):
         others = EmailAddress.objects.filter(email__iexact=mail, verified=True)
         found |= set(others.values_list("user_id", flat=True))
@@ -34,13 +38,31 @@ def names_of(user: User) -> frozenset[str]:
             "email", flat=True
         )
         signed_on = SocialAccount.objects.filter(user=user).values_list("uid", flat=True)
+        formerly = FormerName.still_known().filter(person=user).values_list("key", flat=True)
         own = (user.name_key, user.full_name_key, user.mail_key)
-        known = frozenset(filter(None, (*own, *map(mail_key, others), *signed_on)))
+        known = frozenset(filter(None, (*own, *map(mail_key, others), *signed_on, *formerly)))
         setattr(user, _KNOWN, known)
     return known
 
 
 def is_named_by(user: User, text: str) -> bool:
-    """Whether the text may name this person, as they are called now."""
+    """Whether the text may name this person, as they are or were called until lately."""
     forms = keys_in(text) | {text.strip()} - {""}
     return bool(forms & names_of(user))
+
+
+def remember_address(instance: EmailAddress, origin: Any, **_: Any) -> None:
+    """Keep a verified mail address that is taken from an account as a former name."""
+    if instance.verified and not _is_of_people(origin):
+        FormerName.remember(instance.user_id, mail_key(instance.email))
+
+
+def remember_subject(instance: SocialAccount, origin: Any, **_: Any) -> None:
+    """Keep the subject of a single sign-on that is disconnected as a former name."""
+    if not _is_of_people(origin):
+        FormerName.remember(instance.user_id, str(instance.uid))
+
+
+def _is_of_people(origin: Any) -> bool:
+    """Whether the account itself is deleted, and its names with it."""
+    return isinstance(origin, User) or getattr(origin, "model", None) is User

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 
-from allauth.account.views import email, password_change, password_set
+from allauth.account.views import password_change, password_set
 from allauth.mfa.recovery_codes.views import generate_recovery_codes
 from allauth.mfa.totp.views import activate_totp, deactivate_totp
 from allauth.mfa.webauthn.views import add_webauthn, remove_webauthn
@@ -37,7 +37,7 @@ def after_a_proof(view: View) -> View:
 
 
 def closed(request: HttpRequest) -> HttpResponse:
-    return HttpResponse("People are added by an administrator.", status=403)
+    return HttpResponse("People and their mail addresses are kept by administrators.", status=403)
 
 
 urlpatterns = [
@@ -50,7 +50,8 @@ urlpatterns = [
     path("2fa/webauthn/keys/<int:pk>/remove/", after_a_proof(remove_webauthn)),
     path("password/change/", after_a_proof(password_change)),
     path("password/set/", after_a_proof(password_set)),
-    path("email/", after_a_proof(email)),
+    # Others know a person by their mail address: it decides what they may not approve.
+    path("email/", closed),
     path("3rdparty/", after_a_proof(connections)),
     path("", include("allauth.urls")),
 ]

@@ -51,7 +51,8 @@ def _refusal_by_request(request: ApprovalRequest, user: User) -> GovernanceError
     is_involved = user.pk in request.answerable_users or is_named_by(user, request.initiator)
     if is_involved and not request.tier.owner_may_sign:
         return OwnAgent()
-    if not user.is_active or request.tier_id not in _tiers_of(user) or scope_of(user) is not None:
+    is_at_work = user.is_active and user.is_staff and scope_of(user) is None
+    if not is_at_work or request.tier_id not in _tiers_of(user):
         return NotAnApprover()
     return None
 
@@ -111,7 +112,7 @@ def undecidable(requests: Iterable[ApprovalRequest]) -> list[ApprovalRequest]:
 
 
 def _members(tier: str) -> list[User]:
-    people = User.objects.filter(is_active=True, groups__tiers=tier).distinct()
+    people = User.objects.filter(is_active=True, is_staff=True, groups__tiers=tier).distinct()
     return list(people.order_by("pk"))
 
 

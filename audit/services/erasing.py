@@ -11,6 +11,7 @@ from auditlog.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Q, QuerySet
 
+from accounts.models import FormerName
 from audit import events
 from audit.errors import HeldEvents, NothingToErase, TooManyEvents
 from audit.leaves import MAX_ITEMS
@@ -120,6 +121,8 @@ def _empty_entries(erasure: Erasure) -> None:
     )  # fmt: skip
     if erasure.about == Erasure.About.PERSON and not erasure.fields:
         _acted(erasure).update(additional_data={}, remote_addr=None, remote_port=None)
+        person_id = int(erasure.about_id) if erasure.about_id.isdecimal() else None
+        FormerName.objects.filter(person_id=person_id).delete()
 
 
 def _acted(erasure: Erasure) -> QuerySet[LogEntry]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Max, Q
@@ -52,7 +51,6 @@ from tools.models import Tool
 PUBLISH = "policies.publish"
 # How often a release is drafted again because rules or tools changed while it was checked.
 MAX_TRIES = 3
-_EVER = datetime(2000, 1, 1, tzinfo=UTC)
 _RULE_ACTS = [
     one.name for one in (events.POLICY_SAVED, events.POLICY_SWITCHED_ON, events.POLICY_SWITCHED_OFF)
 ]
@@ -100,7 +98,7 @@ def save_policy(slug: str, text: str, *, actor: Actor) -> Policy:
     return _saved(slug, text, actor=actor)
 
 
-@command
+@deciding_command
 def _saved(slug: str, text: str, *, actor: Actor) -> Policy:
     policy = Policy.objects.select_for_update().filter(slug=slug).first() or Policy(slug=slug)
     policy.text = text
@@ -110,7 +108,7 @@ def _saved(slug: str, text: str, *, actor: Actor) -> Policy:
     return policy
 
 
-@command
+@deciding_command
 def switch_policy(policy_id: int, *, actor: Actor, enabled: bool, reason: str) -> Policy:
     """Leave a rule out of the next release, or take it in again."""
     reason = required_reason(reason)
@@ -146,7 +144,9 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
     Raises NothingToRelease, ReleaseUnchanged, InvalidPolicy with every problem of every rule, and
     ReleaseOutOfDate if rules or tools change while they are checked.
 
-    They are checked before the transaction: however long that takes, nobody waits for it.
+    They are checked before the transaction: however long that takes, nobody waits for it. Rules and
+    tools are saved and releases drafted one after the other, so every act is in the log either
+    before the draft that has it in or after it.
     """
     for _ in range(MAX_TRIES):
         content = _Content.of_now()
@@ -159,7 +159,7 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
     raise ReleaseOutOfDate
 
 
-@command
+@deciding_command
 def _drafted(content: _Content, *, actor: Actor, note: str) -> PolicyRelease | None:
     """The release of this content; None if it is not that of now any more."""
     if _Content.of_now() != content:
@@ -248,7 +248,7 @@ def _writers(text: str, tools: Mapping[str, str], live: PolicyRelease | None) ->
             type__in=_TOOL_ACTS,
             subject_kind="tools.tool",
             subject_id__in=_texts(tool_keys),
-            recorded_at__gte=live.drafted_at if live is not None else _EVER,
+            pk__gt=_drafting_of(live) if live is not None else 0,
         )
     )
     return {int(pk) for pk in acts.values_list("actor_id", flat=True).distinct() if pk.isdigit()}
@@ -258,12 +258,12 @@ def _rule_acts(rule_ids: Iterable[str]) -> Q:
     """What was done to each rule since a release that has been live was drafted with it in; ever,
     if none was. A rule that was switched off meanwhile keeps those who wrote it.
     """
-    missing, since = set(rule_ids), dict[str, datetime]()
+    missing, since = set(rule_ids), dict[str, int]()
     for release in PolicyRelease.objects.exclude(published_at=None).order_by("-published_at"):
         if not missing:
             break
         there = missing & {rule.id for rule in parsed_rules(release.text)}
-        since |= dict.fromkeys(there, release.drafted_at)
+        since |= dict.fromkeys(there, _drafting_of(release))
         missing -= there
     found = Q(pk__in=[])
     for pk, slug in Policy.objects.filter(slug__in=rule_ids).values_list("pk", "slug"):
@@ -271,9 +271,19 @@ def _rule_acts(rule_ids: Iterable[str]) -> Q:
             type__in=_RULE_ACTS,
             subject_kind="policies.policy",
             subject_id=str(pk),
-            recorded_at__gte=since.get(slug, _EVER),
+            pk__gt=since.get(slug, 0),
         )
     return found
+
+
+def _drafting_of(release: PolicyRelease) -> int:
+    """The key of the event that says that the release was drafted; 0 if there is none."""
+    about = Event.objects.filter(
+        type=events.RELEASE_DRAFTED.name,
+        subject_kind="policies.policyrelease",
+        subject_id=str(release.pk),
+    )
+    return about.values_list("pk", flat=True).first() or 0
 
 
 def _texts(keys: Iterable[int]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import TOTP, hotp_value, yield_hotp_counters_from_time
 from allauth.socialaccount.models import SocialAccount
@@ -277,7 +278,7 @@ def test_a_session_left_open_changes_nothing_of_how_one_signs_in(rosa: User) -> 
     """Not by a password set in it either, nor by one that is known."""
     rosa.set_unusable_password()
     rosa.save()
-    for path in ("password/set", "email", "3rdparty", "2fa/totp/activate"):
+    for path in ("password/set", "3rdparty", "2fa/totp/activate"):
         client = signed_in(rosa, sso(rosa, 7 * 3600))
         answer = client.post(f"/accounts/{path}/", {"password1": "x" * 20, "password2": "x" * 20})
         assert answer["Location"].startswith("/accounts/login/")
@@ -286,6 +287,15 @@ def test_a_session_left_open_changes_nothing_of_how_one_signs_in(rosa: User) -> 
     again = {**password(), "reauthenticated": True}
     client = signed_in(rosa, sso(rosa, 7 * 3600), again)
     assert client.get("/accounts/2fa/totp/activate/")["Location"].startswith("/accounts/login/")
+
+
+def test_nobody_changes_the_mail_address_that_others_know_them_by(rosa: User) -> None:
+    client = signed_in(rosa, password())
+    for body in ({"action_add": "", "email": "r@example.net"}, {"action_primary": ""}):
+        assert client.post("/accounts/email/", body).status_code == 403
+    rosa.refresh_from_db()
+    assert rosa.email == "rosa@example.org"
+    assert not EmailAddress.objects.exists()
 
 
 def test_who_has_a_factor_shows_it_to_get_another(rosa: User) -> None:

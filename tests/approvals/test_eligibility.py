@@ -4,11 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from accounts.models import Groups, User
+from accounts.models import FormerName, Groups, User
 from accounts.names import mail_key, name_key
 from actions.models import Action
 from actions.services import resuming
@@ -42,11 +44,14 @@ def lose(person: User, how: str) -> None:
         if how == "deactivated":
             person.is_active = False
             person.save()
+        elif how == "left the staff":
+            person.is_staff = False
+            person.save()
         elif how == "left the group":
             person.groups.clear()
 
 
-@pytest.mark.parametrize("how", ["deactivated", "left the group"])
+@pytest.mark.parametrize("how", ["deactivated", "left the group", "left the staff"])
 def test_a_vote_of_somebody_who_may_no_longer_decide_is_struck(
     governed: Governed, rosa: User, ruben: User, how: str
 ) -> None:
@@ -74,7 +79,9 @@ def test_who_comes_back_may_vote_again(governed: Governed, rosa: User, ruben: Us
     assert request.status == "approved"
 
 
-@pytest.mark.parametrize("how", ["deactivated", "left the group", "became the owner"])
+@pytest.mark.parametrize(
+    "how", ["deactivated", "left the group", "left the staff", "became the owner"]
+)
 def test_an_approval_whose_voter_is_lost_before_it_is_used_is_asked_again(
     governed: Governed, rosa: User, how: str
 ) -> None:
@@ -134,6 +141,46 @@ def test_whoever_the_work_is_for_is_recognised(governed: Governed, rosa: User, n
     with pytest.raises(OwnAgent):
         vote(request, rosa)
     assert request.status == "pending"
+
+
+@pytest.mark.parametrize("how", ["user name", "full name", "mail", "another mail", "sign-on"])
+def test_also_by_a_name_that_they_had_until_lately(
+    governed: Governed, rosa: User, how: str
+) -> None:
+    rosa.first_name, rosa.last_name = "Rosa", "Luchs"
+    rosa.save()
+    further = EmailAddress.objects.create(user=rosa, email="r.l@example.org", verified=True)
+    sign_on = SocialAccount.objects.create(user=rosa, provider="sso", uid="248289761001")
+    named = {
+        "user name": "rosa",
+        "full name": "Rosa Luchs",
+        "mail": "rosa@example.org",
+        "another mail": "R.L@example.org",
+        "sign-on": "248289761001",
+    }[how]
+    rosa.username, rosa.last_name, rosa.email = "rosalind", "Wolf", "wolf@example.org"
+    rosa.save()
+    further.delete()
+    sign_on.delete()
+    rosa = User.objects.get(pk=rosa.pk)
+    request = asked(governed, initiator=named)
+    with pytest.raises(OwnAgent):
+        vote(request, rosa)
+    assert not Vote.objects.exists()
+    FormerName.objects.update(until=timezone.now() - timedelta(days=91))
+    later = asked(governed, initiator=named)
+    vote(later, User.objects.get(pk=rosa.pk))
+    assert later.status == "approved"
+
+
+def test_with_an_account_its_former_names_go(rosa: User) -> None:
+    EmailAddress.objects.create(user=rosa, email="r.l@example.org", verified=True)
+    SocialAccount.objects.create(user=rosa, provider="sso", uid="248289761001")
+    rosa.username = "rosalind"
+    rosa.save()
+    with acting(SYSTEM), transaction.atomic():
+        rosa.delete()
+    assert not FormerName.objects.exists()
 
 
 def test_also_by_a_name_that_they_got_since(governed: Governed, rosa: User) -> None:

@@ -1,5 +1,7 @@
 """Rules are written by some, released by others, and never changed once released."""
 
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -411,6 +413,51 @@ def test_everybody_who_saved_a_changed_rule_is_its_writer(office: dict[str, User
         request.pk, actor=Actor.from_user(office["dan"]), answer=Vote.Answer.APPROVE, reason="Yes."
     )
     assert live().number == 2
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("how", ["save", "switch", "define"])
+def test_an_act_while_a_release_is_drafted_is_in_the_next_one(
+    office: dict[str, User], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    releases.save_policy("mail", rule("One."), actor=SYSTEM)
+    ann, ben = (Actor.from_user(office[name]) for name in ("ann", "ben"))
+    acts: dict[str, Callable[[], Any]] = {
+        "save": lambda: releases.save_policy("mail", rule("Two."), actor=ann),
+        "switch": lambda: releases.switch_policy(
+            Policy.objects.get(slug="mail").pk, actor=ann, enabled=False, reason="Away with it."
+        ),
+        "define": lambda: define_tool(
+            System.objects.get(),
+            "pay",
+            actor=ann,
+            **{**box.TOOLS["pay"], "description": "Pay out."},
+        ),
+    }
+    begun, writers = threading.Event(), releases._writers
+
+    def act() -> None:
+        begun.set()
+        acts[how]()
+        connection.close()
+
+    other = threading.Thread(target=act)
+
+    def slow(*given: Any) -> set[int]:
+        other.start()
+        begun.wait(10)
+        other.join(0.3)
+        return writers(*given)
+
+    monkeypatch.setattr(releases, "_writers", slow)
+    first = releases.draft_release(actor=ben)
+    other.join(30)
+    monkeypatch.setattr(releases, "_writers", writers)
+    assert office["ann"].pk not in first.writers
+    releases.publish(first.pk, actor=SYSTEM) if how != "define" else None
+    request = asked_by(office, "ben")
+    assert refused_to(office["ann"], request)
 
 
 def test_who_switched_a_rule_on_or_off_is_a_writer(office: dict[str, User]) -> None:
