@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from secrets import token_hex
 
 from django.conf import settings
 from django.core.cache import caches
@@ -9,8 +10,9 @@ from redis.exceptions import RedisError
 
 from actions.models import Action
 
-# Beyond the longest call: the count of a worker that was killed is forgotten by then.
-_COUNT_SECONDS = 420
+# Beyond the longest call, after which a worker is ended (CELERY_TASK_TIME_LIMIT): the share of one
+# that was killed is free again by then.
+_LEASE_SECONDS = 480
 _RETRY_SECONDS = 10
 
 
@@ -20,35 +22,43 @@ class ShareTaken(Exception):
 
 @contextmanager
 def share_of_workers(action_id: str) -> Iterator[None]:
-    """Count a call for as long as it lasts. Raises ShareTaken.
+    """Take one of the identity's shares for as long as the call lasts. Raises ShareTaken.
 
     Without the shared cache nothing is counted and nothing is refused.
     """
     rows = Action.objects.filter(pk=action_id)
     identity = rows.values_list("run__identity_id", flat=True).first()
-    key = f"workers:{identity}"
-    is_counted = identity is not None and _count(key)
+    taken = _take(f"workers:{identity}") if identity is not None else None
     try:
         yield
     finally:
-        if is_counted:
-            with suppress(ValueError, RedisError, OSError):
-                caches["counters"].decr(key)
+        if taken is not None:
+            _give_back(*taken)
 
 
-def _count(key: str) -> bool:
-    """Count one more. Raises ShareTaken."""
-    cache = caches["counters"]
+def _take(name: str) -> tuple[str, str] | None:
+    """Return the key and the mark of a share that was free; None without the cache.
+
+    Raises ShareTaken.
+
+    Each share is a key of its own, which expires by itself: a number that expired while calls were
+    on their way would be counted down by calls that it did not count.
+    """
+    mark = token_hex(8)
     try:
-        cache.add(key, 0, timeout=_COUNT_SECONDS)
-        if cache.incr(key) <= settings.WORKER_SHARE:
-            return True
-        cache.decr(key)
-    except ValueError:  # it expired between the two calls
-        return False
+        for number in range(settings.WORKER_SHARE):
+            if caches["counters"].add(f"{name}:{number}", mark, timeout=_LEASE_SECONDS):
+                return f"{name}:{number}", mark
     except (RedisError, OSError):
-        return False
+        return None
     raise ShareTaken
+
+
+def _give_back(key: str, mark: str) -> None:
+    # Not that of somebody who took it when it had expired.
+    with suppress(RedisError, OSError):
+        if caches["counters"].get(key) == mark:
+            caches["counters"].delete(key)
 
 
 def reserve_retry(action_id: str) -> bool:

@@ -5,9 +5,10 @@ and an iteration budget, so an expression that somebody writes in the admin cann
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 from cel_expr_python import cel
@@ -69,6 +70,8 @@ TYPES = {
     "MAP": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
 }
 MAX_NESTED = 1
+MAX_COMPREHENSIONS = 12
+MAX_GROWTH = 100
 _MACRO = re.compile(r"\.(?:map|filter|exists|exists_one|all)\s*\(")
 
 # A name and the name of its type.
@@ -83,6 +86,7 @@ class Expression:
             message = f"The expression is longer than {MAX_EXPRESSION_LENGTH} characters."
             raise InvalidExpression(message)
         self.text = text
+        _ensure_small(text)
         if not text.isprintable() and not text.replace("\n", " ").isprintable():
             message = "The expression holds characters that cannot be printed."
             raise InvalidExpression(message)
@@ -133,23 +137,34 @@ def ensure_bounded(text: str) -> None:
 
     The engine stops an evaluation at its iteration budget; this says so when it is written.
     """
-    if _nesting(text) > MAX_NESTED:
+    if max((depth for depth, _ in _comprehensions(text)), default=0) > MAX_NESTED:
         message = f"Comprehensions (map, filter, exists, all) are nested deeper than {MAX_NESTED}."
         raise InvalidExpression(message)
 
 
-def _nesting(text: str) -> int:
-    """How deep comprehensions are nested, counted by their brackets."""
+def _ensure_small(text: str) -> None:
+    """Refuse what makes values grow, which the engine's budget does not stop: a chain of
+    `map(x, x + x)` doubles them at every link.
+    """
+    bodies = list(_comprehensions(text))
+    # One comma parts the variable from the body; every other one, and every plus, adds a part.
+    growths = [max(body.count("+") + body.count(","), 1) for _, body in bodies]
+    if len(bodies) > MAX_COMPREHENSIONS or prod(growths) > MAX_GROWTH:
+        message = "The expression has too many comprehensions, or they make values grow too much."
+        raise InvalidExpression(message)
+
+
+def _comprehensions(text: str) -> Iterator[tuple[int, str]]:
+    """Yield how deep each comprehension is nested in others, and what stands in its brackets."""
     opens = {found.end() - 1 for found in _MACRO.finditer(text)}
-    held: list[bool] = []
-    deepest = 0
+    held: list[int] = []
     for place, char in enumerate(text):
         if char == "(":
-            held.append(place in opens)
-            deepest = max(deepest, sum(held))
+            held.append(place)
         elif char == ")" and held:
-            held.pop()
-    return deepest
+            start = held.pop()
+            if start in opens:
+                yield 1 + len(opens & set(held)), text[start + 1 : place]
 
 
 # What the engine says goes into errors and events, where no value of a run may stand.

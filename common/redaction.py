@@ -9,6 +9,7 @@ base64, say) is not found: this catches accidents, not intent.
 import hmac
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -200,7 +201,7 @@ def may_hold_secret(value: Any) -> bool:
     """One look at everything, since nearly nothing holds a secret. Of a text in JSON only what has
     the form of one; of a value also what is named as one.
     """
-    text = value if isinstance(value, str) else _written(value)
+    text = _composed(value if isinstance(value, str) else _written(value))
     for hint in _HINTS:  # not any(): this is on the way of every call
         if hint in text:
             return True
@@ -211,6 +212,11 @@ def may_hold_secret(value: Any) -> bool:
         if hint in lowered:
             return True
     return not isinstance(value, str) and any(rule_of(name) for name in _names_in(value))
+
+
+def _composed(text: str) -> str:
+    """The text as it is decided on and sent (NFC): some other letters become Latin ones."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _names_in(value: Any) -> Iterator[str]:
@@ -241,8 +247,11 @@ def _cleaned(value: Any, rule: Rule | None, where: str, found: _Findings) -> Any
     if isinstance(value, int | float) and not isinstance(value, bool):
         if rule is not None and rule.is_secret(value):
             return _marked("named_secret", str(value), where, found)
-        if isinstance(value, int) and _is_card(str(value)) and str(value) not in found.vouched:
-            return _marked("card_number", str(value), where, found)
+        # A whole number is one number, with a decimal point or without.
+        is_whole = isinstance(value, int) or value.is_integer()
+        number = str(int(value)) if is_whole else ""
+        if _is_card(number) and number not in found.vouched:
+            return _marked("card_number", number, where, found)
     return value
 
 
@@ -256,6 +265,7 @@ def _pointer(name: str) -> str:
 def _cleaned_text(text: str, rule: Rule | None, where: str, found: _Findings) -> str:
     if not text or _MARK.match(text):
         return text
+    text = _composed(text)
     if rule is not None and rule.is_secret(text):
         return _marked("named_secret", text, where, found)
     for detector in _DETECTORS:

@@ -15,9 +15,16 @@ from policies.slices import Rule, parsed_rules
 
 MAX_LENGTH = 20_000
 MAX_DEPTH = 60
+MAX_OPERATORS = 250
 _END = "unexpected end of input"
 _COMMENTS = re.compile(r"//[^\n]*")
 _NOTES = re.compile(r'@\w+\(\s*"(?:[^"\\]|\\.)*"\s*\)')
+# Texts and comments are one token each: what is in them is no bracket.
+_BOUNDED = re.compile(
+    r'//[^\n]*|"(?:[^"\\]|\\.)*"|==|!=|<=|>=|&&|\|\||\b(?:if|has|like|in|is)\b|[\s\S]'
+)
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+_OPERATORS = frozenset(("&&", "||", "+", "-", "*", "!", ".", "[", "if", "has", "like", "in", "is"))
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\w+|::|==|!=|<=|>=|&&|\|\||\S')
 
 
@@ -65,28 +72,32 @@ def problems_of(
         Problem(_line_of_error(text, broken.error), _readable(broken.error))
         for broken in validation.errors
     ]
-    if not found and _can_never_apply(rule, schema):
-        found.append(
-            Problem(_line_of(text, r"\b(?:when|unless)\b"), "This condition is never true.")
-        )
-    return found
+    return found or _condition_problems(text, rule, schema)
+
+
+def _condition_problems(text: str, rule: Rule, schema: Mapping[str, Any]) -> list[Problem]:
+    try:
+        message = "This condition is never true." if _can_never_apply(rule, schema) else ""
+    except ValueError:  # Cedar reads its JSON form to a depth of its own
+        message = "This condition has too many parts: use a set, as in [1, 2].contains(x)."
+    return [Problem(_line_of(text, r"\b(?:when|unless)\b"), message)] if message else []
 
 
 def _bound_problem(text: str) -> Problem | None:
     """What is too long, or nested too deeply, is not handed to a parser."""
     if len(text) > MAX_LENGTH:
         return Problem(1, f"A rule has at most {MAX_LENGTH:,} characters.")
-    depth, line = 0, 1
-    for token in re.finditer(r"[(\[{]|[)\]}]|\n", _without(_NOTES, _without(_COMMENTS, text))):
-        letter = token.group()
-        if letter == "\n":
-            line += 1
-        elif letter in "([{":
-            depth += 1
-        elif letter in ")]}":
-            depth -= 1
+    depth, operators, line = 0, 0, 1
+    for found in _BOUNDED.finditer(text):
+        token = found.group()
+        line += token.count("\n")
+        depth += (token in _OPENING) - (token in _CLOSING)
+        # Each makes the condition one level deeper.
+        operators += token in _OPERATORS
         if depth > MAX_DEPTH:
             return Problem(line, f"Brackets are nested deeper than {MAX_DEPTH} levels.")
+        if operators > MAX_OPERATORS:
+            return Problem(line, f"A rule has at most {MAX_OPERATORS} operators and accesses.")
     return None
 
 

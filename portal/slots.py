@@ -6,19 +6,17 @@ can always sign in and halt everything. A proxy that takes requests in whole (de
 keeps slow senders away altogether, and is needed against senders with many addresses.
 """
 
-import base64
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from threading import Condition
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.http.request import UnreadablePostError
 
+from common.known_tokens import identity_of
 from common.parsers import MAX_BODY_BYTES
 from common.problems import as_page_free_problem
 from common.requests import client_address
@@ -33,8 +31,6 @@ READING_FOR_PEOPLE = max(settings.WEB_THREADS // 12, 1)
 SERVING_ONE_IDENTITY = max(SERVING_AGENTS - 3, 1)
 # A body that has been sent is read within microseconds.
 _PATIENCE_SECONDS = 0.25
-# Of a token, in characters; longer ones are none of ours, and would fill the cache.
-_MAX_PAYLOAD = 4_096
 # Their views refuse a long body themselves, with an OAuth error, before they read it.
 _REFUSE_LONG_BODIES = tuple(
     f"/oauth/{name}" for name in ("token", "enrol", "keys", "revoke", "introspect")
@@ -125,25 +121,13 @@ class SlotsMiddleware:
 
 
 def _sender(request: HttpRequest) -> str:
-    """Return the identity that the token names, or the address of a request without one.
+    """Return the identity whose token was used here before, or the address of any other request.
 
-    The token is not verified here. The name decides on a slot and on nothing else, and a false one
-    is refused within a millisecond.
+    The token may have ended meanwhile: the name decides on a slot and on nothing else.
     """
-    token = request.META.get("HTTP_AUTHORIZATION", "").rpartition(" ")[2]
-    payload = token.split(".")[1] if token.count(".") == 2 else ""
-    named = _client_id(payload) if 0 < len(payload) <= _MAX_PAYLOAD else None
+    token = str(request.META.get("HTTP_AUTHORIZATION", "")).partition(" ")[2].strip()
+    named = identity_of(token) if token else None
     return client_address(request) if named is None else f"identity {named}"
-
-
-@lru_cache(maxsize=1024)  # tokens are used many times
-def _client_id(payload: str) -> str | None:
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(f"{payload}=="))
-    except (ValueError, RecursionError):
-        return None
-    named = claims.get("client_id") if isinstance(claims, dict) else None
-    return named[:200] if isinstance(named, str) else None
 
 
 def _max_body_bytes(request: HttpRequest) -> int:

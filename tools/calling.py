@@ -31,6 +31,7 @@ from tools.declarations import Fact, Source
 from tools.definitions import ToolSpec
 from tools.errors import FactAbsent, FactsUnavailable, SecretUnusable
 from tools.models import System
+from tools.secret_arguments import without_secret_parts
 from tools.services import leasing
 
 log = logging.getLogger(__name__)
@@ -134,13 +135,19 @@ def gather_facts(
     """
     deadline = time.monotonic() + FACTS_TIMEOUT_SECONDS
     values: dict[str, Any] = {"args": spec.open_arguments(arguments), "claims": claims}
+    shown = dict(values)
     for source in spec.sources:
         values[source.name] = _learned(
             catalog, spec, source, values, environment=environment, run_id=run_id, until=deadline
         )
+        tool = catalog.tool_of(spec.system, source.tool)
+        schema = tool.output_schema if tool is not None else None
+        shown[source.name] = without_secret_parts(values[source.name], schema)
     facts: dict[str, Any] = {}
     for fact in spec.facts:
-        facts[fact.name] = _evaluated(fact, {**values, "facts": facts})
+        # Facts are recorded and shown. That a secret is the expected one may be; its text may not.
+        known = values if fact.policy_type == "bool" else shown
+        facts[fact.name] = _evaluated(fact, {**known, "facts": facts})
     return facts
 
 

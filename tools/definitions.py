@@ -20,6 +20,7 @@ from common.canonical import (
 from common.cel import Expression
 from common.errors import InvalidInput
 from common.redaction import holds_mark
+from tools.broken_rules import broken_rule
 from tools.classes import PUBLIC, SECRET, apart_class
 from tools.data_classes import (
     declared_classes,
@@ -168,10 +169,9 @@ class ToolSpec:
         if len(text.encode()) > MAX_ARGUMENT_BYTES:
             message = f"The arguments are larger than {MAX_ARGUMENT_BYTES} bytes."
             raise InvalidArguments(message)
-        broken = next(self.validator.iter_errors(filled), None)
+        broken = broken_rule(self.validator, self.input_schema, filled)
         if broken is not None:
-            where = "/".join(str(part) for part in broken.instance_path)
-            raise InvalidArguments(_problem(broken), at=where)
+            raise InvalidArguments(broken.said_of("the arguments"), at=broken.where)
         return filled, text
 
     def canonical_claims(self, claims: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,16 +190,6 @@ class ToolSpec:
             return dict(composed(normalised(values)))
         except NotCanonical as error:
             raise InvalidClaims(str(error)) from error
-
-
-def _problem(error: jsonschema_rs.ValidationError) -> str:
-    # The library's own message quotes the value, which may be personal: name the rule instead.
-    rule = "/".join(str(part) for part in error.schema_path[-1:])
-    where = "/".join(str(part) for part in error.instance_path) or "the arguments"
-    missing = getattr(error.kind, "property", None)
-    if missing is not None:
-        return f"{where}: {missing} is required."
-    return f"{where}: breaks the schema's rule '{rule}'."
 
 
 def _nothing_fetched(uri: str) -> Any:

@@ -61,7 +61,7 @@ def _parts(
     wanted: list[Any] = []
     nullable = False
     if "$ref" in schema:
-        wanted.append(_target(schema["$ref"], root))
+        wanted.append(target(schema["$ref"], root))
     found = schema.get("allOf")
     wanted += found if isinstance(found, Sequence) else []
     for keyword in _ALTERNATIVES:
@@ -131,7 +131,7 @@ def _merged(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] 
     return merged
 
 
-def _target(reference: Any, root: Mapping[str, Any]) -> Any:
+def target(reference: Any, root: Mapping[str, Any]) -> Any:
     """What a reference within the schema points at (RFC 6901); None for any other."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None

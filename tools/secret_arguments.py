@@ -61,11 +61,17 @@ def without_secret_arguments(
     arguments: Mapping[str, Any], schema: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """The arguments without what is secret, as if it had not been sent."""
-    places = dict.fromkeys(secrets_in(arguments, schema), _DROPPED)
-    if not places:
-        return arguments
-    left = _without_dropped(replaced(arguments, places))
+    left = without_secret_parts(arguments, schema)
     return left if isinstance(left, Mapping) else {}
+
+
+def without_secret_parts(value: Any, schema: Mapping[str, Any] | None) -> Any:
+    """Return the value without what its schema declares to be secret; None if all of it is."""
+    places = dict.fromkeys(secrets_in(value, schema) if schema else (), _DROPPED)
+    if not places:
+        return value
+    left = _without_dropped(replaced(value, places))
+    return None if left is _DROPPED else left
 
 
 def _without_dropped(value: Any) -> Any:
@@ -115,7 +121,7 @@ def ensure_secrets_unused(schema: Mapping[str, Any], *, expressions: Mapping[str
 
 
 _ARGS = re.compile(r"\bargs\b")
-_MEMBER = re.compile(r"""\s*(?:\.\s*(\w+)(?!\s*\()|\[\s*(['"])(.*?)\2\s*\])""")
+_MEMBER = re.compile(r"""\s*(?:\.\s*(\w++)(?!\s*\()|\[\s*(['"])(.*?)\2\s*\])""")
 
 
 def _paths_used(text: str) -> Iterator[tuple[str, ...]]:

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 from rest_framework import serializers
@@ -7,10 +8,21 @@ from common.amounts import amount_text
 from common.serializers import LabelField, RequestSerializer, TextField, WholeField
 from policies.models import Elevation
 
+_DECIMAL = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+
+
+class AmountField(serializers.DecimalField):
+    """A decimal number as JSON writes one; an empty text is no amount, and not "unlimited"."""
+
+    def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
+        if isinstance(data, str) and _DECIMAL.fullmatch(data) is None:
+            self.fail("invalid")
+        return super().validate_empty_values(data)
+
 
 class BudgetSerializer(RequestSerializer):
     actions = WholeField(min_value=0, max_value=2**31 - 1, required=False, allow_null=True)
-    amount = serializers.DecimalField(
+    amount = AmountField(
         max_digits=24, decimal_places=10, min_value=0, required=False, allow_null=True
     )
 

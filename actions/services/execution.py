@@ -11,6 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Subquery
 from django.utils import timezone
 
 from actions.errors import HaltWatcherStale
@@ -56,7 +57,7 @@ def perform(action: Action, started: Started, *, mark: int, held: Snapshot) -> A
         try:
             result = called(action, spec, held, send_by=current.send_by)
         except ConnectorError as error:
-            current = _after_error(action, spec, current, error, mark=mark)
+            current = _after_error(action, spec, current, error, mark=mark, held=held)
             if current is not None:
                 time.sleep(backoff_seconds(current.number - 1))
         else:
@@ -127,7 +128,13 @@ def _is_retryable(error: ConnectorError, spec: ToolSpec) -> bool:
 
 
 def _after_error(
-    action: Action, spec: ToolSpec, started: Started, error: ConnectorError, *, mark: int
+    action: Action,
+    spec: ToolSpec,
+    started: Started,
+    error: ConnectorError,
+    *,
+    mark: int,
+    held: Snapshot,
 ) -> Started | None:
     """Close the attempt and, if the call may be tried again, open the next one."""
     retryable = _is_retryable(error, spec) and started.number < MAX_ATTEMPTS
@@ -138,6 +145,7 @@ def _after_error(
         hold_shared()
         run = Run.objects.select_for_update().only("status").get(pk=action.run_id)
         as_decided = current_mark() == mark and run.status == Run.Status.OPEN
+        as_decided = as_decided and not (retryable and _has_moved(action, started, held))
         now = timezone.now()
         attempt_status = Attempt.Status.UNKNOWN if unknown else Attempt.Status.FAILED
         if not _closed(started.id, attempt_status, now=now, error=error):
@@ -160,6 +168,15 @@ def _after_error(
         batch.append((rows.ACTION_PROGRESS, [results.progress(action, now)]))
         write(connection, batch)
     return following
+
+
+def _has_moved(action: Action, started: Started, held: Snapshot) -> bool:
+    """Whether another call of the run may have changed what the decision rests on since."""
+    own = Attempt.objects.filter(pk=started.id).values("started_at")
+    others = Attempt.objects.filter(action__run_id=action.run_id, started_at__gte=Subquery(own))
+    tools = others.exclude(action=action).values_list("action__tool", flat=True).distinct()
+    known = held.catalog.tools
+    return any(name not in known or known[name].access != "read" for name in tools)
 
 
 def _succeeded(action: Action, spec: ToolSpec, started: Started, result: ToolResult) -> None:

@@ -15,6 +15,7 @@ from agents.services.issuing import end_token, shown_key
 from agents.services.limits import ensure_caller_within
 from agents.tokens import Caller, verify
 from common.actors import SYSTEM
+from common.known_tokens import remember_token
 from common.requests import client_address
 
 
@@ -45,6 +46,7 @@ class AgentAuthentication(BaseAuthentication):
         caller = _verified(token, later=getattr(view, "checks_caller_again", False))
         _ensure_held(caller, request, token, scheme=scheme.lower())
         _look_at_network(caller, request)
+        remember_token(token, caller.identity.client_id)
         ensure_caller_within(caller)
         return AgentPrincipal(caller), caller
 

@@ -140,6 +140,10 @@ def test_a_run_that_is_not_well_described_is_not_opened(api: Api) -> None:
         ({"labels": ["x"] * 21}, "labels"),
         ({"budget": {"actions": -1}}, "budget"),
         ({"budget": {"amount": "1e400"}}, "budget"),
+        ({"budget": {"amount": ""}}, "budget"),
+        ({"budget": {"amount": " "}}, "budget"),
+        ({"budget": {"amount": "1_0"}}, "budget"),
+        ({"budget": {"amount": "\u0661"}}, "budget"),
         ({"budget": {"amount": "0.00000000001"}}, "budget"),
     ):
         body = refused(api.post("runs", {**RUN, **wrong}), 400, "invalid_input")

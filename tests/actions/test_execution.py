@@ -101,6 +101,36 @@ def test_no_further_try_is_made_under_a_halt(
     assert governed.toolbox.effects == []
 
 
+@pytest.mark.parametrize(("tool", "is_asked_again"), [("mail", True), ("read_account", False)])
+def test_no_further_try_is_made_on_overtaken_facts(
+    governed: Governed, monkeypatch: pytest.MonkeyPatch, tool: str, is_asked_again: bool
+) -> None:
+    run = governed.run()
+    governed.toolbox.fail_with = [Unavailable("x")]
+    real, others = execution.called, list[Any]()
+
+    def another_call_meanwhile(action: Action, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return real(action, *args, **kwargs)
+        finally:
+            if action.tool == "toolbox.pay" and not others:
+                others.append(None)
+                arguments = {"to": "x"} if tool == "mail" else {"id": "b"}
+                others.append(governed.propose(run, f"toolbox.{tool}", arguments).action.status)
+                governed.toolbox.accounts["a"] = {"frozen": tool == "mail"}
+
+    monkeypatch.setattr(execution, "called", another_call_meanwhile)
+    action = governed.pay(run).action
+    assert others == [None, "succeeded"]
+    if not is_asked_again:
+        assert (action.status, attempts(action)) == ("succeeded", ["failed", "succeeded"])
+        return
+    assert (action.status, attempts(action)) == ("ready", ["failed"])
+    resuming.resume(action.pk)
+    assert Action.objects.get(pk=action.pk).status == Action.Status.DENIED
+    assert [name for name, _ in governed.toolbox.effects] == ["mail"]
+
+
 def abandoned(governed: Governed, tool: str, arguments: object) -> Action:
     """An action whose worker died between intent and result."""
     action = governed.propose(governed.run(), tool, arguments, asynchronous=True).action

@@ -18,6 +18,7 @@ from common.intake import SecretFound
 from common.redaction import fingerprint
 from policies.errors import InvalidPolicy
 from tests import factories
+from tests import toolbox as box
 from tests.actions.test_resuming import approve
 from tests.conftest import Api
 from tests.factories import Governed
@@ -174,6 +175,9 @@ def test_rules_facts_and_amounts_cannot_look_at_it(logins: Governed) -> None:
         "args.login['pin'] == 1",
         "size(args.login) > 1",
         "args.login.exists(k, args.login[k] == 1)",
+        "args.login.exists(k, k == 'pin')",
+        "args.login.size() > 1",
+        "args.login.map(k, k).size() > 1",
         "args.map(k, args[k]).exists(v, v == 'x')",
         "size(args) > 2",
         "'password' in args",
@@ -187,6 +191,45 @@ def test_no_fact_is_computed_from_a_secret_or_what_has_one_in_it(
     fact = {"name": "weak", "title": "Weak", "expression": expression}
     with pytest.raises(InvalidDefinition, match="is a secret"):
         define_tool(logins.system, "set_password", actor=SYSTEM, **TOOL, facts=[fact])
+
+
+@pytest.mark.parametrize(
+    ("expression", "fact"),
+    [
+        ("account.password.startsWith('correct')", True),
+        ("account.frozen == true", False),
+        ("string(account.frozen)", "false"),
+        ("string(account.password)", None),
+        ("[string(account.password)]", None),
+        ("size(string(account.password))", None),
+        ("account.map(k, string(account[k]))", None),
+        ("string(account)", None),
+    ],
+)
+def test_a_fact_tells_whether_a_secret_of_an_answer_is_right_and_never_what_it_is(
+    governed: Governed, expression: str, fact: Any
+) -> None:
+    secret = {"password": {"type": "string", "x-data-class": "secret"}}
+    readable = {**box.TOOLS["read_account"], "output_schema": {"properties": secret}}
+    define_tool(governed.system, "read_account", actor=SYSTEM, **readable)
+    governed.toolbox.accounts["a"] = {"password": PASSWORD, "frozen": False}
+    asking = {
+        **TOOL,
+        "sources": [{"name": "account", "tool": "read_account", "arguments": {"id": "args.user"}}],
+        "facts": [{"name": "told", "title": "Told", "expression": expression}],
+    }
+    try:
+        define_tool(governed.system, "ship", actor=SYSTEM, **asking)
+    except InvalidDefinition:
+        assert fact is None
+        return
+    factories.publish()
+    action = governed.propose(governed.run(), "toolbox.ship", {"user": "a"}).action
+    if fact is None:
+        assert PASSWORD not in str(action.facts)
+    else:
+        assert action.facts == {"told": fact}
+    assert PASSWORD not in everything_stored()
 
 
 def test_facts_are_computed_from_the_other_arguments(logins: Governed) -> None:

@@ -49,6 +49,22 @@ def test_beyond_the_share_nothing_is_carried_out_and_it_is_asked_for_again(
     assert len(retries) == 2
 
 
+def test_a_share_that_was_forgotten_is_not_given_back_twice(ready: Action) -> None:
+    """A call that outlives its share, as of a worker that was frozen, frees none of others."""
+    first = share_of_workers(str(ready.pk))
+    first.__enter__()
+    caches["counters"].clear()
+    with ExitStack() as others:
+        for _ in range(2):
+            others.enter_context(share_of_workers(str(ready.pk)))
+        first.__exit__(None, None, None)
+        with pytest.raises(ShareTaken), share_of_workers(str(ready.pk)):
+            pass
+    for _ in range(2):
+        with share_of_workers(str(ready.pk)):
+            pass
+
+
 def test_a_share_is_given_back_whatever_happens(
     ready: Action, monkeypatch: pytest.MonkeyPatch
 ) -> None:

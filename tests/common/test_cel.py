@@ -45,6 +45,26 @@ def test_sum_goes_together_with_map() -> None:
     assert value_of("sum(args.items.map(x, x.price))", items=[{"price": 1}, {"price": 2}]) == 3
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[args.s]" + ".map(x, x + x)" * 7,
+        "[args.s]" + ".map(x, [x, x])" * 7,
+        "[args.s].map(x, " + "+".join("x" * 50) + ").map(y, " + "+".join("y" * 50) + ")",
+        "[args.s]" + ".map(x, x)" * 13,
+        "[args.s].map(x, [args.s].map(y, " + "x+y+" * 40 + "x))",
+    ],
+)
+def test_what_makes_values_grow_is_refused(text: str) -> None:
+    with pytest.raises(InvalidExpression, match="grow"):
+        value_of(text, s="12345678")
+
+
+def test_comprehensions_within_reason_are_evaluated() -> None:
+    text = "args.items.filter(x, x.n > 1).map(x, x.n + 1).exists(x, x == 3)"
+    assert value_of(text, items=[{"n": 1}, {"n": 2}]) is True
+
+
 @pytest.mark.parametrize("numbers", [["1"], [None], [{"a": 1}], [[1]], None, "12", {"a": 1}, 5])
 def test_sum_of_what_is_not_a_list_of_numbers_fails(numbers: Any) -> None:
     with pytest.raises(ExpressionFailed):

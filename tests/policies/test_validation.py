@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from policies import validation
 from policies.schema import cedar_schema
 from policies.validation import Problem, problems_of
 from tests import toolbox as box
@@ -252,6 +253,54 @@ def test_a_rule_says_what_it_is_and_why(text: str, line: int, words: str) -> Non
     [problem] = found(text)
     assert problem.line == line
     assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "(" * 4_500 + "true" + ")" * 4_500,
+        '"//" == "//" && ' + "(" * 4_500 + "true" + ")" * 4_500,
+        '"))))" != "' + ")" * 4_500 + '" && ' + "(" * 4_500 + "true" + ")" * 4_500,
+        "// ))))\n" * 1_000 + "(" * 4_500 + "true" + ")" * 4_500,
+        "true" + " || true" * 1_500,
+        "true" + "&&true" * 3_000,
+        "1" + "+1" * 3_000 + " == 2",
+        "context" + ".a" * 3_000,
+        "context" + '["a"]' * 1_500,
+        "context has a" + ".a" * 3_000,
+        "if true then true else " * 700 + "true",
+    ],
+)
+def test_what_is_nested_too_deeply_is_not_parsed(
+    condition: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "parsed_rules", lambda text: pytest.fail("it was parsed"))
+    text = f'@id("r") @reason("x") forbid(principal, action, resource) when {{ {condition} }};'
+    [problem] = found(text)
+    assert "at most" in problem.message or "nested deeper" in problem.message
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "context.time.hour == 0" + " || context.time.hour == 1" * 40,
+        "context.time.hour" + "+1" * 40 + " == 2",
+        'context.time.hour == 1 && "// ((((" == "// (((("',
+    ],
+)
+def test_what_is_within_the_bounds_is_read(condition: str) -> None:
+    text = f'@id("r") @reason("x") forbid(principal, action, resource) when {{ {condition} }};'
+    assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["context.time.hour == 0" + " || context.time.hour == 1" * 80, "1" + "+1" * 240 + " == 2"],
+)
+def test_a_condition_that_cannot_be_looked_into_is_refused(condition: str) -> None:
+    text = f'@id("r") @reason("x") forbid(principal, action, resource) when {{ {condition} }};'
+    [problem] = found(text)
+    assert "too many parts" in problem.message
 
 
 @pytest.mark.parametrize("tier", ["boss", "Dual", ""])

@@ -14,8 +14,10 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
+from common.known_tokens import MAX_KNOWN, identity_of, remember_token
 from portal import slots
 from portal.slots import NoSlot, Slots, SlotsMiddleware
+from tests.conftest import Api
 from tests.databases import url_of
 from tests.portal.test_connections import web
 from tests.portal.test_proxy import opened
@@ -104,8 +106,8 @@ def test_one_identity_leaves_slots_for_another(
     ask, leave = served
 
     def token(subject: str) -> dict[str, str]:
-        claims = base64.urlsafe_b64encode(json.dumps({"client_id": subject}).encode()).decode()
-        return {"Authorization": f"Bearer x.{claims.rstrip('=')}.x"}
+        remember_token(f"token of {subject}", subject)
+        return {"Authorization": f"Bearer token of {subject}"}
 
     noisy = [
         threading.Thread(target=ask, args=("/api/v1/tools", token("noisy.prod")))
@@ -125,10 +127,29 @@ def test_one_identity_leaves_slots_for_another(
             one.join()
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", "Bearer x.y.z", "Bearer x.W10.z"])
-def test_a_token_that_says_nothing_counts_for_its_address(header: str) -> None:
+def forged(subject: str) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"client_id": subject}).encode()).decode()
+    return f"Bearer x.{claims.rstrip('=')}.x"
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer x", "Bearer x.y.z", "Bearer \udcff", forged("victim.prod")]
+)
+def test_a_token_that_nobody_has_verified_counts_for_its_address(header: str) -> None:
+    remember_token("the real one", "victim.prod")
     request = RequestFactory().get("/api/v1/tools", headers={"Authorization": header})
     assert slots._sender(request) == "127.0.0.1"
+
+
+@pytest.mark.django_db
+def test_a_token_counts_for_its_identity_once_it_was_verified(api: Api) -> None:
+    token = api.token
+    assert identity_of(token) is None
+    assert api.get("tools").status_code == 200
+    assert identity_of(token) == "tilda.prod"
+    for number in range(MAX_KNOWN):
+        remember_token(str(number), "other.prod")
+    assert identity_of(token) is None
 
 
 def test_a_body_beyond_the_limit_is_refused_before_it_is_read() -> None:

@@ -320,3 +320,38 @@ def test_a_secret_is_found_between_any_words(seed: int, before: str, after: str)
         found = findings(f"{before} {secret} {after}")
         assert kind in {one.kind for one in found}
         assert secret not in redacted(f"{before} {secret} {after}")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "number",
+    ["4111111111111111", "4111111111111111.0", "4.111111111111111e15", "41111111111111110e-1"],
+)
+def test_a_card_is_one_however_its_number_is_written(
+    governed: Governed, api: Api, number: str
+) -> None:
+    loose = {"type": "object", "properties": {"card": {"type": "number"}}}
+    define_tool(
+        governed.system, "buy", actor=SYSTEM, title="Buy", access="write", idempotent=False,
+        input_schema=loose,
+    )  # fmt: skip
+    factories.publish()
+    run = str(api.post("runs", RUN).json()["id"])
+    body = json.loads(f'{{"card": {number}}}')
+    refused = api.post("actions", {"run": run, "tool": "toolbox.buy", "arguments": body}, key="k")
+    assert refused.json()["code"] == "secret_in_request"
+    assert not Action.objects.exists()
+
+
+@pytest.mark.parametrize("letter", ["\u212a"])  # what NFC makes a plain letter of
+def test_a_secret_is_found_in_the_form_in_which_it_is_sent(letter: str) -> None:
+    hidden = "AKIA" + "IOSFODNN7EXAMPLQ"
+    text = hidden.replace("K", letter, 1)
+    assert findings(text)
+    assert findings({"note": [f"use {text}"]})
+    assert hidden not in str(redacted({"note": text}))
+
+
+@pytest.mark.parametrize("number", [1.5, float(10**15 + 1), 1e300, -4111111111111111.0])
+def test_other_numbers_stay(number: float) -> None:
+    assert redacted({"n": number}) == {"n": number}

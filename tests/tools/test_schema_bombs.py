@@ -21,13 +21,13 @@ def test_beyond_the_limit_nothing_is_put_together(
     wide: int, levels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schema, looked = multiplied(wide, levels), list[Any]()
-    target = json_schema._target
+    target = json_schema.target
 
     def counting(reference: Any, root: Any) -> Any:
         looked.append(reference)
         return target(reference, root)
 
-    monkeypatch.setattr(json_schema, "_target", counting)
+    monkeypatch.setattr(json_schema, "target", counting)
     assert resolved(schema["properties"]["x"], schema) is None
     assert with_defaults({"x": {}}, schema, schema) == {"x": {}}
     assert len(looked) <= 4 * MAX_PARTS

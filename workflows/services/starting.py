@@ -28,6 +28,7 @@ from common.intake import ensure_no_secret
 from common.queueing import queue
 from common.sql import together, write
 from policies.snapshot import Snapshot, snapshot
+from tools.broken_rules import broken_rule
 from tools.data_classes import as_recorded, ensure_no_secret_argument
 from workflows import events
 from workflows.compiled import data_class_of, digest_of, spec_of
@@ -268,13 +269,9 @@ def checked_inputs(spec: WorkflowSpec, given: Any) -> dict[str, Any]:
     filled = {**defaults, **plain}
     ensure_no_secret(filled)
     ensure_no_secret_argument(filled, spec.inputs_schema)
-    broken = next(spec.inputs_validator.iter_errors(filled), None)
+    broken = broken_rule(spec.inputs_validator, spec.inputs_schema, filled)
     if broken is not None:
-        where = "/".join(str(part) for part in broken.instance_path)
-        missing = getattr(broken.kind, "property", None)
-        rule = "/".join(str(part) for part in broken.schema_path[-1:])
-        said = f"{missing} is required." if missing else f"{where}: breaks the rule '{rule}'."
-        raise InvalidWorkflowInputs(said, at=where)
+        raise InvalidWorkflowInputs(broken.said_of("the inputs"), at=broken.where)
     return filled
 
 
