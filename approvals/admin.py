@@ -17,6 +17,7 @@ from approvals.errors import NotAnApprover
 from approvals.forms import AskForFactorForm, VoteForm
 from approvals.models import ApprovalRequest, Tier
 from approvals.outcomes import obstacles
+from approvals.showing import APART, shown_to
 from audit.services.inspecting import search_words
 from audit.waiting import waiting_for_second_person
 from common import odd_text
@@ -59,8 +60,9 @@ class ApprovalRequestAdmin(EndlessAdmin):
     list_select_related = ("tier",)
     search_fields = ("title",)
     search_help_text = (
-        "what a waiting request shows; the title, agent or tool of a request of the last 90 days; "
-        "an identifier; words of arguments and answers, with the right to see values"
+        "what a request that waits for your tiers shows; the title, agent or tool of a request of "
+        "the last 90 days; an identifier; words of arguments and answers, with the right to see "
+        "values"
     )
     detail_template = "approvals/request.html"
     change_list_template = "approvals/inbox.html"
@@ -91,11 +93,13 @@ class ApprovalRequestAdmin(EndlessAdmin):
         recent = Q(pk__gte=first_key_at(timezone.now() - SEARCHED_BY_TEXT))
         for column in ("title", "subject_label", "requester_label"):
             wanted |= recent & Q(**{f"{column}__icontains": term})
-        # What waits is shown to whoever opens it: it is found by what it shows.
-        pending, shown = Q(status=ApprovalRequest.Status.PENDING), Cast("snapshot", TextField())
-        for text in {term, json.dumps(term)[1:-1]}:  # SQLite keeps other letters escaped
-            wanted |= pending & Q(shown__icontains=text)
-        return queryset.alias(shown=shown).filter(wanted), False
+        # What waits for this person's tiers is shown to them: they find it by what it shows.
+        if not request.user.is_anonymous:
+            waiting = ApprovalRequest.objects.pending().for_approver(request.user)
+            for text in {term, json.dumps(term)[1:-1]}:  # SQLite keeps other letters escaped
+                shown = waiting.alias(shown=Cast("snapshot", TextField()))
+                wanted |= Q(pk__in=shown.filter(shown__icontains=text).values("pk"))
+        return queryset.filter(wanted), False
 
     @admin.display(description="status")
     def state(self, request: ApprovalRequest) -> SafeString:
@@ -120,7 +124,9 @@ class ApprovalRequestAdmin(EndlessAdmin):
 
     def detail(self, request: HttpRequest, obj: ApprovalRequest) -> dict[str, Any]:
         """What will be executed, why it was asked, and the form if this person may answer."""
-        shown, is_pending = dict(obj.snapshot), obj.status == ApprovalRequest.Status.PENDING
+        is_pending = obj.status == ApprovalRequest.Status.PENDING
+        shown = shown_to(request.user, obj)
+        shown.pop(APART, None)
         run = shown.pop("run", {})
         return {
             "shown": shown,

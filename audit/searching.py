@@ -10,6 +10,7 @@ from django.db.models import Q
 from accounts.models import Environment
 from accounts.people import people_named
 from audit import terms
+from audit.events import SEARCHED
 from audit.models import Event, EventQuerySet, Term
 
 
@@ -113,6 +114,8 @@ def named_in(text: str) -> NamedIn:
     events = Event.objects.all()
     for word in words:
         events = events.filter(_having(terms.word(word)))
+    # Who looked for the words is not what the words are about.
+    events = events.exclude(type=SEARCHED.name)
     rows = list(events.order_by("-pk").values_list("subject_id", "run_id")[:MAX_EVENTS])
     runs = dict.fromkeys(run for _, run in rows if run is not None)
     return NamedIn(list(dict.fromkeys(subject for subject, _ in rows)), list(runs))

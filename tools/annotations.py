@@ -13,6 +13,8 @@ from urllib.parse import unquote
 
 import jsonschema_rs
 
+from common.json_pointers import escaped
+
 _OF_THE_SAME = ("allOf", "anyOf", "oneOf")
 _CONDITIONS = ("if", "then", "else")
 _OF_PROPERTIES = ("additionalProperties", "unevaluatedProperties")
@@ -84,11 +86,6 @@ def unresolved(schema: Any) -> list[str]:
         given = [str(part[name]) for name in _REFERENCES if name in part]
         found += [one[:80] for one in given if _resolved(one, schema) is None]
     return found
-
-
-def escaped(name: str) -> str:
-    """A name as it stands in a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 @dataclass

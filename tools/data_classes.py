@@ -12,8 +12,9 @@ from typing import Any
 from audit import values
 from common.canonical import canonical_json
 from common.intake import SecretFound
+from common.json_pointers import replaced
 from common.redaction import fingerprint, mark_of, plain_digits
-from tools.annotations import escaped, marks, spoken_of
+from tools.annotations import marks, spoken_of
 from tools.classes import (
     APART,
     CLASSES,
@@ -151,7 +152,7 @@ def set_apart(value: Any, schema: Mapping[str, Any] | None) -> tuple[Any, dict[s
     if not outermost:
         return value, {}
     places = {where: f"[{name}]" for where, (name, _) in outermost.items()}
-    return _replaced(value, places, ""), {where: found for where, (_, found) in outermost.items()}
+    return replaced(value, places), {where: found for where, (_, found) in outermost.items()}
 
 
 def _above(where: str, places: Mapping[str, Any]) -> Iterator[bool]:
@@ -180,6 +181,12 @@ def _classes(value: Any, schema: Mapping[str, Any]) -> dict[str, tuple[str, Any]
     return found
 
 
+def classes_apart(value: Any, schema: Mapping[str, Any] | None) -> dict[str, str]:
+    """The class of each part that is personal or sensitive, by its place (RFC 6901)."""
+    classes = _classes(value, schema) if schema else {}
+    return {where: name for where, (name, _) in classes.items() if name in APART}
+
+
 def as_recorded(name: str, value: Any, schema: Mapping[str, Any] | None) -> dict[str, Any]:
     """A value as details of an event: under its name, and under `sensitive` what is kept apart."""
     kept, apart = set_apart(value, schema)
@@ -187,21 +194,3 @@ def as_recorded(name: str, value: Any, schema: Mapping[str, Any] | None) -> dict
     if apart:
         found[values.SENSITIVE] = values.bounded(apart)
     return found
-
-
-def replaced(value: Any, places: Mapping[str, Any]) -> Any:
-    """The value with other values at these places (RFC 6901)."""
-    return _replaced(value, places, "")
-
-
-def _replaced(value: Any, places: Mapping[str, Any], where: str) -> Any:
-    if where in places:
-        return places[where]
-    if isinstance(value, Mapping):
-        return {
-            name: _replaced(item, places, f"{where}/{escaped(name)}")
-            for name, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_replaced(item, places, f"{where}/{n}") for n, item in enumerate(value)]
-    return value

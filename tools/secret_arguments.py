@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.canonical import canonical_json, composed
+from common.json_pointers import escaped, replaced
 from common.secret_names import rule_of
-from tools.annotations import escaped, said_of
 from tools.annotations import marks as marks_of
+from tools.annotations import said_of
 from tools.classes import KEYWORD, SECRET
 from tools.credentials import Credential, Hidden
-from tools.data_classes import replaced, secret_mark, secrets_in
+from tools.data_classes import secret_mark, secrets_in
 from tools.errors import InvalidDefinition, SecretUnusable
 
 # Shorter ones are part of too many texts to be masked in an answer.

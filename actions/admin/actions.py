@@ -9,6 +9,7 @@ from actions import forms
 from actions.admin.timeline import entry_of
 from actions.models import Action
 from actions.names import agents_called, tools_called
+from actions.showing import shown_to
 from audit.services.inspecting import search_words
 from common.admin.pages import EndlessAdmin, Page
 from common.amounts import amount_text
@@ -104,4 +105,5 @@ class ActionAdmin(EndlessAdmin):
         return queryset.filter(wanted), False
 
     def detail(self, request: HttpRequest, obj: Action) -> dict[str, Any]:
-        return {"entry": entry_of(obj), "title": f"{obj.tool} by {obj.agent}"}
+        shown = shown_to(request.user, obj)
+        return {"entry": entry_of(obj), "title": f"{obj.tool} by {obj.agent}", "shown": shown}

@@ -30,6 +30,7 @@ from actions.services.runs import run_subject, withdraw_questions
 from agents.errors import InvalidToken
 from agents.tokens import Caller
 from approvals.services import REQUESTS, Question, question_rows
+from approvals.showing import APART
 from audit.generation import current_mark, hold_shared
 from audit.services.recording import EVENTS, Subject, event_row
 from common.actors import SYSTEM, Actor
@@ -41,6 +42,7 @@ from common.sql import Expanding, Row, Write, write
 from policies.asking import decided
 from policies.evaluation import Decision, Reason
 from policies.snapshot import Snapshot, snapshot
+from tools.data_classes import classes_apart
 from tools.definitions import ToolSpec
 
 EXECUTE = "actions.execute"
@@ -388,6 +390,7 @@ def question(item: Prepared, action: Action, run: RunRow) -> Question:
             "claim_titles": {claim.name: claim.title for claim in tool.claims},
             "amount": amount_text(action.amount),
             "release": action.release,
+            **_apart(action, tool),
             "run": {
                 "id": str(run.id),
                 "initiator": run.initiator,
@@ -404,6 +407,15 @@ def question(item: Prepared, action: Action, run: RunRow) -> Question:
         run_id=run.id,
         said_before=frozenset({"arguments", "facts", "claims"}),
     )
+
+
+def _apart(action: Action, tool: ToolSpec) -> dict[str, Any]:
+    """The classes of what is personal or sensitive in the snapshot, if anything is."""
+    found = classes_apart(action.arguments, tool.input_schema) if tool.data_classes else {}
+    apart = {f"/arguments{where}": name for where, name in found.items()}
+    apart |= {f"/facts/{name}": kind for name, kind in tool.facts_apart.items()}
+    apart |= {f"/claims/{name}": kind for name, kind in tool.claims_apart.items()}
+    return {APART: apart} if apart else {}
 
 
 def _answerable(item: Prepared, run: RunRow) -> list[int]:

@@ -7,8 +7,10 @@ Take this program, and the key, from elsewhere than the bundle. --key: the log's
 --checkpoint: one that you kept from before, which this log must continue. What is shown: these are
 all events of the range in their order; none is changed, left out (what is withheld is counted) or
 invented; each value is the one that was recorded, or an event says who erased it; who asked for
-the bundle and who approved it. Every file of the archive is checked. Hashes and proofs are those of
-RFC 6962, signatures Ed25519 (RFC 8032) under C2SP signed notes, values disclosures of RFC 9901.
+the bundle and who approved it. If they asked for the whole log, nothing of it may be withheld. If
+they asked for a part, nobody can tell by a hash alone whether an event belongs to it. Every file of
+the archive is checked. Hashes and proofs are those of RFC 6962, signatures Ed25519 (RFC 8032) under
+C2SP signed notes, values disclosures of RFC 9901.
 """
 
 import argparse
@@ -25,8 +27,10 @@ FILES = {
     "events.jsonl", "checkpoint", "proofs.json", "manifest.json", "controls.json", "verify.py",
     "README.txt",
 }  # fmt: skip
+# The name of values that are personal or sensitive, which are taken away by a right of its own.
+APART = "details.sensitive"
 # The SHA-256 of the README of this release: nothing in the log speaks of it.
-README = "c7749172ef268d49971e2d22a17bcaca853975860d9f19b993367b739675b83c"
+README = "194d2a990d1361147fb29b40224313c15a93487d5c4074a957a9ae2ce9125396"
 
 
 def ensure(holds, otherwise):
@@ -87,6 +91,10 @@ def ensure_whole(archive):
         head = archive.fp.read(30)
         long = [int.from_bytes(head[n : n + 2], "little") for n in (26, 28)]
         named = archive.fp.read(long[0]) == one.filename.encode() and not one.comment
+        # Sizes beyond 4 GiB, and nothing by which others would read another name.
+        for extra in (archive.fp.read(long[1]), one.extra):
+            size = 4 + int.from_bytes(extra[2:4], "little")
+            named = named and (not extra or (extra[:2] == b"\1\0" and len(extra) == size))
         ensure(one.header_offset == end and named, "the archive holds more than its files")
         end += 30 + sum(long) + one.compress_size + (16 if one.flag_bits & 8 else 0)
     ensure(
@@ -211,6 +219,7 @@ def checkpoint(text, vkey):
     """Size and root of a checkpoint that is signed with the key; None if it is not."""
     (name, named, key), (body, _, lines) = key_of(vkey), text.partition("\n\n")
     ensure(not lines or lines.endswith("\n"), "a checkpoint does not end with its signatures")
+    found = None
     for line in lines.split("\n")[:-1]:
         mark, by, value = line.split(" ")
         value = decoded(value)
@@ -219,8 +228,9 @@ def checkpoint(text, vkey):
             origin, size, root = body.split("\n")[:3]
             ensure(origin == name, "a checkpoint is of another log")
             ensure(size.isascii() and size.isdigit(), "a checkpoint has no size")
-            return int(size), decoded(root)
-    return None
+            found = int(size), decoded(root)
+        ensure(mark == "\u2014" and by and len(value) > 4, "a line of a checkpoint is no signature")
+    return found
 
 
 def ensure_handed_over(old, key, size, root):
@@ -285,7 +295,7 @@ def requested(manifest, size, root):
     right = kinds == ("audit.export_asked", "audit.export_decided", "approved")
     ensure(right and asked["subject"] == decided["subject"], "nobody approved this bundle")
     ensure(asked["actor"] != decided["actor"], "who asked for this bundle approved it")
-    return wanted, reason, asked["details"]["values"]
+    return wanted, reason, asked["details"], whole(manifest["decided"]["seq"])
 
 
 def check(bundle, trusted, held):
@@ -309,8 +319,8 @@ def check(bundle, trusted, held):
     (size, root), erasures, hashes, writers = signed, {}, [], {}
     for n, key in enumerate(proofs["keys"][1:]):
         ensure_handed_over(keys[n], key, size, root)
-    words = requested(manifest, size, root)
-    words, with_values = words[:2], words[2]
+    *words, asked, decided = requested(manifest, size, root)
+    with_values, is_whole = asked["values"], not any(words[0]["details.wanted"].values())
     same = parsed(read(bundle, "controls.json")) == words[0].pop("details.controls", [])
     ensure(same, "controls.json is not what was recorded with the request")
     for one in proofs["erasures"]:
@@ -330,12 +340,18 @@ def check(bundle, trusted, held):
         hashes.append(sha(b"\0", line["leaf"].encode()))
         leaf = parsed(line["leaf"])
         values(seq, line, leaf, erasures, counts)
+        told = {*line.get("values", {}), *line.get("erased", {})}
+        apart = set() if asked["apart"] else {APART}
+        ensure(not with_values or set(leaf["sd"]) - apart <= told, f"event {seq} lacks a value")
         writer, number = leaf["w"][:2]
         is_next = counts["withheld"] or writers.get(writer, number - 1) == number - 1
         ensure(is_next, f"an event before {seq} was taken out before it was signed")
         writers[writer] = number
     ensure_there(hashes, start, size, root, proofs["range"], "other events were signed")
     end = start + len(hashes)
+    if is_whole:
+        ensure(start == 0 and end > decided, "the whole log was asked for, and it is cut")
+        ensure(not counts["withheld"], "the whole log was asked for, and an event is withheld")
     ensure((manifest["end"], manifest["size"]) == (end, size), "the manifest has another range")
     if held is not None:
         old = next(filter(None, (checkpoint(held, key) for key in keys)), None)
@@ -366,6 +382,8 @@ def main():
         f"  from event {first}: nothing is shown of what is before" if first else "  from event 0"
     )
     print(*(f"  {name:18} {n}" for name, n in counted.items()), sep="\n")
+    if counted["withheld"]:
+        print("  Whether what is withheld is outside of what was requested, a hash cannot tell.")
     print(f"Requested: {json.dumps(words[0], sort_keys=True)}")
     print(f"Approved: {json.dumps(words[1], sort_keys=True)}")
     for n, key in enumerate(keys[1:]):

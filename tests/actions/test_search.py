@@ -8,7 +8,8 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import User
-from approvals.models import ApprovalRequest
+from approvals.models import ApprovalRequest, Tier
+from audit import searching
 from audit.models import Event
 from audit.services import indexing
 from tests.audit.sealed import sealed_all
@@ -92,9 +93,12 @@ def test_words_of_values_find_nothing_without_the_right_to_see_them(
     assert not Event.objects.filter(type="audit.searched").exists()
 
 
-def test_a_waiting_request_is_found_by_what_it_shows_and_a_decided_one_is_not(
+def test_a_waiting_request_is_found_by_what_it_shows_by_whoever_decides_it(
     work: Governed, reader: Client
 ) -> None:
+    assert found(reader, INBOX, "NQNU5R") == 0
+    person = User.objects.get(username="reader")
+    person.groups.set(Tier.objects.get(slug="supervisor").groups.all())
     assert found(reader, INBOX, "NQNU5R") == 1
     ApprovalRequest.objects.update(status=ApprovalRequest.Status.EXPIRED, decided_at=timezone.now())
     assert found(reader, INBOX, "NQNU5R") == 0
@@ -109,6 +113,17 @@ def test_who_looks_for_words_of_values_is_recorded(
     [event] = Event.objects.filter(type="audit.searched").with_values()
     assert event.actor_id == str(admin_user.pk)
     assert event.details["sought"] == {"text": "MSJ4OA"}
+
+
+def test_looking_for_words_hides_nothing_that_has_them(
+    work: Governed, admin_client: Client, admin_user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_EVENTS", 10)
+    for _ in range(12):
+        found(admin_client, RUNS, "MSJ4OA")
+    sealed_all()
+    indexing.index()
+    assert found(admin_client, ACTIONS, "MSJ4OA") == 1
 
 
 @pytest.mark.parametrize("address", [ACTIONS, RUNS, INBOX, "/admin/workflows/workflowrun/"])

@@ -399,3 +399,116 @@ def test_a_key_that_comes_back_is_refused(settings: Any) -> None:
     many(2)
     with pytest.raises(SealingKeyUsedBefore):
         seal()
+
+
+def lines_changed(archive: bytes, change: Callable[[list[dict[str, Any]]], None]) -> bytes:
+    files = files_of(archive)
+    lines = [json.loads(line) for line in files["events.jsonl"].decode().splitlines()]
+    change(lines)
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    return packed(files | {"events.jsonl": text.encode()})
+
+
+def withheld(lines: list[dict[str, Any]], place: int = 3) -> None:
+    lines[place] = {"hash": leaf_hash(lines[place]["leaf"].encode()).hex()}
+
+
+def without_a_value(lines: list[dict[str, Any]]) -> None:
+    line = next(one for one in lines if one["values"])
+    line["values"].popitem()
+
+
+def without_values(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        line.pop("values", None)
+
+
+@pytest.mark.parametrize("change", [withheld, without_a_value, without_values])
+def test_of_a_whole_log_that_was_asked_for_nothing_is_withheld(
+    genuine: Callable[[], bytes], tmp_path: Path, change: Any
+) -> None:
+    many(8)
+    archive = genuine()
+    assert checked(archive, tmp_path).returncode == 0
+    assert said_wrong(checked(lines_changed(archive, change), tmp_path))
+
+
+@pytest.mark.parametrize("kept", [range(6), range(2, 12)])
+def test_of_a_whole_log_that_was_asked_for_nothing_is_cut(
+    genuine: Callable[[], bytes], tmp_path: Path, kept: range
+) -> None:
+    """The holder has every hash, and so the proof of any part of the range."""
+    many(8)
+    files = files_of(genuine())
+    lines = files["events.jsonl"].decode().splitlines(keepends=True)
+    hashes = [leaf_hash(json.loads(line)["leaf"].encode()) for line in lines]
+    proofs, manifest = json.loads(files["proofs.json"]), json.loads(files["manifest.json"])
+
+    def proof(low: int, high: int) -> list[str]:
+        if high <= kept.start or kept.stop <= low:
+            return [root_of(hashes[low:high]).hex()]
+        if kept.start <= low and high <= kept.stop:
+            return []
+        middle = low + (1 << ((high - low - 1).bit_length() - 1))
+        return [*proof(low, middle), *proof(middle, high)]
+
+    size = manifest["size"]
+    assert len(lines) == size
+    cut = packed(
+        files
+        | {
+            "events.jsonl": "".join(lines[kept.start : kept.stop]).encode(),
+            "manifest.json": json.dumps(
+                manifest | {"start": kept.start, "end": kept.stop}
+            ).encode(),
+            "proofs.json": json.dumps(proofs | {"range": proof(0, size)}).encode(),
+        }
+    )
+    found = checked(cut, tmp_path)
+    assert said_wrong(found)
+    assert "it is cut" in found.stderr
+
+
+def test_of_a_part_that_was_asked_for_it_says_what_a_hash_cannot_tell(
+    genuine: Callable[[], bytes], tmp_path: Path, django_user_model: type[User]
+) -> None:
+    many(8)
+    genuine()
+    anna, bert = (Actor.from_user(person) for person in django_user_model.objects.order_by("pk"))
+    since = Event.objects.order_by("pk").values_list("recorded_at", flat=True)[3]
+    wanted = exports.Wanted(since=since, with_values=True)
+    export = exports.ask(wanted, actor=anna, purpose="The rest")
+    exports.decide_export(export.pk, actor=bert, approve=True, reason="Yes.")
+    seal()
+    export.refresh_from_db()
+    archive = b"".join(bundle(export, range_for(export)))
+    found = checked(archive, tmp_path)
+    assert (found.returncode, "a hash cannot tell" in found.stdout) == (0, False)
+    hidden = checked(lines_changed(archive, withheld), tmp_path)
+    assert (hidden.returncode, "a hash cannot tell" in hidden.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "line", ["APPROVED by the board", "\u2014 witness.example", "- a AAAAAA=="]
+)
+def test_a_line_of_a_checkpoint_that_is_no_signature_is_refused(
+    genuine: Callable[[], bytes], tmp_path: Path, line: str
+) -> None:
+    many(3)
+    files = files_of(genuine())
+    added = packed(files | {"checkpoint": files["checkpoint"] + f"{line}\n".encode()})
+    assert said_wrong(checked(added, tmp_path))
+
+
+def test_no_field_of_the_archive_gives_a_file_another_name(
+    genuine: Callable[[], bytes], tmp_path: Path
+) -> None:
+    many(3)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files_of(genuine()).items():
+            one = zipfile.ZipInfo(name)
+            if name == "README.txt":  # Info-ZIP's Unicode path
+                one.extra = b"up\x0f\x00\x01\x00\x00\x00\x00IGNORE.txt"
+            archive.writestr(one, data)
+    assert said_wrong(checked(out.getvalue(), tmp_path))

@@ -105,6 +105,17 @@ def test_a_pass_shows_its_agents_and_their_runs_and_nothing_else(eva: User, boss
     assert client.get(f"/api/v1/audit/events/{mine.uid}/receipt").status_code == 200
 
 
+def test_a_pass_does_not_tell_which_names_there_are_beyond_it(eva: User, boss: User) -> None:
+    two_agents()
+    given(eva, boss)
+    client, said = at_work(eva), set()
+    for name in (OTTO.id, "nobody.prod"):
+        page: Any = client.get(url("event_changelist"), {"agent": name})
+        assert page.context_data["cl"].result_count == 0
+        said.add(page.content.decode().count("No event names the agent"))
+    assert said == {0}
+
+
 @pytest.mark.parametrize(
     "address",
     [

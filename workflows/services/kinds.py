@@ -6,6 +6,7 @@ from typing import Any
 from approvals.eligibility import is_backed
 from approvals.models import ApprovalRequest
 from approvals.services import Question, question_rows, spend, tier_terms
+from approvals.showing import APART
 from audit.services.recording import Subject
 from common.actors import SYSTEM, Actor
 from common.cel import ExpressionFailed
@@ -66,6 +67,7 @@ def _ask(turn: Turn, one: Begin, state: StepState) -> None:
             "environment": case.environment,
             "shown": shown,
             "workflow_run": str(case.id),
+            **({APART: {"/shown": turn.data_class()}} if turn.data_class() else {}),
         },
         reasons=[_reason(turn, one, asked.tier)],
         answerable_users=children.answerable(turn),

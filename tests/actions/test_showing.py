@@ -1,0 +1,93 @@
+"""Pages show values that are personal or sensitive to those who need them, and to nobody else."""
+
+import copy
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import User
+from actions.models import Action
+from approvals.models import ApprovalRequest
+from common.actors import SYSTEM
+from tests import factories
+from tests import toolbox as box
+from tests.factories import Governed
+from tools.services.defining import define_tool
+
+pytestmark = pytest.mark.django_db
+SECRETLY = "a note about her health"
+REQUEST = "/admin/approvals/approvalrequest/{}/change/"
+ACTION = "/admin/actions/action/{}/change/"
+
+
+@pytest.fixture
+def asked(governed: Governed) -> ApprovalRequest:
+    """A payment with a sensitive note, and a fact that is made of it, which waits for people."""
+    tool = copy.deepcopy(box.TOOLS["pay"])
+    tool["input_schema"]["properties"]["note"]["x-data-class"] = "sensitive"
+    fact = {"name": "of_note", "title": "Of the note", "expression": "string(args.note) + '!'"}
+    tool["facts"] = [*tool.get("facts", ()), fact]
+    define_tool(governed.system, "pay", actor=SYSTEM, **tool)
+    factories.publish()
+    arguments = {"account": "the account", "amount": 500, "note": SECRETLY}
+    governed.toolbox.accounts["the account"] = {"frozen": False}
+    governed.propose(governed.run(), "toolbox.pay", arguments)
+    return ApprovalRequest.objects.get()
+
+
+def page(person: User, path: str, key: Any) -> str:
+    client = Client()
+    client.force_login(person)
+    answer = client.get(path.format(key))
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def reader(*rights: str) -> User:
+    person = User.objects.create_user("reader", is_staff=True)
+    names = ("view_action", "view_approvalrequest", "view_run", *rights)
+    person.user_permissions.set(Permission.objects.filter(codename__in=names))
+    return person
+
+
+def test_who_only_reads_sees_the_class_instead(asked: ApprovalRequest) -> None:
+    person, action = reader(), Action.objects.get()
+    for shown in (page(person, REQUEST, asked.pk), page(person, ACTION, action.pk)):
+        assert SECRETLY not in shown
+        assert "[sensitive]" in shown
+        assert "the account" in shown
+
+
+def test_who_may_see_sensitive_values_sees_them(asked: ApprovalRequest) -> None:
+    person, action = reader("see_sensitive"), Action.objects.get()
+    for shown in (page(person, REQUEST, asked.pk), page(person, ACTION, action.pk)):
+        assert SECRETLY in shown
+        assert "[sensitive]" not in shown
+
+
+def test_who_decides_sees_them_while_it_waits(asked: ApprovalRequest, rosa: User) -> None:
+    rights = ("view_approvalrequest", "view_action")
+    rosa.user_permissions.set(Permission.objects.filter(codename__in=rights))
+    assert SECRETLY in page(rosa, REQUEST, asked.pk)
+    assert SECRETLY not in page(rosa, ACTION, Action.objects.get().pk)
+    ApprovalRequest.objects.update(status=ApprovalRequest.Status.EXPIRED, decided_at=timezone.now())
+    assert SECRETLY not in page(rosa, REQUEST, asked.pk)
+
+
+def test_the_agents_owner_does_not(asked: ApprovalRequest, governed: Governed) -> None:
+    owner = governed.identity.agent.owner
+    owner.is_superuser = False
+    owner.is_staff = True
+    owner.save()
+    rights = ("view_approvalrequest", "view_action")
+    owner.user_permissions.set(Permission.objects.filter(codename__in=rights))
+    owner.groups.clear()
+    assert SECRETLY not in page(User.objects.get(pk=owner.pk), REQUEST, asked.pk)
+
+
+def test_without_classes_a_snapshot_says_nothing_of_them(governed: Governed) -> None:
+    governed.pay(governed.run(), 500)
+    assert "apart" not in ApprovalRequest.objects.get().snapshot
