@@ -3,6 +3,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponseRedirect
 from django.templatetags.static import static as staticfile
 from django.urls import include, path
+from django.views.decorators.http import require_safe
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
@@ -33,8 +34,8 @@ urlpatterns = [
     path("", include("agents.api.urls")),
     path("api/v1/", include("approvals.api.urls")),
     path("api/v1/", include("audit.api.urls")),
-    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", _docs, name="api-docs"),
+    path("api/schema/", require_safe(SpectacularAPIView.as_view()), name="schema"),
+    path("api/docs/", require_safe(_docs), name="api-docs"),
 ]
 
 handler400 = "portal.failures.bad_request"

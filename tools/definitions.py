@@ -42,6 +42,7 @@ from tools.declarations import (
 from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
 from tools.json_schema import with_defaults
 from tools.secret_arguments import (
+    ensure_few,
     ensure_secrets_unused,
     secrets_set_apart,
     without_secret_arguments,
@@ -132,6 +133,7 @@ class ToolSpec:
         if not isinstance(shown, dict):
             message = "The arguments have too many parts to find the secrets among them."
             raise InvalidArguments(message)
+        ensure_few(secrets)
         return GovernedArguments(shown, digest(shown), secrets)
 
     def open_arguments(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:

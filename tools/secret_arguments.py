@@ -17,10 +17,11 @@ from tools.annotations import said_of
 from tools.classes import KEYWORD, SECRET
 from tools.credentials import Credential, Hidden
 from tools.data_classes import secret_mark, secrets_in
-from tools.errors import InvalidDefinition, SecretUnusable
+from tools.errors import InvalidArguments, InvalidDefinition, SecretUnusable
 
 # Shorter ones are part of too many texts to be masked in an answer.
 _SHORTEST_MASKED = 4
+MAX_SECRET_TEXTS = 50
 _DROPPED = object()
 
 
@@ -81,6 +82,17 @@ def _without_dropped(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_dropped(item) for item in value if item is not _DROPPED]
     return value
+
+
+def ensure_few(secrets: Mapping[str, Any]) -> None:
+    """Refuse secrets of many texts: each is looked for in everything that a system answers.
+
+    Raises InvalidArguments.
+    """
+    texts = [text for secret in secrets.values() for text in _texts_in(secret)]
+    if len(texts) > MAX_SECRET_TEXTS:
+        message = f"The secret arguments have more than {MAX_SECRET_TEXTS} texts and numbers."
+        raise InvalidArguments(message)
 
 
 def credentials_of(secrets: Mapping[str, Any]) -> tuple[Credential, ...]:

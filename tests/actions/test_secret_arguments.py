@@ -24,7 +24,7 @@ from tests.conftest import Api
 from tests.factories import Governed
 from tests.tools.vaults import everything_stored, forms_of
 from tools.connectors.base import Unanswered
-from tools.errors import InvalidDefinition, SecretUnusable
+from tools.errors import InvalidArguments, InvalidDefinition, SecretUnusable
 from tools.secret_arguments import secrets_set_apart, with_secrets
 from tools.services.defining import define_tool
 
@@ -338,3 +338,17 @@ def test_a_secret_is_a_property_by_its_name(logins: Governed, properties: Any) -
     schema = {"type": "object", "properties": properties}
     with pytest.raises(InvalidDefinition):
         define_tool(logins.system, "t", actor=SYSTEM, **{**TOOL, "input_schema": schema})
+
+
+def test_secrets_of_many_texts_are_refused(governed: Governed) -> None:
+    """Each would be looked for in the whole answer, when the effect is done."""
+    schema = {"type": "object", "properties": {"all": {"x-data-class": "secret"}}}
+    define_tool(governed.system, "set_all", actor=SYSTEM, **TOOL | {"input_schema": schema})
+    factories.publish()
+    run = governed.run()
+    for value in ([f"text {n}" for n in range(51)], {f"k{n}": n for n in range(51)}, [[[1] * 51]]):
+        with pytest.raises(InvalidArguments, match="more than 50"):
+            governed.propose(run, "toolbox.set_all", {"all": value})
+    assert not Action.objects.exists()
+    fifty = [f"text {n}" for n in range(50)]
+    assert governed.propose(run, "toolbox.set_all", {"all": fifty}).action.arguments

@@ -91,3 +91,11 @@ def test_so_is_a_method_that_an_address_does_not_take(path: str) -> None:
     assert (answer.status_code, answer["Content-Type"]) == (405, CONTENT_TYPE)
     assert answer.json()["code"] == "method_not_allowed"
     assert "POST" in answer["Allow"]
+
+
+@pytest.mark.parametrize("path", ["/api/docs/", "/api/schema/"])
+@pytest.mark.parametrize("method", ["options", "put", "delete", "patch", "post"])
+def test_pages_about_the_api_answer_as_the_api_does(client: Client, path: str, method: str) -> None:
+    answer = getattr(client, method)(path)
+    assert (answer.status_code, answer["Content-Type"]) == (405, "application/problem+json")
+    assert answer.json()["code"] == "method_not_allowed"
