@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.defences_of_bounds import BOUNDS
 from tests.defences_of_decisions import DECISIONS, Defence
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -282,7 +283,7 @@ DEFENCES = (
     Defence(
         19,
         "metadata services are not called",
-        "tools/connectors/addresses.py",
+        "common/addresses.py",
         "if never or address in _METADATA:",
         "if False:",
         "tests/tools/test_addresses.py",
@@ -332,7 +333,7 @@ DEFENCES = (
         25,
         "what is from the future is refused",
         f"{A}/assertions.py",
-        "in_time = issued <= now + tokens.CLOCK_SKEW_SECONDS and now < expires",
+        "in_time = max(issued, begins) <= now + tokens.CLOCK_SKEW_SECONDS and now < expires",
         "in_time = now < expires",
         f"{T}/test_token_service.py",
     ),
@@ -429,7 +430,7 @@ def main() -> int:
     missed = 0
     with tempfile.TemporaryDirectory(prefix="chancery-defences-") as name:
         folder = copied(Path(name))
-        for defence in (*DEFENCES, *DECISIONS):
+        for defence in (*DEFENCES, *DECISIONS, *BOUNDS):
             if options.only not in {None, defence.threat} or defence.only not in {"", vendor}:
                 continue
             found = noticed(defence, folder)
