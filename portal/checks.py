@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection
 from audit.notes import NoteInvalid
 from audit.services.witnessing import witnesses
 from audit.sinks.targets import SinkInvalid, sinks
+from common.outgoing_tls import trusted
 from common.sealing import ring_of
 from portal import environment
 from portal.startup import problems
@@ -96,6 +97,16 @@ def production_is_complete(app_configs: Any, **kwargs: Any) -> list[CheckMessage
     if settings.DEMO:
         found.append(Error("CHANCERY_DEMO is on.", id="chancery.E006"))
     return found
+
+
+@register(Tags.security)
+def own_authorities_are_readable(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        trusted()
+    except OSError as error:  # ssl.SSLError too
+        text = f"CHANCERY_CA_FILE is no readable file of certificates ({type(error).__name__})."
+        return [Error(text, hint="PEM, one or more certificates.", id="chancery.E017")]
+    return []
 
 
 @register(Tags.database)

@@ -354,6 +354,9 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # -- Mail -------------------------------------------------------------------------------------
+# Authorities that are trusted beside the public ones, as a PEM file; mail goes by OpenSSL's own
+# SSL_CERT_FILE.
+CA_FILE = os.environ.get("CHANCERY_CA_FILE", "")
 EMAIL_HOST = os.environ.get("CHANCERY_SMTP_HOST", "")
 EMAIL_PORT = whole("CHANCERY_SMTP_PORT", 587, least=1)
 EMAIL_HOST_USER = os.environ.get("CHANCERY_SMTP_USER", "")

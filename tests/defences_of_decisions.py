@@ -201,7 +201,7 @@ DECISIONS = tuple(
             "agents never take the last threads",
             "portal/slots.py",
             "SERVING_AGENTS = max(settings.WEB_THREADS - 6, 1)",
-            "SERVING_AGENTS = THREADS * 100",
+            "SERVING_AGENTS = settings.WEB_THREADS * 100",
             "tests/portal/test_slots.py",
         ),
         (

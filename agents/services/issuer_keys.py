@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-import certifi
 import httpcore
 from django.conf import settings
 from django.utils import timezone
@@ -25,6 +24,7 @@ from common.deadlines import BoundedBackend, Deadline
 from common.each import each
 from common.errors import GovernanceError
 from common.json_text import parsed
+from common.outgoing_tls import trusted
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +94,8 @@ def _read(parts: SplitResult, address: str, port: int, host: str, backend: Bound
         "User-Agent": "chancery",
     }
     extensions = {"sni_hostname": host} if parts.scheme == "https" else {}
-    context = httpcore.default_ssl_context()
-    context.load_verify_locations(certifi.where())
     with (
-        httpcore.ConnectionPool(ssl_context=context, network_backend=backend) as pool,
+        httpcore.ConnectionPool(ssl_context=trusted(), network_backend=backend) as pool,
         pool.stream("GET", url, headers=headers, extensions=extensions) as response,
     ):
         if response.status != 200:

@@ -23,6 +23,7 @@ from django.conf import settings
 
 from audit.sinks.shapes import SHAPES, Sealed
 from common.deadlines import BoundedBackend, Deadline
+from common.outgoing_tls import trusted
 from common.redaction import fingerprint
 
 TIMEOUT = 20.0  # seconds, for all of a batch
@@ -159,9 +160,7 @@ def _to_web(sink: Sink, events: Sequence[dict[str, Any]]) -> None:
         headers["Authorization"] = f"Basic {base64.b64encode(person.encode()).decode()}"
     backend = BoundedBackend(Deadline(TIMEOUT))
     with (
-        httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(), network_backend=backend
-        ) as pool,
+        httpcore.ConnectionPool(ssl_context=trusted(), network_backend=backend) as pool,
         pool.stream(
             "POST", sink.url.geturl(), headers=list(headers.items()), content=body
         ) as answer,

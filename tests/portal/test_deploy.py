@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import certifi
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -103,3 +104,21 @@ def test_no_process_serves_with_a_setting_that_cannot_be_read(
     monkeypatch.setattr(environment, "problems", ["CHANCERY_X is no whole number."])
     with pytest.raises(ImproperlyConfigured, match="CHANCERY_X"):
         ensure_keys()
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_authorities_that_cannot_be_read_are_said(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "authorities.pem"
+    if content is not None:
+        path.write_text(content)
+    done = checked(CHANCERY_CA_FILE=str(path))
+    assert done.returncode == 1
+    assert "chancery.E017" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_authorities_of_ones_own_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "authorities.pem"
+    path.write_text(Path(certifi.where()).read_text())
+    done = checked(CHANCERY_CA_FILE=str(path))
+    assert done.returncode == 0, done.stderr

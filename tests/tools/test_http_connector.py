@@ -1,5 +1,4 @@
 import socket
-import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -292,13 +291,8 @@ def test_a_call_ends_at_its_deadline_however_slowly_the_answer_drips(
     assert server.has_received(1)
 
 
-def test_an_answer_that_drips_over_tls_ends_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "tools.connectors.http._trust",
-        lambda: ssl.create_default_context(cafile=str(tmp_path / "certificate.pem")),
-    )
+def test_an_answer_that_drips_over_tls_ends_as_well(tmp_path: Path, settings: Any) -> None:
+    settings.CA_FILE = str(tmp_path / "certificate.pem")
     with serving(self_signed(tmp_path)) as server:
         assert ask(f"https://127.0.0.1:{server.port}") == {}
         server.behaviour = drip_body

@@ -2,16 +2,13 @@
 
 import json
 import math
-import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import certifi
 import httpcore
 from django.views.decorators.debug import sensitive_variables
 
@@ -19,6 +16,7 @@ from common.canonical import canonical_json
 from common.deadlines import BoundedBackend, Deadline
 from common.flight import Flight
 from common.json_text import ensure_shallow
+from common.outgoing_tls import trusted
 from tools.connectors.addresses import permitted_addresses
 from tools.connectors.base import (
     Call,
@@ -80,7 +78,7 @@ class HttpConnector:
         backend = BoundedBackend(deadline, connect_seconds=share)
         with (
             _as_connector_errors(call.flight),
-            httpcore.ConnectionPool(ssl_context=_trust(), network_backend=backend) as pool,
+            httpcore.ConnectionPool(ssl_context=trusted(), network_backend=backend) as pool,
             pool.stream(
                 "POST", url, headers=headers, content=body, extensions=extensions
             ) as response,
@@ -119,12 +117,6 @@ def _identified(
             headers[header[0]] = header[1]
     query = "&".join(part for part in (one.query() for one in credentials) if part)
     return f"{url}?{query}" if query else url
-
-
-@cache
-def _trust() -> ssl.SSLContext:
-    """Loading the authorities takes tens of milliseconds: once per process."""
-    return ssl.create_default_context(cafile=certifi.where())
 
 
 @contextmanager
