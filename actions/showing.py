@@ -18,11 +18,18 @@ class ShownCall:
     result: Any
 
 
+# Of a call by a definition that is another one now: what it declared is not known.
+UNKNOWN_CLASS = "[not shown: the tool's definition has changed since]"
+
+
 def shown_to(user: Any, action: Action) -> ShownCall:
-    """Return the call's values as this person may see them, by the tool's definition of today."""
-    spec = catalog.fresh().tools.get(action.tool)
-    if spec is None or user.has_perm("audit.see_sensitive"):
+    """Return the call's values as this person may see them."""
+    if user.has_perm("audit.see_sensitive"):
         return ShownCall(action.arguments, action.claims, action.facts, action.result)
+    spec = catalog.fresh().tools.get(action.tool)
+    if spec is None or spec.digest != action.tool_digest:
+        values = (action.arguments, action.claims, action.facts, action.result)
+        return ShownCall(*(UNKNOWN_CLASS if value else value for value in values))
     arguments, _ = set_apart(action.arguments, spec.input_schema)
     result, _ = set_apart(action.result, spec.output_schema)
     claims = {**action.claims, **_marks(action.claims, spec.claims_apart)}

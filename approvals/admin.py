@@ -39,6 +39,7 @@ VOTE = Page(
 
 # Titles have no index of their words.
 SEARCHED_BY_TEXT = timedelta(days=90)
+MAX_SHOWN_SEARCHED = 200
 # Set on the rows of a list: why what they ask for would not be done now.
 OBSTACLE = "_obstacle"
 
@@ -51,6 +52,10 @@ class InboxList(KeysetChangeList):
         known = obstacles([one for one in self.result_list if one.status == "pending"])
         for one in self.result_list:
             setattr(one, OBSTACLE, known.get(one.pk, ""))
+
+
+def _has(shown: Any, term: str) -> bool:
+    return term.casefold() in json.dumps(shown, ensure_ascii=False).casefold()
 
 
 @admin.register(ApprovalRequest)
@@ -96,9 +101,15 @@ class ApprovalRequestAdmin(EndlessAdmin):
         # What waits for this person's tiers is shown to them: they find it by what it shows.
         if not request.user.is_anonymous:
             waiting = ApprovalRequest.objects.pending().for_approver(request.user)
-            for text in {term, json.dumps(term)[1:-1]}:  # SQLite keeps other letters escaped
-                shown = waiting.alias(shown=Cast("snapshot", TextField()))
-                wanted |= Q(pk__in=shown.filter(shown__icontains=text).values("pk"))
+            waiting = waiting.alias(shown=Cast("snapshot", TextField())).select_related("tier")
+            having = Q(shown__icontains=term) | Q(shown__icontains=json.dumps(term)[1:-1])
+            wanted |= Q(
+                pk__in=[
+                    one.pk
+                    for one in waiting.filter(having).order_by("-pk")[:MAX_SHOWN_SEARCHED]
+                    if _has(shown_to(request.user, one), term)
+                ]
+            )
         return queryset.filter(wanted), False
 
     @admin.display(description="status")

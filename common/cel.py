@@ -72,7 +72,18 @@ TYPES = {
 MAX_NESTED = 1
 MAX_COMPREHENSIONS = 12
 MAX_GROWTH = 100
-_MACRO = re.compile(r"\.(?:map|filter|exists|exists_one|all)\s*\(")
+# Steps of the engine that its own budget does not count; some 40 ns each.
+MAX_WORK = 20_000_000
+_MACRO = re.compile(r"\.\s*(?:map|filter|exists|exists_one|all)\s*\(")
+# Texts and comments of CEL, in which no bracket and no name counts.
+_RAW = r"(?<!\w)(?:[bB]?[rR]|[rR][bB])"
+_NO_CODE = re.compile(
+    rf"{_RAW}\"\"\"[\s\S]*?\"\"\"|{_RAW}'''[\s\S]*?'''|{_RAW}\"[^\"\n]*\"|{_RAW}'[^'\n]*'"
+    r"|\"\"\"(?:\\[\s\S]|[^\\])*?\"\"\"|'''(?:\\[\s\S]|[^\\])*?'''"
+    r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|//[^\n]*"
+)
+# What costs more the longer the value that it looks at is, and so counts within a comprehension.
+_LONG_LOOK = re.compile(r"\b(?:sum|contains|matches|in)\b")
 
 # A name and the name of its type.
 Declared = tuple[tuple[str, str], ...]
@@ -96,6 +107,9 @@ class Expression:
             self._compiled = environment.compile(text)
         except RuntimeError as error:
             raise InvalidExpression(_first_line(error), expression=text) from error
+        self._long_looks = max(
+            (depth for depth, body in _comprehensions(text) if _LONG_LOOK.search(body)), default=0
+        )
         self.type_name: str = self._compiled.return_type().name()
         # What is not named in the text need not be handed over.
         self._names = {name: kind for name, kind in declared if name in text}
@@ -112,8 +126,12 @@ class Expression:
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """The value as plain Python. Raises ExpressionFailed, never an engine's own error."""
+        given = self._handed_over(values)
+        if self._long_looks and _work(given, self._long_looks) > MAX_WORK:
+            message = "The expression looks at too much: its lists and texts are too long."
+            raise ExpressionFailed(message)
         try:
-            value = self._compiled.eval(data=self._handed_over(values))
+            value = self._compiled.eval(data=given)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ExpressionFailed(_without_values(str(error))) from error
         # Errors come either as an exception or as a value of type ERROR.
@@ -130,6 +148,18 @@ class Expression:
             if self._names[name] == "DOUBLE" and type(value) is int:
                 found[name] = float(value)
         return found
+
+
+def _work(value: Any, depth: int) -> int:
+    """The longest list, as often as comprehensions are nested, times the size of everything."""
+    waiting, longest, size = [value], 1, 0
+    while waiting:
+        part = waiting.pop()
+        size += len(part) if isinstance(part, str) else 1
+        if isinstance(part, list | Mapping):
+            longest = max(longest, len(part))
+            waiting += part.values() if isinstance(part, Mapping) else part
+    return int(longest**depth) * size
 
 
 def ensure_bounded(text: str) -> None:
@@ -155,7 +185,8 @@ def _ensure_small(text: str) -> None:
 
 
 def _comprehensions(text: str) -> Iterator[tuple[int, str]]:
-    """Yield how deep each comprehension is nested in others, and what stands in its brackets."""
+    """Yield how deep each comprehension is nested in others, and the code in its brackets."""
+    text = _NO_CODE.sub(lambda found: " " if found[0].startswith("//") else "0", text)
     opens = {found.end() - 1 for found in _MACRO.finditer(text)}
     held: list[int] = []
     for place, char in enumerate(text):

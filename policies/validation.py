@@ -17,14 +17,16 @@ MAX_LENGTH = 20_000
 MAX_DEPTH = 60
 MAX_OPERATORS = 250
 _END = "unexpected end of input"
-_COMMENTS = re.compile(r"//[^\n]*")
+# A comment ends as for Cedar: also at a carriage return alone.
+_COMMENTS = re.compile(r"//[^\r\n]*")
 _NOTES = re.compile(r'@\w+\(\s*"(?:[^"\\]|\\.)*"\s*\)')
 # Texts and comments are one token each: what is in them is no bracket.
 _BOUNDED = re.compile(
-    r'//[^\n]*|"(?:[^"\\]|\\.)*"|==|!=|<=|>=|&&|\|\||\b(?:if|has|like|in|is)\b|[\s\S]'
+    r'//[^\r\n]*|"(?:[^"\\]|\\.)*"|==|!=|<=|>=|&&|\|\||\b(?:if|has|like|in|is|when|unless)\b|[\s\S]'
 )
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
-_OPERATORS = frozenset(("&&", "||", "+", "-", "*", "!", ".", "[", "if", "has", "like", "in", "is"))
+_WORDS = ("if", "has", "like", "in", "is", "when", "unless")
+_OPERATORS = frozenset(("&&", "||", "+", "-", "*", "!", ".", "[", *_WORDS))
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\w+|::|==|!=|<=|>=|&&|\|\||\S')
 
 

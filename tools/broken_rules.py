@@ -8,9 +8,10 @@ import jsonschema_rs
 
 from tools.json_schema import target
 
-# A validator explains what is wrong with every alternative of every alternative: for a schema that
-# refers to itself that grows exponentially with the depth of the value.
-MAX_EXPLAINED = 2_000
+# Parts of the schema times parts of the value. A validator explains what is wrong with every
+# alternative for every part of the value; for a schema that refers to itself, that grows
+# exponentially with the depth of the value.
+MAX_EXPLAINED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ def broken_rule(
     """Return the first rule that the value breaks; None if it is valid."""
     if validator.is_valid(value):
         return None
-    if not _is_within(schema, MAX_EXPLAINED):
+    parts = _parts_of(schema, MAX_EXPLAINED)
+    if parts is None or parts * _size_of(value) > MAX_EXPLAINED:
         return BrokenRule()
     error = next(validator.iter_errors(value))
     where = "/".join(str(part) for part in error.instance_path)
@@ -45,19 +47,34 @@ def broken_rule(
     return BrokenRule(where, rule, str(getattr(error.kind, "property", None) or ""))
 
 
-def _is_within(root: Mapping[str, Any], limit: int) -> bool:
-    """Whether the schema has so few parts, with what it refers to in the place of references."""
+def _size_of(value: Any) -> int:
+    """How many values there are in it, itself among them."""
+    waiting, count = [value], 0
+    while waiting:
+        part = waiting.pop()
+        count += 1
+        if isinstance(part, Mapping):
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    return count
+
+
+def _parts_of(root: Mapping[str, Any], limit: int) -> int | None:
+    """How many parts the schema has, with what it refers to in the place of references; None if
+    there are more than the limit, or if it cannot be known.
+    """
     waiting: list[Any] = [root]
-    for _ in range(limit):
+    for count in range(limit):
         if not waiting:
-            return True
+            return count
         part = waiting.pop()
         if isinstance(part, Mapping):
             waiting += [item for name, item in part.items() if name not in {"$defs", "definitions"}]
             if "$dynamicRef" in part:
-                return False
+                return None
             if "$ref" in part:
                 waiting.append(target(part["$ref"], root))
         elif isinstance(part, list):
             waiting += part
-    return False
+    return None

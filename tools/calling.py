@@ -2,8 +2,9 @@
 
 import json
 import logging
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,13 +26,13 @@ from tools.connectors.base import (
 )
 from tools.connectors.http import HttpConnector
 from tools.connectors.in_process import InProcessConnector
-from tools.credentials import scrubbed
-from tools.data_classes import without_secrets
+from tools.credentials import Credential, scrubbed
+from tools.data_classes import set_apart, without_secrets
 from tools.declarations import Fact, Source
 from tools.definitions import ToolSpec
 from tools.errors import FactAbsent, FactsUnavailable, SecretUnusable
 from tools.models import System
-from tools.secret_arguments import without_secret_parts
+from tools.secret_arguments import credentials_of, without_secret_parts
 from tools.services import leasing
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ _connectors: Mapping[str, Connector] = {
     System.Kind.HTTP: HttpConnector(),
     System.Kind.IN_PROCESS: InProcessConnector(),
 }
+# Finds out a text piece by piece, where an equality says yes or no to the whole.
+_LOOKS_INTO = re.compile(
+    r"[<>\[]|\b(?:startsWith|endsWith|contains|matches|size|in|map|filter|all)\b"
+)
 _PYTHON_TYPES: Mapping[str, type] = {"bool": bool, "int": int, "string": str, "strings": list}
 
 
@@ -82,13 +87,15 @@ def _answer(
             return result
         return ToolResult(normalised(scrubbed(result.value, call.credentials)))
     except Refused as error:
-        message = f"{error}{_words_of(error, call)}"
+        # What is sensitive of the arguments may be quoted, and the error is shown and searched.
+        _, apart = set_apart(arguments, spec.input_schema if spec.data_classes else None)
+        message = f"{error}{_words_of(error, (*call.credentials, *credentials_of(apart)))}"
         raise Refused(message, absent=error.is_absence) from error
     except InvalidInput:
         return ToolResult(None, "The system's answer holds what cannot be recorded.")
 
 
-def _words_of(refusal: Refused, call: Call) -> str:
+def _words_of(refusal: Refused, hidden: Sequence[Credential]) -> str:
     """What the system said with its no, without secrets, so that an agent can do it otherwise."""
     if not refusal.body:
         return ""
@@ -98,7 +105,7 @@ def _words_of(refusal: Refused, call: Call) -> str:
         said: Any = json.loads(text)
     except (ValueError, RecursionError):
         said = " ".join(text.split())
-    cleaned = redacted(scrubbed(said, call.credentials))
+    cleaned = redacted(scrubbed(said, hidden))
     shown = cleaned if isinstance(cleaned, str) else json.dumps(cleaned, ensure_ascii=False)
     encodable = shown.encode("utf-8", "replace").decode()
     return f" It said: {encodable[:MAX_REFUSAL]}" if encodable.strip() else ""
@@ -138,7 +145,7 @@ def gather_facts(
     shown = dict(values)
     for source in spec.sources:
         values[source.name] = _learned(
-            catalog, spec, source, values, environment=environment, run_id=run_id, until=deadline
+            catalog, spec, source, shown, environment=environment, run_id=run_id, until=deadline
         )
         tool = catalog.tool_of(spec.system, source.tool)
         schema = tool.output_schema if tool is not None else None
@@ -146,7 +153,8 @@ def gather_facts(
     facts: dict[str, Any] = {}
     for fact in spec.facts:
         # Facts are recorded and shown. That a secret is the expected one may be; its text may not.
-        known = values if fact.policy_type == "bool" else shown
+        is_comparison = fact.policy_type == "bool" and not _LOOKS_INTO.search(fact.expression.text)
+        known = values if is_comparison else shown
         facts[fact.name] = _evaluated(fact, {**known, "facts": facts})
     return facts
 

@@ -196,7 +196,13 @@ def test_no_fact_is_computed_from_a_secret_or_what_has_one_in_it(
 @pytest.mark.parametrize(
     ("expression", "fact"),
     [
-        ("account.password.startsWith('correct')", True),
+        ("account.password == args.user", False),
+        ("account.password != args.user", True),
+        ("account.password.startsWith(args.user)", None),
+        ("account.password > args.user", None),
+        ("account.password.contains(args.user)", None),
+        ("size(account.password) > 3", None),
+        ("account.exists(k, account[k] == args.user)", None),
         ("account.frozen == true", False),
         ("string(account.frozen)", "false"),
         ("string(account.password)", None),

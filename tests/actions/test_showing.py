@@ -15,6 +15,7 @@ from common.actors import SYSTEM
 from tests import factories
 from tests import toolbox as box
 from tests.factories import Governed
+from tools.connectors.base import Refused
 from tools.services.defining import define_tool
 
 pytestmark = pytest.mark.django_db
@@ -91,3 +92,28 @@ def test_the_agents_owner_does_not(asked: ApprovalRequest, governed: Governed) -
 def test_without_classes_a_snapshot_says_nothing_of_them(governed: Governed) -> None:
     governed.pay(governed.run(), 500)
     assert "apart" not in ApprovalRequest.objects.get().snapshot
+
+
+def test_by_a_changed_definition_nobody_knows_what_was_sensitive(
+    asked: ApprovalRequest, governed: Governed
+) -> None:
+    define_tool(governed.system, "pay", actor=SYSTEM, **box.TOOLS["pay"])
+    person, action = reader(), Action.objects.get()
+    shown = page(person, ACTION, action.pk)
+    assert SECRETLY not in shown
+    assert "the tool&#x27;s definition has changed since" in shown
+    assert SECRETLY not in page(person, REQUEST, asked.pk)
+
+
+def test_what_a_system_quotes_of_it_in_its_no_is_hidden(governed: Governed) -> None:
+    tool = copy.deepcopy(box.TOOLS["pay"])
+    tool["input_schema"]["properties"]["note"]["x-data-class"] = "personal"
+    define_tool(governed.system, "pay", actor=SYSTEM, **tool)
+    factories.publish()
+    body = f'{{"error": "no note like {SECRETLY} here"}}'.encode()
+    governed.toolbox.fail_with = [Refused("It said no.", body=body)]
+    arguments = {"account": "a", "amount": 1, "note": SECRETLY}
+    action = governed.propose(governed.run(), "toolbox.pay", arguments).action
+    assert action.status == "failed"
+    assert "no note like" in action.error
+    assert SECRETLY not in action.error

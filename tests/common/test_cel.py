@@ -53,11 +53,34 @@ def test_sum_goes_together_with_map() -> None:
         "[args.s].map(x, " + "+".join("x" * 50) + ").map(y, " + "+".join("y" * 50) + ")",
         "[args.s]" + ".map(x, x)" * 13,
         "[args.s].map(x, [args.s].map(y, " + "x+y+" * 40 + "x))",
+        "[args.s]" + ". map(x, x + x)" * 7,
+        "[args.s]" + ".//\nmap(x, x + x)" * 7,
+        "[args.s]" + ".map//)\n(x, x + x)" * 7,
+        "[args.s]" + ".map(x, ')' == '' ? x : x + x)" * 7,
+        "[args.s]" + '.map(x, """)""" == r"\\" ? x : x + x)' * 7,
+        "[args.s]" + ".map(x, '\\')' == '' ? x : x + x)" * 7,
     ],
 )
 def test_what_makes_values_grow_is_refused(text: str) -> None:
     with pytest.raises(InvalidExpression, match="grow"):
         value_of(text, s="12345678")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "args.l.all(x, sum(args.l) > 0.0)",
+        "args.l.filter(x, args.s.contains(args.t)).size() == 0",
+        "args.l.exists(x, x in args.m)",
+        "args.l.exists(x, args.s.matches('a*b'))",
+    ],
+)
+def test_what_looks_at_long_values_again_and_again_fails(text: str) -> None:
+    long = {"l": [1] * 8_000, "m": [2] * 8_000, "s": "a" * 8_000, "t": "a" * 4_000 + "b"}
+    with pytest.raises(ExpressionFailed, match="too much"):
+        value_of(text, **long)
+    few = {"l": [1] * 100, "m": [1] * 100, "s": "a" * 8_000, "t": "a" * 4_000}
+    value_of(text, **few)
 
 
 def test_comprehensions_within_reason_are_evaluated() -> None:

@@ -86,6 +86,11 @@ def test_what_fits_breaks_nothing() -> None:
     assert found(RECURSIVE, {"filter": {"op": "not", "of": {"field": "x"}}}) is None
 
 
-def test_the_bound_is_on_the_schema() -> None:
-    wide = {"properties": {f"p{n}": {"type": "string"} for n in range(broken_rules.MAX_EXPLAINED)}}
+def test_the_bound_is_on_the_schema_and_the_value_together() -> None:
+    half = broken_rules.MAX_EXPLAINED // 2
+    wide = {"properties": {f"p{n}": {"type": "string"} for n in range(half)}}
     assert found(wide, {"p1": 1}) == BrokenRule()
+    constants = {"items": {"anyOf": [{"const": n} for n in range(20)]}}
+    validator: Any = Unexplained()
+    assert broken_rule(validator, constants, ["x"] * half) == BrokenRule()
+    assert found(constants, ["x"] * 3) == BrokenRule("0", "anyOf")

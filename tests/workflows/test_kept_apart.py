@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
 
 from accounts.models import User
 from actions.services import settling
@@ -171,3 +173,31 @@ def test_a_call_that_people_settle_and_facts_and_claims(governed: Governed, rosa
     action.refresh_from_db()
     assert (action.result or {})["holder"] == NAME
     assert "4711" not in json.dumps(action.result)
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_the_page_of_a_run_shows_it_to_those_with_the_right(
+    governed: Governed, above: bool
+) -> None:
+    outer, inner = ABOVE.replace("CLASS", "personal" if above else "internal"), BELOW
+    if not above:
+        inner = inner.replace(
+            "said: {type: string}", "said: {type: string, x-data-class: personal}"
+        )
+    desk.publish(inner, slug="child")
+    desk.done(governed, outer, {"name": NAME})
+    person = User.objects.create_user("reader", is_staff=True)
+    rights = Permission.objects.filter(codename__in=["view_workflowrun", "see_sensitive"])
+    person.user_permissions.set(rights.filter(codename="view_workflowrun"))
+    runs, path = WorkflowRun.objects.order_by("pk"), "/admin/workflows/workflowrun/{}/change/"
+    for run in runs:
+        client = Client()
+        client.force_login(User.objects.get(pk=person.pk))
+        page = client.get(path.format(run.pk)).content.decode()
+        if above or run.parent_id is not None:
+            assert NAME not in page
+            assert "[personal]" in page
+    person.user_permissions.set(rights)
+    client = Client()
+    client.force_login(User.objects.get(pk=person.pk))
+    assert all(NAME in client.get(path.format(run.pk)).content.decode() for run in runs)

@@ -403,7 +403,7 @@ def test_inputs_that_no_longer_fit_are_refused_and_hold_up_no_other_schedule(
     scheduled(published, slug="z-good")
     desk.publish(BODY.replace("object,", "object, required: [account],"), slug="other")
     assert fire_due(now=NINE) == 1
-    ensure_refused(bad, "account is required.")
+    ensure_refused(bad, "the inputs: account is required.")
 
 
 def test_a_refused_time_is_not_made_up_for(published: Governed) -> None:

@@ -16,8 +16,10 @@ from audit.services.inspecting import search_words
 from common.admin.pages import EndlessAdmin, Page
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
+from tools.data_classes import set_apart
 from workflows import forms
-from workflows.compiled import spec_of
+from workflows.compiled import data_class_of, spec_of
+from workflows.definitions.spec import WorkflowSpec
 from workflows.drawing import Bar, Lane, Mark, graph, in_seconds, in_short, timeline, tone_of
 from workflows.models import StepRun, WorkflowRun
 from workflows.states import forward_path
@@ -149,11 +151,14 @@ class WorkflowRunAdmin(EndlessAdmin):
 
     def detail(self, request: HttpRequest, obj: WorkflowRun) -> dict[str, Any]:
         spec = spec_of(obj.version_id)
+        inputs, output = _shown_to(request.user, obj, spec)
         steps = list(obj.steps.order_by("pk")[:500])
         end = obj.ended_at or timezone.now()
         lanes = lanes_of(steps[:MAX_LANES], end)
         return {
             "title": spec.title,
+            "inputs": inputs,
+            "output": output,
             "graph": graph(spec, marks_of(steps)),
             "lanes": timeline("When each step was at work", lanes, begin=obj.started_at, end=end)
             if lanes
@@ -166,6 +171,18 @@ class WorkflowRunAdmin(EndlessAdmin):
             "took": in_seconds((end - obj.started_at).total_seconds()),
             "is_over": obj.is_ended,
         }
+
+
+def _shown_to(user: Any, run: WorkflowRun, spec: WorkflowSpec) -> tuple[Any, Any]:
+    """Return inputs and output, with the class in place of what the person may not see: what the
+    log keeps apart of them.
+    """
+    if user.has_perm("audit.see_sensitive"):
+        return run.inputs, run.output
+    above = data_class_of(spec, parent=run.parent_id) if run.parent_id is not None else ""
+    inputs = f"[{above}]" if above else set_apart(run.inputs, spec.inputs_schema)[0]
+    made = data_class_of(spec, parent=run.parent_id, run=run.pk)
+    return inputs, f"[{made}]" if made and run.output is not None else run.output
 
 
 def marks_of(steps: Sequence[StepRun]) -> dict[str, Mark]:
