@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from audit.models import Event
+from audit.models import Event, Leaf
 from tests.audit.sealed import ensure_sound, said, sealed_all
 from tests.audit.test_writers import numbers
 from tests.databases import url_of
@@ -53,17 +53,25 @@ def write(seed: int, written: list[int]) -> None:
 
 @contextlib.contextmanager
 def killed_sealers(killed: list[int]) -> Iterator[None]:
-    """One sealer after the other, each killed without warning after a moment."""
+    """One sealer after the other, each killed without warning a moment after it began to seal."""
     over, chance = threading.Event(), random.Random(1)
+
+    def sealed() -> int:
+        return Leaf.objects.count()
 
     def rage() -> None:
         command = [sys.executable, "manage.py", "seal_log", "--every", "0.02"]
         while not over.is_set():
+            before = sealed()
             sealer = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-            over.wait(chance.uniform(1.0, 3.5))
+            # However long it takes to start on a busy machine.
+            while sealed() == before and not over.wait(0.05):
+                pass
+            over.wait(chance.uniform(0.0, 1.5))
             os.kill(sealer.pid, signal.SIGKILL)
             sealer.wait()
             killed.append(sealer.pid)
+        connection.close()
 
     thread = threading.Thread(target=rage)
     thread.start()
