@@ -146,4 +146,6 @@ def _busy(request: HttpRequest) -> HttpResponse:
     message = "The portal is busy with other calls. Send the request again with the same key."
     response = as_page_free_problem("busy", message, http_status=503)
     response["Retry-After"] = "1"
+    # Django's own middleware, which would say so, is not asked.
+    response["Content-Length"] = str(len(response.content))
     return response

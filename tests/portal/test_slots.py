@@ -89,6 +89,7 @@ def test_agents_never_take_the_last_threads(
     try:
         refused = ask("/api/v1/actions")
         assert (refused.status_code, refused["Retry-After"]) == (503, "1")
+        assert refused["Content-Length"] == str(len(refused.content))
         assert b'"code": "busy"' in refused.content
         leave.set()
         for path in ("/admin/", "/accounts/login/", "/api/v1/approvals"):
