@@ -72,7 +72,7 @@ class User(AbstractUser):
                 FormerName.remember(self.pk, key)
 
     def _stored_keys(self, update_fields: Iterable[str] | None) -> set[str]:
-        """The names that are about to be written over."""
+        """Return the stored names that this save replaces."""
         is_new = self._state.adding
         names = {*_KEYS.values()} & {*(_KEYS.values() if update_fields is None else update_fields)}
         if is_new or not names:
@@ -82,12 +82,12 @@ class User(AbstractUser):
 
 
 class FormerName(models.Model):
-    """A name, mail address or single sign-on subject that a person had until then.
+    """A user name, full name, mail address or single sign-on subject that a person used to have.
 
-    Whoever is renamed is still the person who asked for the work under the former name.
+    A run may still name its initiator by it, and the initiator must not approve the run's requests.
     """
 
-    # As long as former owners and sponsors of an agent do not approve what it asks.
+    # The same period in which former owners and sponsors of an agent may not approve its requests.
     KNOWN_FOR = timedelta(days=90)
 
     person = models.ForeignKey(User, on_delete=models.CASCADE, related_name="former_names")
@@ -106,12 +106,16 @@ class FormerName(models.Model):
 
     @classmethod
     def remember(cls, person_id: int, key: str) -> None:
+        """Record that the person has the name no longer; an empty name names nobody."""
+        if not key:
+            return
         cls.objects.update_or_create(
             person_id=person_id, key=key, defaults={"until": timezone.now()}
         )
 
     @classmethod
     def still_known(cls) -> "models.QuerySet[FormerName]":
+        """Return the names that people had within the last `KNOWN_FOR`."""
         return cls.objects.filter(until__gt=timezone.now() - cls.KNOWN_FOR)
 
 

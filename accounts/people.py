@@ -14,7 +14,7 @@ _KNOWN = "_chancery_names"
 
 def people_named(text: str) -> set[int]:
     """The keys of everybody whom this text may name: by user name, full name, mail address, or the
-    subject of their single sign-on, as they are or were until lately.
+    subject of their single sign-on, including those of the last 90 days.
     """
     forms = keys_in(text)
     if not forms:
@@ -46,23 +46,23 @@ def names_of(user: User) -> frozenset[str]:
 
 
 def is_named_by(user: User, text: str) -> bool:
-    """Whether the text may name this person, as they are or were called until lately."""
+    """Return whether the text may name this person, by a name of today or of the last 90 days."""
     forms = keys_in(text) | {text.strip()} - {""}
     return bool(forms & names_of(user))
 
 
 def remember_address(instance: EmailAddress, origin: Any, **_: Any) -> None:
-    """Keep a verified mail address that is taken from an account as a former name."""
-    if instance.verified and not _is_of_people(origin):
+    """Record a verified mail address that is removed from an account as a former name."""
+    if instance.verified and not _is_account_deletion(origin):
         FormerName.remember(instance.user_id, mail_key(instance.email))
 
 
 def remember_subject(instance: SocialAccount, origin: Any, **_: Any) -> None:
-    """Keep the subject of a single sign-on that is disconnected as a former name."""
-    if not _is_of_people(origin):
+    """Record the subject of a disconnected single sign-on as a former name."""
+    if not _is_account_deletion(origin):
         FormerName.remember(instance.user_id, str(instance.uid))
 
 
-def _is_of_people(origin: Any) -> bool:
-    """Whether the account itself is deleted, and its names with it."""
+def _is_account_deletion(origin: Any) -> bool:
+    """Return whether the account itself is being deleted, and its names with it."""
     return isinstance(origin, User) or getattr(origin, "model", None) is User

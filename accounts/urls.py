@@ -50,7 +50,8 @@ urlpatterns = [
     path("2fa/webauthn/keys/<int:pk>/remove/", after_a_proof(remove_webauthn)),
     path("password/change/", after_a_proof(password_change)),
     path("password/set/", after_a_proof(password_set)),
-    # Others know a person by their mail address: it decides what they may not approve.
+    # Runs name their initiator by mail address, and initiators may not approve: so only
+    # administrators change addresses.
     path("email/", closed),
     path("3rdparty/", after_a_proof(connections)),
     path("", include("allauth.urls")),

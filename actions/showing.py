@@ -1,16 +1,17 @@
-"""What of a call a person sees: values that are personal or sensitive only with the right to."""
+"""Hide personal and sensitive values of a call from people without the right to see them."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from actions.models import Action
+from audit.rights import SEE_SENSITIVE
 from tools.catalog import catalog
 from tools.data_classes import set_apart
 
 
 @dataclass(frozen=True, slots=True)
 class ShownCall:
-    """The values of a call, with the class in place of what its reader may not see."""
+    """The values of a call, with the name of the class in place of each value that is hidden."""
 
     arguments: Any
     claims: Any
@@ -18,13 +19,13 @@ class ShownCall:
     result: Any
 
 
-# Of a call by a definition that is another one now: what it declared is not known.
+# Which values the former definition declared to be sensitive is no longer known.
 UNKNOWN_CLASS = "[not shown: the tool's definition has changed since]"
 
 
 def shown_to(user: Any, action: Action) -> ShownCall:
     """Return the call's values as this person may see them."""
-    if user.has_perm("audit.see_sensitive"):
+    if user.has_perm(SEE_SENSITIVE):
         return ShownCall(action.arguments, action.claims, action.facts, action.result)
     spec = catalog.fresh().tools.get(action.tool)
     if spec is None or spec.digest != action.tool_digest:

@@ -1,9 +1,10 @@
-"""What of a request a person sees: values that are personal or sensitive only who needs them."""
+"""Hide personal and sensitive values of a request from people who do not decide it."""
 
 from typing import Any
 
 from approvals.eligibility import refusal_for
 from approvals.models import ApprovalRequest
+from audit.rights import SEE_SENSITIVE
 from common.json_pointers import replaced
 
 # In a snapshot: the class of each part that is personal or sensitive, by its pointer.
@@ -11,14 +12,14 @@ APART = "apart"
 
 
 def shown_to(user: Any, request: ApprovalRequest) -> dict[str, Any]:
-    """Return the snapshot with the class in place of what this person may not see.
+    """Return the snapshot, with the name of the class in place of each value that is hidden.
 
-    Who may decide sees all of what they decide on while it waits; otherwise it takes the right to
-    see sensitive values.
+    People who may decide a waiting request see all of it. Everybody else needs the right to see
+    sensitive values.
     """
     snapshot = dict(request.snapshot)
     apart = snapshot.get(APART)
-    if not apart or user.has_perm("audit.see_sensitive"):
+    if not apart or user.has_perm(SEE_SENSITIVE):
         return snapshot
     is_pending = request.status == ApprovalRequest.Status.PENDING
     if is_pending and refusal_for(request, user) is None:

@@ -5,6 +5,7 @@ from django import forms
 from accounts.models import User
 from audit.models import Erasure, Hold
 from audit.retention import CLASSES, FLOOR_DAYS
+from audit.rights import SEE_VALUES
 from audit.scope import scope_of
 from audit.searching import Search, unknown_names
 from audit.services import erasing, exports, holding, inspecting, passes, retaining
@@ -41,8 +42,8 @@ class SearchForm(forms.Form):
     def __init__(self, *args: Any, person: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.person = person
-        if not person.has_perm("audit.view_eventpayload"):
-            # Finding words tells what they are: it takes the right to see them.
+        if not person.has_perm(SEE_VALUES):
+            # To find a word is to learn that it is there.
             del self.fields["text"]
 
     def clean(self) -> dict[str, Any]:

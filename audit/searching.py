@@ -114,7 +114,7 @@ def named_in(text: str) -> NamedIn:
     events = Event.objects.all()
     for word in words:
         events = events.filter(_having(terms.word(word)))
-    # Who looked for the words is not what the words are about.
+    # Recorded searches contain the words too, and would push out the events that are looked for.
     events = events.exclude(type=SEARCHED.name)
     rows = list(events.order_by("-pk").values_list("subject_id", "run_id")[:MAX_EVENTS])
     runs = dict.fromkeys(run for _, run in rows if run is not None)

@@ -1,6 +1,7 @@
-"""Tokens that this process has verified, by their digest: whose request it is, before it is served.
+"""Which identity a token belongs to, for tokens that this process has verified before.
 
-What a token says of itself is no reason to count a request as its identity's: anybody can write it.
+Requests are counted by identity before they are authenticated. An unverified token is not believed:
+anybody can write another identity's name into one.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ _lock = Lock()
 
 
 def remember_token(token: str, client_id: str) -> None:
-    """The token was valid, and of this identity."""
+    """Remember a verified token by its SHA-256 digest."""
     key = _key(token)
     with _lock:
         _known[key] = client_id

@@ -1,4 +1,4 @@
-"""Whose certificates the portal trusts when it calls systems, issuers and webhooks."""
+"""Certificate authorities trusted in calls to systems, issuers and webhooks."""
 
 import ssl
 from functools import lru_cache

@@ -17,10 +17,10 @@ MAX_LENGTH = 20_000
 MAX_DEPTH = 60
 MAX_OPERATORS = 250
 _END = "unexpected end of input"
-# A comment ends as for Cedar: also at a carriage return alone.
+# As in Cedar, a carriage return alone ends a comment too.
 _COMMENTS = re.compile(r"//[^\r\n]*")
 _NOTES = re.compile(r'@\w+\(\s*"(?:[^"\\]|\\.)*"\s*\)')
-# Texts and comments are one token each: what is in them is no bracket.
+# Strings and comments are one token each: brackets in them do not count.
 _BOUNDED = re.compile(
     r'//[^\r\n]*|"(?:[^"\\]|\\.)*"|==|!=|<=|>=|&&|\|\||\b(?:if|has|like|in|is|when|unless)\b|[\s\S]'
 )
@@ -80,7 +80,7 @@ def problems_of(
 def _condition_problems(text: str, rule: Rule, schema: Mapping[str, Any]) -> list[Problem]:
     try:
         message = "This condition is never true." if _can_never_apply(rule, schema) else ""
-    except ValueError:  # Cedar reads its JSON form to a depth of its own
+    except ValueError:  # beyond the depth to which Cedar reads its JSON form
         message = "This condition has too many parts: use a set, as in [1, 2].contains(x)."
     return [Problem(_line_of(text, r"\b(?:when|unless)\b"), message)] if message else []
 

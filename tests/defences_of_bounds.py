@@ -87,7 +87,7 @@ BOUNDS = tuple(
         ),
         (
             41,
-            "whoever is renamed is still who they were",
+            "a person who is renamed is still recognised by the former name",
             "accounts/models.py",
             "                FormerName.remember(self.pk, key)\n",
             "                pass\n",
@@ -138,7 +138,7 @@ BOUNDS = tuple(
             43,
             "a call shows sensitive values to those with the right",
             "actions/showing.py",
-            'if user.has_perm("audit.see_sensitive"):',
+            "if user.has_perm(SEE_SENSITIVE):",
             "if user.is_staff:",
             "tests/actions/test_showing.py",
         ),

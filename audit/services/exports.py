@@ -12,6 +12,7 @@ from audit.errors import ExportNotApproved, OutOfScope, ValuesNotYours
 from audit.leaves import moment
 from audit.models import Event, Export, LogKey
 from audit.notes import NoteInvalid, Verifier, opened_checkpoint
+from audit.rights import SEE_SENSITIVE, SEE_VALUES
 from audit.scope import Scope, scope_of
 from audit.services.recording import record
 from audit.services.two_people import decide, person
@@ -43,9 +44,9 @@ def _allowed(user: User, wanted: Wanted) -> Wanted:
 
     Raises ValuesNotYours for values that they may not see, OutOfScope for more than a pass covers.
     """
-    if wanted.with_values and not user.has_perm("audit.view_eventpayload"):
+    if wanted.with_values and not user.has_perm(SEE_VALUES):
         raise ValuesNotYours
-    if wanted.with_sensitive and not user.has_perm("audit.see_sensitive"):
+    if wanted.with_sensitive and not user.has_perm(SEE_SENSITIVE):
         raise ValuesNotYours
     scope = scope_of(user)
     return wanted if scope is None else _within(scope, wanted)

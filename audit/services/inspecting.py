@@ -5,12 +5,12 @@ from typing import Any
 from audit import events
 from audit.models import Event
 from audit.retention import SENSITIVE_FIELD
+from audit.rights import SEE_VALUES
 from audit.searching import NamedIn, Search, named_in
 from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.commands import command
 
-SEE_VALUES = "audit.view_eventpayload"
 KEPT_APART = "(to see it takes a right of its own)"
 LOG = Subject("audit.log", "log", "the audit log")
 
@@ -56,10 +56,10 @@ def note_report(report: str, *, actor: Actor, since: str, until: str) -> None:
 
 
 def search_words(text: str, *, user: Any) -> NamedIn:
-    """Return what events with these words name, and record the search, as the explorer does.
+    """Return the subjects and runs of events that contain these words, and record the search.
 
-    Nothing, and no record, for a person without the right to see values: whoever may look for a
-    word learns that it is there.
+    A person without the right to see values gets an empty result, and nothing is recorded: finding
+    a word would tell them that it is there.
     """
     if not user.has_perm(SEE_VALUES):
         return NamedIn()

@@ -12,6 +12,7 @@ from django.utils.text import Truncator
 
 from actions.models import Attempt
 from actions.names import agents_called
+from audit.rights import SEE_SENSITIVE
 from audit.services.inspecting import search_words
 from common.admin.pages import EndlessAdmin, Page
 from common.ids import is_identifier
@@ -177,7 +178,7 @@ def _shown_to(user: Any, run: WorkflowRun, spec: WorkflowSpec) -> tuple[Any, Any
     """Return inputs and output, with the class in place of what the person may not see: what the
     log keeps apart of them.
     """
-    if user.has_perm("audit.see_sensitive"):
+    if user.has_perm(SEE_SENSITIVE):
         return run.inputs, run.output
     above = data_class_of(spec, parent=run.parent_id) if run.parent_id is not None else ""
     inputs = f"[{above}]" if above else set_apart(run.inputs, spec.inputs_schema)[0]
