@@ -26,12 +26,7 @@ def parsed(body: bytes, *, any_text: bool = False) -> Any:
     """
     text = body.decode("utf-8")
     ensure_shallow(body)
-    value = json.loads(
-        text,
-        object_pairs_hook=_without_repeats,
-        parse_float=_exact,
-        parse_int=_whole,
-    )
+    value = _decoder.decode(text)
     if "\\u" in text and not any_text:
         # An escape can spell half a character, which nothing can write down again.
         json.dumps(value, ensure_ascii=False).encode()
@@ -80,3 +75,9 @@ def _whole(text: str) -> int:
         message = "A number is too long."
         raise ValueError(message)
     return int(text)
+
+
+# `json.loads` would make one for each body.
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_without_repeats, parse_float=_exact, parse_int=_whole
+)

@@ -66,7 +66,8 @@ class Slots:
                 self._taken[sender] -= 1
                 if not self._taken[sender]:
                     del self._taken[sender]
-                self._changed.notify_all()
+                if self._waiting:
+                    self._changed.notify_all()
 
     def _wait(self, sender: str) -> None:
         """Wait for a free slot. A waiting request holds a thread too, so waiting is limited too."""

@@ -91,6 +91,7 @@ class ToolSpec:
     output_schema: Mapping[str, Any] | None = None
     data_classes: tuple[str, ...] = ()
     names_things: bool = False
+    has_defaults: bool = True
     # Facts and claims that the log keeps apart, with their classes.
     facts_apart: Mapping[str, str] = field(default_factory=dict)
     claims_apart: Mapping[str, str] = field(default_factory=dict)
@@ -164,9 +165,9 @@ class ToolSpec:
         if holds_mark(plain):
             message = "An argument holds the mark of a redacted value: the value itself is needed."
             raise InvalidArguments(message)
-        filled: dict[str, Any] = normalised(
-            with_defaults(plain, self.input_schema, self.input_schema)
-        )
+        filled: dict[str, Any] = plain
+        if self.has_defaults:
+            filled = normalised(with_defaults(plain, self.input_schema, self.input_schema))
         text = canonical_json(filled)
         if len(text.encode()) > MAX_ARGUMENT_BYTES:
             message = f"The arguments are larger than {MAX_ARGUMENT_BYTES} bytes."
@@ -241,6 +242,7 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
         output_schema=row.get("output_schema"),
         data_classes=declared_classes(schema, row.get("output_schema")),
         names_things=names_things(schema, row.get("output_schema")),
+        has_defaults='"default":' in canonical_json(schema),
         claims_apart=_apart({claim.name: claim.data_class for claim in claims}),
     )
 
