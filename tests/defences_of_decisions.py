@@ -111,7 +111,7 @@ DECISIONS = tuple(
         (
             32,
             "whose act is in a release's difference does not approve it",
-            "policies/services/releases.py",
+            "policies/services/release_writers.py",
             '    return {int(pk) for pk in acts.values_list("actor_id", flat=True).distinct() if pk.isdigit()}',  # noqa: E501
             "    return set()",
             "tests/policies/test_releases.py",

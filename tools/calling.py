@@ -44,10 +44,10 @@ _connectors: Mapping[str, Connector] = {
     System.Kind.HTTP: HttpConnector(),
     System.Kind.IN_PROCESS: InProcessConnector(),
 }
-# Finds out a text piece by piece, where an equality says yes or no to the whole.
-_LOOKS_INTO = re.compile(
-    r"[<>\[]|\b(?:startsWith|endsWith|contains|matches|size|in|map|filter|all)\b"
-)
+# An equality says yes or no to a whole secret. Every other operator finds it out piece by piece.
+_VALUE = r"""(?:\w+(?:\.\w+)*|"[^"\\]*"|'[^'\\]*')"""
+_EQUALITY = rf"!?\(*\s*{_VALUE}\s*[=!]=\s*{_VALUE}\s*\)*"
+_EQUALITIES = re.compile(rf"\s*{_EQUALITY}(?:\s*(?:&&|\|\|)\s*{_EQUALITY})*\s*")
 _PYTHON_TYPES: Mapping[str, type] = {"bool": bool, "int": int, "string": str, "strings": list}
 
 
@@ -153,7 +153,7 @@ def gather_facts(
     facts: dict[str, Any] = {}
     for fact in spec.facts:
         # Facts are recorded and shown. That a secret is the expected one may be; its text may not.
-        is_comparison = fact.policy_type == "bool" and not _LOOKS_INTO.search(fact.expression.text)
+        is_comparison = fact.policy_type == "bool" and _EQUALITIES.fullmatch(fact.expression.text)
         known = values if is_comparison else shown
         facts[fact.name] = _evaluated(fact, {**known, "facts": facts})
     return facts

@@ -40,7 +40,7 @@ from tools.declarations import (
     parsed_sources,
 )
 from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
-from tools.json_schema import with_defaults
+from tools.json_schema import MAX_ENUMERATED_PARTS, enumerated_parts, with_defaults
 from tools.secret_arguments import (
     ensure_few,
     ensure_secrets_unused,
@@ -99,6 +99,14 @@ class ToolSpec:
     @property
     def full_name(self) -> str:
         return f"{self.system}.{self.name}"
+
+    @property
+    def linked_names(self) -> list[str]:
+        """The names of the tools of its system that its facts come from and its outcome is read
+        with.
+        """
+        probe = {self.probe} if self.probe else set()
+        return sorted({source.tool for source in self.sources} | probe)
 
     def facts_behind(self, names: Collection[str]) -> set[str]:
         """These facts, and those that they are computed from."""
@@ -271,6 +279,9 @@ def ensure_output_schema(schema: Any) -> None:
 
 
 def _validator(which: str, schema: dict[str, Any]) -> jsonschema_rs.Validator:
+    if enumerated_parts(schema) > MAX_ENUMERATED_PARTS:
+        message = f"The {which} schema enumerates lists and objects of too many parts."
+        raise InvalidDefinition(message)
     if schema.get("$schema", _DIALECT) != _DIALECT:
         message = f"The {which} schema is not valid: its $schema must be {_DIALECT}."
         raise InvalidDefinition(message)
@@ -288,13 +299,12 @@ def _validator(which: str, schema: dict[str, Any]) -> jsonschema_rs.Validator:
 
 def linked(spec: ToolSpec, tools: Mapping[str, ToolSpec]) -> ToolSpec:
     """The tool with what it takes from others of its system: the classes of its facts, and in its
-    digest the definitions of the tools that its facts come from. Whoever changes one of those
-    changes what a decision rests on.
+    digest the definitions of the tools that its facts come from and its outcome is read with.
+    Whoever changes one of those changes what a decision rests on.
     """
-    if not spec.sources:
+    if not spec.linked_names:
         return with_facts_apart(spec, tools)
-    names = sorted({source.tool for source in spec.sources})
-    found = {name: tools.get(f"{spec.system}.{name}") for name in names}
+    found = {name: tools.get(f"{spec.system}.{name}") for name in spec.linked_names}
     digests = {name: tool.digest if tool else "" for name, tool in found.items()}
     whole = digest({"definition": spec.digest, "sources": digests})
     return replace(with_facts_apart(spec, tools), digest=whole)
@@ -349,11 +359,12 @@ _DEFINING = (
     "claims",
     "amount",
 )
+_DEFINING_IF_SET = ("probe", "exclusive_by", "output_schema", "serves_facts_only")
 
 
 def definition_digest(row: Mapping[str, Any]) -> str:
     """Over everything that decides what a call means; approvals and releases are bound to it."""
-    more = {name: row[name] for name in ("probe", "exclusive_by") if row.get(name)}
+    more = {name: row[name] for name in _DEFINING_IF_SET if row.get(name)}
     return digest({name: row[name] for name in _DEFINING} | more)
 
 

@@ -147,6 +147,40 @@ def target(reference: Any, root: Mapping[str, Any]) -> Any:
     return found
 
 
+# A value is compared with each list and object of an `enum`, in whole.
+MAX_ENUMERATED_PARTS = 200
+
+
+def enumerated_parts(schema: Any) -> int:
+    """How many parts the lists and objects have that `enum` and `const` name, in all."""
+    found, waiting = 0, [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Mapping):
+            named = [*_listed(part.get("enum")), part.get("const")]
+            found += sum(_count_parts(one) for one in named if isinstance(one, Mapping | list))
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    return found
+
+
+def _listed(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else []
+
+
+def _count_parts(value: Any) -> int:
+    found, waiting = 0, [value]
+    while waiting:
+        part = waiting.pop()
+        found += 1
+        if isinstance(part, Mapping):
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    return found
+
+
 def with_defaults(value: Any, schema: Any, root: Mapping[str, Any], *, depth: int = 0) -> Any:
     """The value with the defaults of the properties that it lacks, in objects and lists too."""
     if depth > MAX_DEPTH or not isinstance(value, dict | list):

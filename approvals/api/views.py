@@ -1,4 +1,5 @@
 from itertools import islice
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
@@ -13,8 +14,9 @@ from rest_framework.views import APIView
 from accounts.models import User
 from accounts.second_factor import latest_factor
 from approvals import services
-from approvals.eligibility import waiting_for
+from approvals.eligibility import refusal_for, waiting_for
 from approvals.models import ApprovalRequest, Vote
+from approvals.showing import shown_to
 from audit.admission import IsAdmitted
 from audit.scope import scope_of
 from audit.services.recording import Subject
@@ -29,6 +31,13 @@ MAX_LISTED = 100
 
 
 class ApprovalSerializer(serializers.ModelSerializer[ApprovalRequest]):
+    """A request as the person in the context, under `person`, may see it."""
+
+    snapshot = serializers.SerializerMethodField()
+
+    def get_snapshot(self, request: ApprovalRequest) -> dict[str, Any]:
+        return shown_to(self.context["person"], request)
+
     class Meta:
         model = ApprovalRequest
         fields = (
@@ -74,6 +83,9 @@ class PersonView(APIView):
         assert not isinstance(user, AnonymousUser)  # noqa: S101 - IsAdmitted; for the type
         return user
 
+    def _shown(self, found: Any, *, many: bool = False) -> Any:
+        return ApprovalSerializer(found, many=many, context={"person": self.person}).data
+
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, SecretFound):
             actor = Actor.from_user(self.person)
@@ -97,7 +109,9 @@ class ApprovalsView(PersonView):
     def get(self, request: Request) -> Response:
         after = _key(request.query_params.get("after", ""))
         found = list(islice(waiting_for(self.person, after=after), MAX_LISTED + 1))
-        response = Response(ApprovalSerializer(found[:MAX_LISTED], many=True).data)
+        # Also those who came to own or sponsor the agent since the request was opened.
+        rows = [row for row in found[:MAX_LISTED] if refusal_for(row, self.person) is None]
+        response = Response(self._shown(rows, many=True))
         if len(found) > MAX_LISTED:
             response["Link"] = f'<{request.path}?after={found[MAX_LISTED - 1].pk}>; rel="next"'
         return response
@@ -131,4 +145,4 @@ class VotesView(PersonView):
             reason=form.validated_data["reason"],
             factor=latest_factor(request),
         )
-        return Response(ApprovalSerializer(approval).data, status=201)
+        return Response(self._shown(approval), status=201)

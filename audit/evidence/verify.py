@@ -330,6 +330,7 @@ def check(bundle, trusted, held):
         erasures[erasure["uid"]] = erasure["details"]
     counts, start = {"events": 0, "withheld": 0}, whole(manifest["start"])
     for seq, text in enumerate(lines_of(bundle), start):
+        ensure(seq < size, "a range lies outside the log")
         line = parsed(text)
         counts["events" if "leaf" in line else "withheld"] += 1
         if "leaf" not in line:

@@ -11,7 +11,8 @@ from policies import forms
 from policies.differences import cedar_of, effect_of, plain
 from policies.models import Elevation, Policy, PolicyRelease, Role
 from policies.services import grants
-from policies.services.releases import difference_from, subject_of
+from policies.services.release_writers import difference_from
+from policies.services.releases import subject_of
 from policies.slices import parsed_rules
 
 

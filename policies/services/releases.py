@@ -1,10 +1,10 @@
 """Writing rules, drafting a release of them, and making it live with a second person's consent."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Max, Q
+from django.db.models import Max
 from django.utils import timezone
 
 from accounts.models import Environment
@@ -19,7 +19,6 @@ from approvals.services import (
     withdraw,
 )
 from audit.generation import deciding_command
-from audit.models import Event
 from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.canonical import composed, digest
@@ -27,7 +26,7 @@ from common.commands import command
 from common.errors import NotFound
 from common.intake import required_reason
 from policies import events
-from policies.differences import Difference, difference, plain
+from policies.differences import plain
 from policies.errors import (
     AlreadyAsked,
     InvalidPolicy,
@@ -40,23 +39,16 @@ from policies.errors import (
 from policies.models import Policy, PolicyRelease, Role
 from policies.names import Known, Name, names_in, unknown_names
 from policies.schema import cedar_schema
+from policies.services.release_writers import difference_from, writers_of
 from policies.slices import parsed_rules
 from policies.snapshot import ELEVATED
 from policies.validation import Problem, problems_of
-from tools import events as tool_events
 from tools.catalog import catalog
 from tools.definitions import ToolSpec
-from tools.models import Tool
 
 PUBLISH = "policies.publish"
 # How often a release is drafted again because rules or tools changed while it was checked.
 MAX_TRIES = 3
-_RULE_ACTS = [
-    one.name for one in (events.POLICY_SAVED, events.POLICY_SWITCHED_ON, events.POLICY_SWITCHED_OFF)
-]
-_TOOL_ACTS = [
-    one.name for one in (tool_events.TOOL_REGISTERED, tool_events.TOOL_DEFINITION_CHANGED)
-]
 
 
 def callable_specs() -> list[ToolSpec]:
@@ -170,7 +162,7 @@ def _drafted(content: _Content, *, actor: Actor, note: str) -> PolicyRelease | N
     live = PolicyRelease.objects.live().first()
     if live is not None and live.digest == whole:
         raise ReleaseUnchanged
-    writers = _writers(text, tools, live)
+    writers = writers_of(text, tools, live)
     # Two drafts at once would take the same number; the unique constraint lets one through.
     number = (PolicyRelease.objects.aggregate(last=Max("number"))["last"] or 0) + 1
     release = PolicyRelease.objects.create(
@@ -232,71 +224,6 @@ def rules_naming(kind: str, identifier: str) -> list[str]:
     return sorted({rule.id for rule in rules if wanted in names_in(rule)})
 
 
-def _writers(text: str, tools: Mapping[str, str], live: PolicyRelease | None) -> set[int]:
-    """Everybody whose act is in the difference to the live release: all who saved one of its rules
-    since, switched one on or off, or defined a tool.
-    """
-    found = difference_from(live, text, tools)
-    names = [name.partition(".") for name in found.tools]
-    defined = Q()
-    for system, _, name in names:
-        defined |= Q(system__slug=system, name=name)
-    tool_keys = Tool.objects.filter(defined).values_list("pk", flat=True) if names else []
-    acts = Event.objects.filter(actor_kind="human").filter(
-        _rule_acts(found.rule_ids)
-        | Q(
-            type__in=_TOOL_ACTS,
-            subject_kind="tools.tool",
-            subject_id__in=_texts(tool_keys),
-            pk__gt=_drafting_of(live) if live is not None else 0,
-        )
-    )
-    return {int(pk) for pk in acts.values_list("actor_id", flat=True).distinct() if pk.isdigit()}
-
-
-def _rule_acts(rule_ids: Iterable[str]) -> Q:
-    """What was done to each rule since a release that has been live was drafted with it in; ever,
-    if none was. A rule that was switched off meanwhile keeps those who wrote it.
-    """
-    missing, since = set(rule_ids), dict[str, int]()
-    for release in PolicyRelease.objects.exclude(published_at=None).order_by("-published_at"):
-        if not missing:
-            break
-        there = missing & {rule.id for rule in parsed_rules(release.text)}
-        since |= dict.fromkeys(there, _drafting_of(release))
-        missing -= there
-    found = Q(pk__in=[])
-    for pk, slug in Policy.objects.filter(slug__in=rule_ids).values_list("pk", "slug"):
-        found |= Q(
-            type__in=_RULE_ACTS,
-            subject_kind="policies.policy",
-            subject_id=str(pk),
-            pk__gt=since.get(slug, 0),
-        )
-    return found
-
-
-def _drafting_of(release: PolicyRelease) -> int:
-    """The key of the event that says that the release was drafted; 0 if there is none."""
-    about = Event.objects.filter(
-        type=events.RELEASE_DRAFTED.name,
-        subject_kind="policies.policyrelease",
-        subject_id=str(release.pk),
-    )
-    return about.values_list("pk", flat=True).first() or 0
-
-
-def _texts(keys: Iterable[int]) -> list[str]:
-    return [str(key) for key in keys]
-
-
-def difference_from(live: PolicyRelease | None, text: str, tools: Mapping[str, str]) -> Difference:
-    """What this text and these tools would change of what is enforced."""
-    return difference(
-        live.text if live else "", text, old_tools=live.tools if live else {}, new_tools=tools
-    )
-
-
 @command
 def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
     """Ask people to make a draft live. Who drafted it, or did something that is in its difference
@@ -309,7 +236,7 @@ def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
     if live is not None and live.digest == release.digest:
         raise ReleaseUnchanged
     # The live release may be another one than when it was drafted.
-    writers = {*release.writers, *_writers(release.text, release.tools, live)}
+    writers = {*release.writers, *writers_of(release.text, release.tools, live)}
     question = Question(
         kind=PUBLISH,
         title=f"Make policy release {release.number} live",

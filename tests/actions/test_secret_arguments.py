@@ -204,6 +204,9 @@ def test_no_fact_is_computed_from_a_secret_or_what_has_one_in_it(
         ("size(account.password) > 3", None),
         ("account.exists(k, account[k] == args.user)", None),
         ("account.frozen == true", False),
+        ("(account.password == args.user) || !(account.frozen != true)", False),
+        ("account.pin + 0 == 4711", None),
+        ("account.pin / 1000 % 10 == 4", None),
         ("string(account.frozen)", "false"),
         ("string(account.password)", None),
         ("[string(account.password)]", None),
@@ -215,10 +218,13 @@ def test_no_fact_is_computed_from_a_secret_or_what_has_one_in_it(
 def test_a_fact_tells_whether_a_secret_of_an_answer_is_right_and_never_what_it_is(
     governed: Governed, expression: str, fact: Any
 ) -> None:
-    secret = {"password": {"type": "string", "x-data-class": "secret"}}
+    secret = {
+        "password": {"type": "string", "x-data-class": "secret"},
+        "pin": {"type": "integer", "x-data-class": "secret"},
+    }
     readable = {**box.TOOLS["read_account"], "output_schema": {"properties": secret}}
     define_tool(governed.system, "read_account", actor=SYSTEM, **readable)
-    governed.toolbox.accounts["a"] = {"password": PASSWORD, "frozen": False}
+    governed.toolbox.accounts["a"] = {"password": PASSWORD, "frozen": False, "pin": 4711}
     asking = {
         **TOOL,
         "sources": [{"name": "account", "tool": "read_account", "arguments": {"id": "args.user"}}],
@@ -233,6 +239,7 @@ def test_a_fact_tells_whether_a_secret_of_an_answer_is_right_and_never_what_it_i
     action = governed.propose(governed.run(), "toolbox.ship", {"user": "a"}).action
     if fact is None:
         assert PASSWORD not in str(action.facts)
+        assert action.facts.get("told") is not True
     else:
         assert action.facts == {"told": fact}
     assert PASSWORD not in everything_stored()

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions.models import Action
+from agents.services.sponsors import change_sponsor
 from approvals.models import ApprovalRequest
 from common.actors import SYSTEM
 from tests import factories
@@ -117,3 +118,31 @@ def test_what_a_system_quotes_of_it_in_its_no_is_hidden(governed: Governed) -> N
     assert action.status == "failed"
     assert "no note like" in action.error
     assert SECRETLY not in action.error
+
+
+def test_a_class_that_is_taken_away_shows_nothing_older(governed: Governed) -> None:
+    tool = copy.deepcopy(box.TOOLS["mail"])
+    note = {"type": "string", "x-data-class": "sensitive"}
+    tool["output_schema"] = {"type": "object", "properties": {"note": note}}
+    define_tool(governed.system, "mail", actor=SYSTEM, **tool)
+    factories.publish()
+    governed.toolbox.answer = {"note": SECRETLY}
+    governed.propose(governed.run(), "toolbox.mail", {"to": "x"})
+    action, person = Action.objects.get(), reader()
+    assert "[sensitive]" in page(person, ACTION, action.pk)
+    del note["x-data-class"]
+    define_tool(governed.system, "mail", actor=SYSTEM, **tool)
+    shown = page(person, ACTION, action.pk)
+    assert SECRETLY not in shown
+    assert "definition has changed" in shown
+
+
+def test_the_list_for_approvers_shows_what_the_page_shows(
+    asked: ApprovalRequest, governed: Governed, rosa: User
+) -> None:
+    client = Client()
+    client.force_login(rosa)
+    listed = client.get("/api/v1/approvals")
+    assert SECRETLY in listed.content.decode()
+    change_sponsor(governed.identity.agent_id, actor=SYSTEM, sponsor=rosa, reason="A new one.")
+    assert client.get("/api/v1/approvals").json() == []

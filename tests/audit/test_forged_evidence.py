@@ -286,6 +286,19 @@ def test_what_nothing_signs_is_refused_in_a_sentence(
     assert checked_apart(packed(files_of(archive)), archive, tmp_path).returncode == 0
 
 
+def test_no_line_beyond_the_signed_size_is_read(
+    genuine: Callable[[], bytes], tmp_path: Path
+) -> None:
+    many(20)
+    archive = genuine()
+    files = files_of(archive)
+    # Only the first of these is looked at: the others would be another error.
+    files["events.jsonl"] += b'{"hash": "' + b"00" * 32 + b'"}\n' + b"no JSON\n"
+    found = checked_apart(packed(files), archive, tmp_path)
+    assert said_wrong(found)
+    assert "outside the log" in found.stderr
+
+
 def checked_apart(archive: bytes, genuine: bytes, folder: Path) -> Verified:
     """With the genuine verify.py, which the auditor has from elsewhere."""
     return checked(genuine, folder, archive=archive)

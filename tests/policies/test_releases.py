@@ -27,7 +27,7 @@ from policies.errors import (
     ReleaseUnchanged,
 )
 from policies.models import Policy, PolicyRelease
-from policies.services import releases
+from policies.services import release_writers, releases
 from tests import factories
 from tests import toolbox as box
 from tests.factories import Governed
@@ -435,7 +435,7 @@ def test_an_act_while_a_release_is_drafted_is_in_the_next_one(
             **{**box.TOOLS["pay"], "description": "Pay out."},
         ),
     }
-    begun, writers = threading.Event(), releases._writers
+    begun, writers = threading.Event(), release_writers.writers_of
 
     def act() -> None:
         begun.set()
@@ -450,10 +450,10 @@ def test_an_act_while_a_release_is_drafted_is_in_the_next_one(
         other.join(0.3)
         return writers(*given)
 
-    monkeypatch.setattr(releases, "_writers", slow)
+    monkeypatch.setattr(releases, "writers_of", slow)
     first = releases.draft_release(actor=ben)
     other.join(30)
-    monkeypatch.setattr(releases, "_writers", writers)
+    monkeypatch.setattr(releases, "writers_of", writers)
     assert office["ann"].pk not in first.writers
     releases.publish(first.pk, actor=SYSTEM) if how != "define" else None
     request = asked_by(office, "ben")
@@ -577,3 +577,36 @@ def test_a_rule_that_is_saved_while_a_draft_is_checked_is_in_it(
     release = releases.draft_release(actor=SYSTEM)
     assert '@id("more")' in release.text
     assert checked == [before, before]  # not within the transaction
+
+
+NO_MAIL = (
+    '@id("extra") @reason("No.") forbid(principal, action == Action::"toolbox.mail", resource);'
+)
+EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize("only", [True, False])
+def test_who_changed_what_facts_come_from_cannot_approve(
+    office: dict[str, User], governed: Governed, only: bool
+) -> None:
+    source = box.TOOLS["read_account"] | {"serves_facts_only": only}
+    define_tool(governed.system, "read_account", actor=SYSTEM, **source)
+    factories.publish("permit-toolbox", extra=NO_MAIL)
+    ann = Actor.from_user(office["ann"])
+    define_tool(governed.system, "read_account", actor=ann, path="elsewhere")
+    assert refused_to(office["ann"], asked_by(office, "ben"))
+
+
+def test_who_defined_a_tool_for_facts_cannot_let_agents_call_it(
+    office: dict[str, User], governed: Governed
+) -> None:
+    ann = Actor.from_user(office["ann"])
+    tool = {"title": "Peek", "access": "read", "idempotent": True, "input_schema": EMPTY}
+    define_tool(governed.system, "peek", actor=ann, serves_facts_only=True, **tool)
+    factories.publish("permit-toolbox", extra=NO_MAIL)
+    # What somebody else switches does not take away who wrote it.
+    cat = Actor.from_user(office["cat"])
+    define_tool(governed.system, "peek", actor=cat, serves_facts_only=False)
+    request = asked_by(office, "ben")
+    assert refused_to(office["ann"], request)
+    assert refused_to(office["cat"], request)

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from tools import json_schema
-from tools.json_schema import MAX_PARTS, resolved, with_defaults
+from tools.definitions import ensure_output_schema
+from tools.errors import InvalidDefinition
+from tools.json_schema import (
+    MAX_ENUMERATED_PARTS,
+    MAX_PARTS,
+    enumerated_parts,
+    resolved,
+    with_defaults,
+)
 
 
 def multiplied(wide: int, levels: int) -> dict[str, Any]:
@@ -31,6 +39,17 @@ def test_beyond_the_limit_nothing_is_put_together(
     assert resolved(schema["properties"]["x"], schema) is None
     assert with_defaults({"x": {}}, schema, schema) == {"x": {}}
     assert len(looked) <= 4 * MAX_PARTS
+
+
+@pytest.mark.parametrize("keyword", ["enum", "const"])
+def test_lists_and_objects_to_compare_with_are_few(keyword: str) -> None:
+    many: list[Any] = [[number] for number in range(300)]
+    rule = {keyword: many if keyword == "enum" else {"a": many}}
+    schema = {"properties": {"a": {"items": {"anyOf": [rule, {"type": "string"}]}}}}
+    assert enumerated_parts(schema) >= 600 > MAX_ENUMERATED_PARTS
+    assert enumerated_parts({"enum": [*range(5_000), *"abc", None]}) == 0
+    with pytest.raises(InvalidDefinition, match="enumerates"):
+        ensure_output_schema({"type": "object", **schema})
 
 
 def test_what_is_shared_within_reason_is() -> None:

@@ -9,6 +9,7 @@ import jsonschema_rs
 
 from common.cel import Declared
 from tools.classes import problem_of
+from tools.json_schema import MAX_ENUMERATED_PARTS, enumerated_parts
 from workflows.definitions import names as naming
 from workflows.definitions.durations import duration
 from workflows.definitions.problems import Problems
@@ -100,6 +101,10 @@ class _Definition:
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
             first = str(error).splitlines()[0]
             self._problems.add(("inputs",), f"The inputs' schema is not valid: {first}")
+            return _NO_INPUTS
+        if enumerated_parts(schema) > MAX_ENUMERATED_PARTS:
+            message = "The inputs' schema enumerates lists and objects of too many parts."
+            self._problems.add(("inputs",), message)
             return _NO_INPUTS
         unbounded = _unbounded(schema)
         if unbounded:

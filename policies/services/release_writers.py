@@ -1,0 +1,108 @@
+"""Who wrote what a release changes: nobody of them may approve it."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from django.db.models import Q
+
+from audit.models import Event
+from policies import events
+from policies.differences import Difference, difference
+from policies.models import Policy, PolicyRelease
+from policies.slices import parsed_rules
+from tools import events as tool_events
+from tools.catalog import catalog
+
+_RULE_ACTS = [
+    one.name for one in (events.POLICY_SAVED, events.POLICY_SWITCHED_ON, events.POLICY_SWITCHED_OFF)
+]
+_TOOL_ACTS = [
+    one.name for one in (tool_events.TOOL_REGISTERED, tool_events.TOOL_DEFINITION_CHANGED)
+]
+
+
+def writers_of(text: str, tools: Mapping[str, str], live: PolicyRelease | None) -> set[int]:
+    """Everybody whose act is in the difference to the live release: all who saved one of its rules
+    since, switched one on or off, or defined a tool.
+    """
+    found = difference_from(live, text, tools)
+    acts = Event.objects.filter(actor_kind="human").filter(
+        _rule_acts(found.rule_ids) | _tool_acts(found.tools)
+    )
+    return {int(pk) for pk in acts.values_list("actor_id", flat=True).distinct() if pk.isdigit()}
+
+
+def _rule_acts(rule_ids: Iterable[str]) -> Q:
+    """What was done to each rule since a release that has been live was drafted with it in; ever,
+    if none was. A rule that was switched off meanwhile keeps those who wrote it.
+    """
+    since = _last_drafted(rule_ids, lambda release: {one.id for one in parsed_rules(release.text)})
+    found = Q(pk__in=[])
+    for pk, slug in Policy.objects.filter(slug__in=rule_ids).values_list("pk", "slug"):
+        found |= Q(
+            type__in=_RULE_ACTS,
+            subject_kind="policies.policy",
+            subject_id=str(pk),
+            pk__gt=since.get(slug, 0),
+        )
+    return found
+
+
+def _tool_acts(names: Iterable[str]) -> Q:
+    """What was done to each tool, and to those that its facts come from, since a release that has
+    been live was drafted with it in; ever, if none was. A source that no release lists has the
+    time of the tool that rests on it.
+    """
+    since = _last_drafted(names, lambda release: set(release.tools))
+    found = Q(pk__in=[])
+    for name in names:
+        for key in _keys_of_linked(name):
+            found |= Q(
+                type__in=_TOOL_ACTS,
+                subject_kind="tools.tool",
+                subject_id=str(key),
+                pk__gt=since.get(name, 0),
+            )
+    return found
+
+
+def _keys_of_linked(name: str) -> set[int]:
+    """The keys of the tool, of the tools its facts and its outcome are read with, and of theirs."""
+    specs = catalog.fresh().tools
+    waiting, found = [name], dict[str, int]()
+    while waiting:
+        spec = specs.get(waiting.pop())
+        if spec is not None and spec.full_name not in found:
+            found[spec.full_name] = spec.pk
+            waiting += [f"{spec.system}.{one}" for one in spec.linked_names]
+    return set(found.values())
+
+
+def _last_drafted(
+    names: Iterable[str], names_in_release: Callable[[PolicyRelease], set[str]]
+) -> dict[str, int]:
+    """For each name that a release had that has been live, the event of the last one's drafting."""
+    missing, since = set(names), dict[str, int]()
+    for release in PolicyRelease.objects.exclude(published_at=None).order_by("-published_at"):
+        if not missing:
+            break
+        there = missing & names_in_release(release)
+        since |= dict.fromkeys(there, _drafting_of(release))
+        missing -= there
+    return since
+
+
+def _drafting_of(release: PolicyRelease) -> int:
+    """The key of the event that says that the release was drafted; 0 if there is none."""
+    about = Event.objects.filter(
+        type=events.RELEASE_DRAFTED.name,
+        subject_kind="policies.policyrelease",
+        subject_id=str(release.pk),
+    )
+    return about.values_list("pk", flat=True).first() or 0
+
+
+def difference_from(live: PolicyRelease | None, text: str, tools: Mapping[str, str]) -> Difference:
+    """What this text and these tools would change of what is enforced."""
+    return difference(
+        live.text if live else "", text, old_tools=live.tools if live else {}, new_tools=tools
+    )
