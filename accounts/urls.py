@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from typing import NoReturn
 
 from allauth.account.views import password_change, password_set
 from allauth.mfa.recovery_codes.views import generate_recovery_codes
@@ -9,7 +10,8 @@ from allauth.mfa.totp.views import activate_totp, deactivate_totp
 from allauth.mfa.webauthn.views import add_webauthn, remove_webauthn
 from allauth.socialaccount.views import connections
 from django.contrib.auth import logout
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import include, path, reverse
 from django.utils.http import urlencode
 
@@ -36,8 +38,9 @@ def after_a_proof(view: View) -> View:
     return gated
 
 
-def closed(request: HttpRequest) -> HttpResponse:
-    return HttpResponse("People and their mail addresses are kept by administrators.", status=403)
+def closed(request: HttpRequest) -> NoReturn:
+    message = "Administrators add people and change their mail addresses, under People."
+    raise PermissionDenied(message)
 
 
 urlpatterns = [

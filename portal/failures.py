@@ -35,13 +35,18 @@ _CODES = {
 }
 
 
-def answered(request: HttpRequest, status: int) -> HttpResponse:
-    """The error as a problem or as a page, by who asks."""
+def answered(request: HttpRequest, status: int, *, reason: str = "") -> HttpResponse:
+    """The error as a problem or as a page, by who asks. A page says the reason, if there is one."""
     if _is_api(request):
         code, message = _CODES.get(status, ("request_refused", "The request is refused."))
         return as_page_free_problem(code, message, http_status=status)
     title, text = _SAID[status]
-    context = {"title": title, "text": text, "status": status, "number": current_request_id()}
+    context = {
+        "title": title,
+        "text": reason or text,
+        "can_be_given": status == 403 and not reason,
+        "number": current_request_id(),
+    }
     # Where something has failed, nothing is asked of the database for the page about it.
     given = request if status < 500 and hasattr(request, "user") else None
     response = HttpResponse(render_to_string("error.html", context, given), status=status)
@@ -68,7 +73,7 @@ def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
 
 
 def permission_denied(request: HttpRequest, exception: Any = None) -> HttpResponse:
-    return answered(request, 403)
+    return answered(request, 403, reason=str(exception or ""))
 
 
 def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
