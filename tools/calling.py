@@ -10,7 +10,7 @@ from typing import Any
 
 from common.actors import SYSTEM
 from common.canonical import composed, normalised
-from common.cel import ExpressionFailed
+from common.cel import Budget, ExpressionFailed
 from common.errors import InvalidInput
 from common.json_text import ensure_shallow
 from common.redaction import redacted
@@ -138,14 +138,23 @@ def gather_facts(
 ) -> dict[str, Any]:
     """Every declared fact. Raises FactsUnavailable if one cannot be established.
 
-    All sources together have FACTS_TIMEOUT_SECONDS; they are reads, made by the portal itself.
+    All sources together have FACTS_TIMEOUT_SECONDS, and all expressions one budget of steps.
+    Sources are reads, made by the portal itself.
     """
     deadline = time.monotonic() + FACTS_TIMEOUT_SECONDS
+    budget = Budget()
     values: dict[str, Any] = {"args": spec.open_arguments(arguments), "claims": claims}
     shown = dict(values)
     for source in spec.sources:
         values[source.name] = _learned(
-            catalog, spec, source, shown, environment=environment, run_id=run_id, until=deadline
+            catalog,
+            spec,
+            source,
+            shown,
+            environment=environment,
+            run_id=run_id,
+            until=deadline,
+            budget=budget,
         )
         tool = catalog.tool_of(spec.system, source.tool)
         schema = tool.output_schema if tool is not None else None
@@ -155,7 +164,7 @@ def gather_facts(
         # Facts are recorded and shown. That a secret is the expected one may be; its text may not.
         is_comparison = fact.policy_type == "bool" and _EQUALITIES.fullmatch(fact.expression.text)
         known = values if is_comparison else shown
-        facts[fact.name] = _evaluated(fact, {**known, "facts": facts})
+        facts[fact.name] = _evaluated(fact, {**known, "facts": facts}, budget)
     return facts
 
 
@@ -168,6 +177,7 @@ def _learned(
     environment: str,
     run_id: str,
     until: float,
+    budget: Budget,
 ) -> Any:
     tool = catalog.tool_of(spec.system, source.tool)
     if tool is None or tool.withdrawn or tool.access != "read":
@@ -178,7 +188,9 @@ def _learned(
         message = "The fact sources took too long."
         raise FactsUnavailable(message)
     try:
-        asked = {name: text.evaluate(values) for name, text in source.arguments.items()}
+        asked = {
+            name: text.evaluate(values, budget=budget) for name, text in source.arguments.items()
+        }
         arguments, _ = tool.canonical_arguments(asked)
         call = Call(run_id=run_id, idempotency_key=None, timeout_seconds=left)
         endpoint = catalog.endpoints.get((spec.system, environment))
@@ -205,9 +217,9 @@ def _learned(
     return result.value
 
 
-def _evaluated(fact: Fact, values: Mapping[str, Any]) -> Any:
+def _evaluated(fact: Fact, values: Mapping[str, Any], budget: Budget) -> Any:
     try:
-        value = fact.expression.evaluate(values)
+        value = fact.expression.evaluate(values, budget=budget)
     except ExpressionFailed as error:
         message = f"The fact {fact.name} could not be computed."
         raise FactsUnavailable(message) from error

@@ -114,8 +114,8 @@ class ToolSpec:
         # A fact is computed from those before it.
         for fact in reversed(self.facts):
             if fact.name in wanted and "facts" in fact.expression.names:
-                named = {one for one in known if f"facts.{one}" in fact.expression.text}
-                wanted |= known if "facts[" in fact.expression.text else named
+                named = fact.expression.parts_named("facts")
+                wanted |= known if named is None else named
         return wanted & known
 
     @property

@@ -19,14 +19,13 @@ import hashlib
 import json
 import sys
 import zipfile
+import zlib
 
 P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
 MAX_LINE, MAX_FILE, MAX_DEPTH = 2**24, 2**28, 64
-FILES = {
-    "events.jsonl", "checkpoint", "proofs.json", "manifest.json", "controls.json", "verify.py",
-    "README.txt",
-}  # fmt: skip
+FILES = "events.jsonl checkpoint proofs.json manifest.json controls.json verify.py README.txt"
+MORE = "the archive holds more than its files"
 # The name of values that are personal or sensitive, which are taken away by a right of its own.
 APART = "details.sensitive"
 # The SHA-256 of the README of this release: nothing in the log speaks of it.
@@ -44,10 +43,6 @@ def unique(pairs):
     return found
 
 
-def refuse(constant):
-    ensure(constant is None, f"{constant} is not JSON")
-
-
 def parsed(text):
     """JSON without names that stand twice, without NaN, and not nested without end."""
     depth, in_text, is_escaped = 0, False, False
@@ -59,7 +54,7 @@ def parsed(text):
             ensure(depth <= MAX_DEPTH, "JSON is nested too deeply")
         else:
             depth, in_text = depth - (letter in "]}"), letter == '"'
-    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    return json.loads(text, object_pairs_hook=unique, parse_constant=int)  # int refuses NaN
 
 
 def members(value, name, needed, optional=""):
@@ -84,22 +79,27 @@ def read(archive, name):
 
 
 def ensure_whole(archive):
-    """That every byte of the archive is a part of its files: other readers see no others."""
-    end = 0
+    """Every byte of the archive is a part of its files, so that no other reader finds others."""
+    end, file = 0, archive.fp
     for one in sorted(archive.infolist(), key=lambda one: one.header_offset):
-        archive.fp.seek(end)
-        head = archive.fp.read(30)
-        long = [int.from_bytes(head[n : n + 2], "little") for n in (26, 28)]
-        named = archive.fp.read(long[0]) == one.filename.encode() and not one.comment
-        # Sizes beyond 4 GiB, and nothing by which others would read another name.
-        for extra in (archive.fp.read(long[1]), one.extra):
-            size = 4 + int.from_bytes(extra[2:4], "little")
-            named = named and (not extra or (extra[:2] == b"\1\0" and len(extra) == size))
-        ensure(one.header_offset == end and named, "the archive holds more than its files")
-        end += 30 + sum(long) + one.compress_size + (16 if one.flag_bits & 8 else 0)
-    ensure(
-        archive.start_dir == end and not archive.comment, "the archive holds more than its files"
-    )
+        ensure(one.compress_type == zipfile.ZIP_DEFLATED and one.header_offset == end, MORE)
+        file.seek(end)
+        head, name, left = file.read(30), file.read(len(one.filename)), one.compress_size
+        stream = zlib.decompressobj(-15)
+        while left and not stream.eof and (piece := file.read(min(left, 2**16))):
+            left -= len(piece)
+            stream.decompress(piece)
+        sizes = b"".join(
+            n.to_bytes(4, "little") for n in (one.CRC, one.compress_size, one.file_size)
+        )
+        late = one.flag_bits == 8  # the sizes follow the data
+        same = b"PK\3\4" + head[4:6] + one.flag_bits.to_bytes(2, "little") + b"\10\0" + head[10:14]
+        same += (bytes(12) if late else sizes) + bytes([len(name), 0, 0, 0])
+        ensure(head == same and name == one.filename.encode() and one.flag_bits in (0, 8), MORE)
+        ensure(stream.eof and not (left or stream.unused_data or one.extra or one.comment), MORE)
+        ensure(not late or file.read(16) == b"PK\7\10" + sizes, MORE)
+        end = file.tell()
+    ensure(archive.start_dir == end and not archive.comment, MORE)
 
 
 def lines_of(archive):
@@ -302,7 +302,9 @@ def check(bundle, trusted, held):
     names = bundle.namelist()
     ensure(len(names) == len(set(names)), "two files of the archive have one name")
     ensure_whole(bundle)
-    ensure(set(names) == FILES, "the archive has a file that nothing signs, or lacks one")
+    ensure(
+        set(names) == set(FILES.split()), "the archive has a file that nothing signs, or lacks one"
+    )
     same = sha(read(bundle, "README.txt").encode()).hex() == README
     ensure(same, "README.txt is not the one of this release of verify.py")
     same = read(bundle, "verify.py") == open(__file__, encoding="utf-8").read()
@@ -330,7 +332,7 @@ def check(bundle, trusted, held):
         erasures[erasure["uid"]] = erasure["details"]
     counts, start = {"events": 0, "withheld": 0}, whole(manifest["start"])
     for seq, text in enumerate(lines_of(bundle), start):
-        ensure(seq < size, "a range lies outside the log")
+        ensure(seq <= size, "a range lies outside the log")
         line = parsed(text)
         counts["events" if "leaf" in line else "withheld"] += 1
         if "leaf" not in line:
@@ -379,9 +381,7 @@ def main():
     except Exception as error:  # noqa: BLE001 - whatever cannot be read was not shown to be right
         sys.exit(f"WRONG: {str(error) or type(error).__name__}")
     print(f"Up to event {last} of {total - 1}: none is changed, left out or invented.")
-    print(
-        f"  from event {first}: nothing is shown of what is before" if first else "  from event 0"
-    )
+    print(f"  from event {first}" + (": nothing is shown of what is before" if first else ""))
     print(*(f"  {name:18} {n}" for name, n in counted.items()), sep="\n")
     if counted["withheld"]:
         print("  Whether what is withheld is outside of what was requested, a hash cannot tell.")

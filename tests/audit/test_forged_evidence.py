@@ -10,8 +10,10 @@ import hashlib
 import io
 import json
 import os
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -286,14 +288,60 @@ def test_what_nothing_signs_is_refused_in_a_sentence(
     assert checked_apart(packed(files_of(archive)), archive, tmp_path).returncode == 0
 
 
+def entry(name: str, data: bytes, *, method: int = 8, late: bool = False) -> bytes:
+    """A file of an archive as it stands before the directory (APPNOTE 4.3.7)."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = packer.compress(data) + packer.flush() if method else data
+    sizes = struct.pack("<III", zlib.crc32(data), len(body), len(data))
+    flags = 8 if late else 0
+    head = struct.pack("<4sHHHHH", b"PK\3\4", 20, flags, method, 0, 0x21)
+    after = b"PK\7\10" + sizes if late else b""
+    shown = bytes(12) if late else sizes
+    return head + shown + struct.pack("<HH", len(name), 0) + name.encode() + body + after
+
+
+def zipped(files: Files, hidden: bytes, **how: Any) -> bytes:
+    """An archive whose directory says that what is hidden is the rest of `events.jsonl`."""
+    out, directory = b"", b""
+    method, flags = how.get("method", 8), 8 if how.get("late") else 0
+    for name, data in files.items():
+        place, whole = len(out), entry(name, data, **how)
+        more = hidden if name == "events.jsonl" else b""
+        size = len(whole) + len(more) - 30 - len(name) - (16 if flags else 0)
+        head = struct.pack("<4sHHHHHH", b"PK\1\2", 20, 20, flags, method, 0, 0x21)
+        sizes = struct.pack("<III", zlib.crc32(data), size, len(data))
+        places = struct.pack("<HHHHHII", len(name), 0, 0, 0, 0, 0, place)
+        directory += head + sizes + places + name.encode()
+        out += whole + more
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 7, 7, len(directory), len(out), 0)
+    return out + directory + end
+
+
+@pytest.mark.parametrize("how", [{}, {"late": True}, {"method": 0}])
+def test_no_reader_finds_a_file_behind_another(
+    genuine: Callable[[], bytes], tmp_path: Path, how: dict[str, Any]
+) -> None:
+    """A reader that goes from file to file would find the second `events.jsonl`."""
+    many(20)
+    archive = genuine()
+    files = files_of(archive)
+    for hidden in (entry("events.jsonl", b'{"leaf": "forged"}\n'), b"\0"):
+        found = checked_apart(zipped(files, hidden, **how), archive, tmp_path)
+        assert said_wrong(found), how
+        assert "more than its files" in found.stderr
+    whole = checked_apart(zipped(files, b"", **how), archive, tmp_path)
+    assert whole.returncode == (1 if "method" in how else 0), whole.stderr
+
+
 def test_no_line_beyond_the_signed_size_is_read(
     genuine: Callable[[], bytes], tmp_path: Path
 ) -> None:
     many(20)
     archive = genuine()
     files = files_of(archive)
-    # Only the first of these is looked at: the others would be another error.
-    files["events.jsonl"] += b'{"hash": "' + b"00" * 32 + b'"}\n' + b"no JSON\n"
+    # The last of these is not looked at: it would be another error.
+    line = b'{"hash": "' + b"00" * 32 + b'"}\n'
+    files["events.jsonl"] += 2 * line + b"no JSON\n"
     found = checked_apart(packed(files), archive, tmp_path)
     assert said_wrong(found)
     assert "outside the log" in found.stderr

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from common.cel import MAX_EXPRESSION_LENGTH, ExpressionFailed, InvalidExpression, compiled
+from common.cel import MAX_EXPRESSION_LENGTH, Budget, ExpressionFailed, InvalidExpression, compiled
 
 
 def value_of(text: str, **args: Any) -> Any:
@@ -113,6 +113,70 @@ def test_a_long_list_of_small_things_is_looked_at(text: str) -> None:
     lines = [{"kind": "a", "amount": 1}] * 4_000
     prices = dict.fromkeys("abcdefgh", 1)
     assert value_of(text, lines=lines, limit=1, kinds=["a", "b"], prices=prices) is True
+
+
+def test_loops_in_loops_run_over_parts_of_their_elements() -> None:
+    lines = [{"sku": f"SKU-{n}", "tags": ["fragile", "heavy"]} for n in range(500)]
+    given = {"lines": lines, "allowed": ["fragile", "heavy", "cold"]}
+    assert value_of("args.lines.all(l, l.tags.all(t, t in args.allowed))", **given) is True
+    assert value_of("args.lines.exists(l, l.tags.exists(t, t == 'banned'))", **given) is False
+    prices = {f"SKU-{n}": 1 for n in range(3_400)}
+    text = "args.lines.all(l, l.sku in args.prices)"
+    assert value_of(text, lines=lines * 3, prices=prices) is True
+    order = {"currency": "EUR", "memo": "m" * 2_700}
+    text = "args.lines.exists(l, l.currency != args.order['currency'])"
+    assert value_of(text, lines=[{"currency": "EUR"}] * 1_900, order=order) is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"args.names.exists(n, !n.matches('^\\p{Lu}[\\p{L} -]{0,39}$'))",
+        r"args.names.exists(n, !n.matches(r'^[\p{L}\p{M} .-]{1,50}$'))",
+        r"args.names.exists(n, !matches(n, r'\p{L}{2,9}'))",
+        "args.names.exists(n, n.matches(args.pattern))",
+        "args.names.exists(n, n.matches('a' + 'b'))",
+        '{"//": 1}.`//` == 1 && [[1]].map(x, x).size() == 1',
+    ],
+)
+def test_what_cannot_be_bounded_is_refused_when_it_is_written(text: str) -> None:
+    with pytest.raises(InvalidExpression):
+        compiled(text, ("args",))
+
+
+def test_patterns_in_a_loop_are_compared_within_reason() -> None:
+    text = "args.names.exists(n, !n.matches('^[A-Za-z ]{1,60}$'))"
+    assert value_of(text, names=["Ann Lee"] * 900) is False
+    text = r"args.names.all(n, n.matches(r'^\p{Lu}[\p{L} -]*$') && size(n) <= 40)"
+    assert value_of(text, names=["Änne"] * 30) is True
+    with pytest.raises(ExpressionFailed, match="too much"):
+        value_of(text, names=["Änne"] * 900)
+
+
+def test_expressions_share_a_budget() -> None:
+    text, values = compiled("args.l.exists(x, x > sum(args.m))", ("args",)), [1] * 400
+    budget = Budget()
+    given = {"args": {"l": values, "m": values}}
+    for _ in range(2):
+        assert text.evaluate(given, budget=budget) is False
+    budget.left = 100
+    with pytest.raises(ExpressionFailed, match="too much"):
+        text.evaluate(given, budget=budget)
+    assert text.evaluate(given) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("facts.total > 5 && facts . much", {"total", "much"}),
+        ("facts['total'] > 5", {"total"}),
+        ("facts [ 'total' ] > 5", {"total"}),
+        ("facts[args.which] > 5", None),
+        ("size(facts) > 1", None),
+    ],
+)
+def test_the_fields_that_are_named_are_known(text: str, named: set[str] | None) -> None:
+    assert compiled(text, ("facts", "args")).parts_named("facts") == named
 
 
 def test_values_that_are_put_together_without_a_loop_are_bounded() -> None:

@@ -268,3 +268,11 @@ def test_a_source_may_be_asked_over_http() -> None:
         facts = learned({"frozen": "account.frozen == true"}, catalog=catalog)
         assert facts == {"frozen": True}
         assert server.received[0].body == b'{"id":"a"}'
+
+
+def test_the_facts_of_a_call_share_one_budget(bank: Bank) -> None:
+    text = "args.lines.exists(x, x > sum(args.limits))"
+    given = {"lines": [1] * 400, "limits": [1] * 400}
+    assert learned({"one": text}, sources=(), arguments=given) == {"one": False}
+    with pytest.raises(FactsUnavailable):
+        learned({f"fact_{n}": text for n in range(4)}, sources=(), arguments=given)

@@ -560,3 +560,16 @@ def test_pausing_needs_a_workflow_and_a_reason(governed: Governed) -> None:
         publishing.pause_workflow(0, actor=SYSTEM, paused=True, reason="Why not.")
     assert not desk.workflow().paused
     assert not Event.objects.filter(type="workflow.paused").exists()
+
+
+def test_a_later_version_that_is_live_hides_no_writer(
+    governed: Governed, olga: User, clara: User, rosa: User
+) -> None:
+    draft(actor=Actor.from_user(clara))
+    second = draft(actor=Actor.from_user(olga))
+    third = draft(MAIL, actor=Actor.from_user(rosa))
+    publishing.publish(third.pk, actor=SYSTEM)
+    request = publishing.ask_to_publish(second.pk, actor=Actor.from_user(olga))
+    with pytest.raises(OwnAgent):
+        vote(request, clara)
+    assert status_of(second) == "draft"

@@ -96,12 +96,17 @@ def ensure_current(version: WorkflowVersion) -> None:
 
 
 def _writers(version: WorkflowVersion, live: WorkflowVersion | None) -> list[int]:
-    """Everybody who has drafted a version since the live one: what they wrote may be in this one,
-    whoever saved it last.
+    """Everybody who has drafted a version since the one that was live before it: what they wrote
+    may be in this one, whoever saved it last. What has been published after this one says nothing
+    of who wrote it.
     """
     drafts = version.workflow.versions.filter(number__lte=version.number)
-    if live is not None:
-        drafts = drafts.filter(number__gt=live.number)
+    before = live
+    if live is not None and live.number > version.number:
+        published = version.workflow.versions.exclude(published_at=None)
+        before = published.filter(number__lt=version.number).order_by("-number").first()
+    if before is not None:
+        drafts = drafts.filter(number__gt=before.number)
     found = {*drafts.values_list("drafted_by_id", flat=True), version.drafted_by_id}
     return sorted(int(pk) for pk in found if pk.isdigit())
 
