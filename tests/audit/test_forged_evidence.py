@@ -288,11 +288,15 @@ def test_what_nothing_signs_is_refused_in_a_sentence(
     assert checked_apart(packed(files_of(archive)), archive, tmp_path).returncode == 0
 
 
-def entry(name: str, data: bytes, *, method: int = 8, late: bool = False) -> bytes:
-    """A file of an archive as it stands before the directory (APPNOTE 4.3.7)."""
+def entry(
+    name: str, data: bytes, *, method: int = 8, late: bool = False, claimed: int = 0
+) -> bytes:
+    """A file of an archive as it stands before the directory (APPNOTE 4.3.7), which claims to be
+    so many bytes longer.
+    """
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     body = packer.compress(data) + packer.flush() if method else data
-    sizes = struct.pack("<III", zlib.crc32(data), len(body), len(data))
+    sizes = struct.pack("<III", zlib.crc32(data), len(body) + claimed, len(data))
     flags = 8 if late else 0
     head = struct.pack("<4sHHHHH", b"PK\3\4", 20, flags, method, 0, 0x21)
     after = b"PK\7\10" + sizes if late else b""
@@ -300,13 +304,14 @@ def entry(name: str, data: bytes, *, method: int = 8, late: bool = False) -> byt
     return head + shown + struct.pack("<HH", len(name), 0) + name.encode() + body + after
 
 
-def zipped(files: Files, hidden: bytes, **how: Any) -> bytes:
+def zipped(files: Files, hidden: bytes, *, is_claimed: bool = False, **how: Any) -> bytes:
     """An archive whose directory says that what is hidden is the rest of `events.jsonl`."""
     out, directory = b"", b""
     method, flags = how.get("method", 8), 8 if how.get("late") else 0
     for name, data in files.items():
-        place, whole = len(out), entry(name, data, **how)
         more = hidden if name == "events.jsonl" else b""
+        claimed = len(more) if is_claimed else 0
+        place, whole = len(out), entry(name, data, claimed=claimed, **how)
         size = len(whole) + len(more) - 30 - len(name) - (16 if flags else 0)
         head = struct.pack("<4sHHHHHH", b"PK\1\2", 20, 20, flags, method, 0, 0x21)
         sizes = struct.pack("<III", zlib.crc32(data), size, len(data))
@@ -317,7 +322,7 @@ def zipped(files: Files, hidden: bytes, **how: Any) -> bytes:
     return out + directory + end
 
 
-@pytest.mark.parametrize("how", [{}, {"late": True}, {"method": 0}])
+@pytest.mark.parametrize("how", [{}, {"is_claimed": True}, {"late": True}, {"method": 0}])
 def test_no_reader_finds_a_file_behind_another(
     genuine: Callable[[], bytes], tmp_path: Path, how: dict[str, Any]
 ) -> None:
