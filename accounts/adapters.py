@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from accounts.factors import opened_text, sealed_text
 from accounts.models import User
 from accounts.second_factor import note_single_sign_on
-from common.requests import client_address
+from common.request_context import client_address
 
 
 class AccountAdapter(DefaultAccountAdapter):

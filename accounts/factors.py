@@ -4,7 +4,7 @@ import base64
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from common.sealing import seal, sealed_by, sealing_key_id, unseal
+from common.encryption import seal, sealed_by, sealing_key_id, unseal
 
 _BOUND_TO = "second-factor"
 FRESH_FOR = timedelta(minutes=5)

@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 
 from common.actors import Actor, acting
 from common.ids import uuid7
-from common.requests import set_request_id
+from common.request_context import set_request_id
 
 
 class RequestIdMiddleware:

@@ -6,7 +6,7 @@ from accounts.factors import is_of_present_key, opened_text, sealed_text
 from accounts.models import Environment
 from common.actors import Actor
 from common.commands import command
-from common.sealing import CannotUnseal
+from common.encryption import CannotUnseal
 
 # Where django-allauth keeps what is sealed: of an app that makes codes, and of recovery codes.
 _SEALED = ("secret", "seed")

@@ -8,12 +8,14 @@ class ActionsConfig(AppConfig):
 
     def ready(self) -> None:
         from actions.models import Action
-        from actions.services import deciding, settling
+        from actions.services import decisions, recovery
         from approvals import events
-        from approvals.outcomes import on_resolved
-        from audit.noticed import expect_events
+        from approvals.handlers import on_resolved
+        from audit.change_capture import expect_events
 
-        on_resolved(deciding.EXECUTE, settling.people_decided, involved=settling.involved_in_action)
+        on_resolved(
+            decisions.EXECUTE, recovery.people_decided, involved=recovery.involved_in_action
+        )
         # What waits for people moves when they have decided, and an event says so.
         expect_events(
             Action,

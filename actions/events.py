@@ -1,4 +1,4 @@
-from audit.vocabulary import declare
+from audit.event_types import declare
 
 RUN_STARTED = declare(
     "run.started",

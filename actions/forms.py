@@ -2,8 +2,8 @@ from typing import Any
 
 from django import forms
 
-from actions.services import settling
-from actions.services.settling import Answer
+from actions.services import recovery
+from actions.services.recovery import Answer
 from common.actors import Actor
 from common.admin.fields import JSONTextField
 from common.admin.pages import CommandForm, Shown
@@ -28,7 +28,7 @@ class ResolveForm(CommandForm):
     )
 
     def perform(self, *, actor: Actor) -> Shown | None:
-        settling.resolve_unknown(
+        recovery.resolve_unknown(
             self.target.pk,
             actor=actor,
             answer=Answer(self.cleaned_data["answer"]),
@@ -49,13 +49,13 @@ class ResolveManyForm(CommandForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        found = settling.unknown_by_tool()
+        found = recovery.unknown_by_tool()
         choices = [(f"{t}|{e}", f"{t} in {e}: {n} calls") for t, e, n in found]
         self.fields["tool"] = forms.ChoiceField(choices=choices, help_text="")
 
     def perform(self, *, actor: Actor) -> Shown | None:
         tool, _, environment = self.cleaned_data["tool"].partition("|")
-        settling.resolve_many(
+        recovery.resolve_many(
             tool,
             environment,
             actor=actor,

@@ -4,10 +4,10 @@ from uuid import UUID
 
 from celery import shared_task
 
-from actions import shares
+from actions import worker_shares
 from actions.errors import CallInFlight
-from actions.services import elevating, resuming, settling, watching
-from actions.shares import ShareTaken, share_of_workers
+from actions.services import recovery, redecision, run_elevations, usage_monitoring
+from actions.worker_shares import ShareTaken, share_of_workers
 
 # Beyond its identity's share of the workers: soon again, and not all at the same moment.
 RETRY_SECONDS = (0.2, 1.0)
@@ -18,43 +18,43 @@ _jitter = random.SystemRandom()
 @shared_task(name="actions.execute")
 def execute(action_id: str, *, is_retry: bool = False) -> None:
     if is_retry:
-        shares.release_retry(action_id)
+        worker_shares.release_retry(action_id)
     try:
         # Behind another call: it stays ready, and is hinted at again.
         with suppress(CallInFlight), share_of_workers(action_id):
-            resuming.resume(UUID(action_id))
+            redecision.resume(UUID(action_id))
     except ShareTaken:
         # One retry for each action, however many hints of it there are.
-        if shares.reserve_retry(action_id):
+        if worker_shares.reserve_retry(action_id):
             wait = _jitter.uniform(*RETRY_SECONDS)
             execute.apply_async((action_id,), {"is_retry": True}, countdown=wait)
 
 
 @shared_task(name="actions.settle_abandoned")
 def settle_abandoned() -> int:
-    return settling.settle_abandoned()
+    return recovery.settle_abandoned()
 
 
 @shared_task(name="actions.discard_sealed_arguments")
 def discard_sealed_arguments() -> int:
-    return settling.discard_sealed_arguments()
+    return recovery.discard_sealed_arguments()
 
 
 @shared_task(name="actions.hint_overdue")
 def hint_overdue() -> int:
-    return settling.hint_overdue()
+    return recovery.hint_overdue()
 
 
 @shared_task(name="actions.end_elevations")
 def end_elevations() -> int:
-    return elevating.end_due()
+    return run_elevations.end_due()
 
 
 @shared_task(name="actions.watch_usage")
 def watch_usage() -> int:
-    return watching.watch()
+    return usage_monitoring.watch()
 
 
 @shared_task(name="actions.prune_usage")
 def prune_usage() -> int:
-    return watching.prune()
+    return usage_monitoring.prune()

@@ -8,16 +8,16 @@ class AgentsConfig(AppConfig):
 
     def ready(self) -> None:
         from agents import models
-        from agents.services import activating, halts, sponsors
-        from approvals.outcomes import on_obstacles, on_resolved
-        from audit.changes import govern
+        from agents.services import activation, halts, sponsors
+        from approvals.handlers import on_obstacles, on_resolved
+        from audit.change_log import govern
 
         on_resolved(halts.LIFT, halts.finish_lifting, decides=True)
         on_resolved(
-            activating.ACTIVATE,
-            activating.finish,
+            activation.ACTIVATE,
+            activation.finish,
             decides=True,
-            involved=activating.involved_in_identity,
+            involved=activation.involved_in_identity,
         )
         on_obstacles(halts.standing_in_the_way)
         on_resolved(sponsors.SUCCEED, sponsors.finish_succession, decides=True)

@@ -19,7 +19,7 @@ from agents.models import (
     SigningKey,
     covering,
 )
-from audit.snapshots import PerGeneration
+from audit.generation_cache import PerGeneration
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-from audit.vocabulary import declare
+from audit.event_types import declare
 
 AGENT_REGISTERED = declare("agent.registered", "An agent was registered", "owner", "sponsor")
 AGENT_ACTIVATED = declare("agent.activated", "An agent was activated", "reason")

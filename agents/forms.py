@@ -7,15 +7,15 @@ from django.contrib.auth import get_user_model
 from accounts.models import Environment, User
 from agents.models import Agent, AgentIdentity, Halt
 from agents.services import (
-    certifying,
     enrolment,
     federation,
     findings,
     halts,
     lifecycle,
-    persons,
-    signing,
+    recertification,
+    signing_keys,
     sponsors,
+    user_delegations,
 )
 from common.actors import Actor
 from common.admin.fields import JSONTextField
@@ -71,7 +71,7 @@ class RetireForm(ReasonForm):
 
 class CertifyForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
-        certifying.certify(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        recertification.certify(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
@@ -331,11 +331,11 @@ class LetActForm(ReasonForm):
     scope = forms.CharField(
         initial="tools", max_length=2_000, help_text="tools, system:crm or tool:crm.read"
     )
-    minutes = forms.IntegerField(min_value=1, max_value=persons.MAX_MINUTES, initial=60)
+    minutes = forms.IntegerField(min_value=1, max_value=user_delegations.MAX_MINUTES, initial=60)
     field_order = ("identity", "scope", "minutes", "reason")
 
     def perform(self, *, actor: Actor) -> Shown:
-        delegation, code = persons.let_act(
+        delegation, code = user_delegations.let_act(
             self.cleaned_data["identity"].pk,
             actor=actor,
             scope=self.cleaned_data["scope"],
@@ -348,7 +348,9 @@ class LetActForm(ReasonForm):
 
 class LetActNoMoreForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
-        persons.let_act_no_more(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        user_delegations.let_act_no_more(
+            self.target.pk, actor=actor, reason=self.cleaned_data["reason"]
+        )
         return None
 
 
@@ -362,12 +364,12 @@ class PrepareSigningKeyForm(CommandForm):
     environment = forms.ModelChoiceField(Environment.objects.all())
 
     def perform(self, *, actor: Actor) -> Shown | Made | None:
-        return Made(signing.prepare(self.cleaned_data["environment"].pk, actor=actor))
+        return Made(signing_keys.prepare(self.cleaned_data["environment"].pk, actor=actor))
 
 
 class ActivateSigningKeyForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
-        signing.activate(
+        signing_keys.activate(
             self.target.environment_id, actor=actor, reason=self.cleaned_data["reason"]
         )
         return None
@@ -375,5 +377,5 @@ class ActivateSigningKeyForm(ReasonForm):
 
 class RevokeSigningKeyForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
-        signing.revoke(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        signing_keys.revoke(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None

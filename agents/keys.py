@@ -8,7 +8,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from agents.errors import InvalidKey
-from common.sealing import seal, unseal
+from common.encryption import seal, unseal
 
 AgentPublicKey = ECKey | OKPKey
 

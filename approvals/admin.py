@@ -15,12 +15,12 @@ from accounts.second_factor import latest_factor, where_to_prove
 from approvals.eligibility import is_decidable, refusal_for
 from approvals.errors import NotAnApprover
 from approvals.forms import AskForFactorForm, VoteForm
+from approvals.handlers import obstacles
 from approvals.models import ApprovalRequest, Tier
-from approvals.outcomes import obstacles
-from approvals.showing import APART, shown_to
-from audit.services.inspecting import search_words
-from audit.waiting import waiting_for_second_person
-from common import odd_text
+from approvals.visible_values import APART, shown_to
+from audit.queue_lag import waiting_for_second_person
+from audit.services.access_log import search_words
+from common import unusual_text
 from common.admin.keyset import KeysetChangeList
 from common.admin.pages import CommandForm, EndlessAdmin, GovernedAdmin, Page
 from common.ids import first_key_at, is_identifier
@@ -147,7 +147,7 @@ class ApprovalRequestAdmin(EndlessAdmin):
             "refusal": self._refusal(request, obj),
             "form": VoteForm(target=obj),
             "decide_url": self.page_url(VOTE, obj),
-            "is_odd": odd_text.is_odd([obj.title, obj.snapshot]),
+            "is_odd": unusual_text.is_odd([obj.title, obj.snapshot]),
             "is_undecidable": is_pending and not is_decidable(obj),
             "is_pending": is_pending,
             "obstacle": obstacles([obj]).get(obj.pk, "") if is_pending else "",

@@ -9,8 +9,8 @@ class ApprovalsConfig(AppConfig):
     def ready(self) -> None:
         from approvals import events
         from approvals.models import ApprovalRequest, Tier, Vote
-        from audit.changes import govern
-        from audit.noticed import expect_events
+        from audit.change_capture import expect_events
+        from audit.change_log import govern
 
         govern(Tier, decides=True, related=("groups",))
         expect_events(

@@ -9,10 +9,10 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from accounts.models import User
 from accounts.people import is_named_by
-from approvals import outcomes
+from approvals import handlers
 from approvals.errors import NotAnApprover, OwnAgent, OwnRequest
 from approvals.models import ApprovalRequest, Tier, Vote
-from audit.scope import scope_of
+from audit.auditor_scope import scope_of
 from common.errors import GovernanceError
 
 # A count on a page says "more than" beyond this many.
@@ -30,7 +30,7 @@ def ensure_may_decide(request: ApprovalRequest, user: User) -> None:
     refusal = _refusal_by_request(request, user)
     if refusal is not None:
         raise refusal
-    if not request.tier.owner_may_sign and user.pk in outcomes.involved_now(request):
+    if not request.tier.owner_may_sign and user.pk in handlers.involved_now(request):
         raise OwnAgent
 
 

@@ -1,4 +1,4 @@
-from audit.vocabulary import declare
+from audit.event_types import declare
 
 APPROVAL_REQUESTED = declare(
     "approval.requested",

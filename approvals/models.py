@@ -7,7 +7,7 @@ from django.db.models import F, Q
 
 from accounts.models import User
 from approvals.errors import RequestAlreadyDecided, RequestExpired
-from audit.scope import scope_of
+from audit.auditor_scope import scope_of
 from common.ids import uuid7
 
 

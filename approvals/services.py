@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.factors import Factor
 from accounts.models import User
-from approvals import events, outcomes
+from approvals import events, handlers
 from approvals.eligibility import ensure_may_decide, is_backed, standing_votes, undecidable
 from approvals.errors import (
     AlreadyVoted,
@@ -24,17 +24,17 @@ from approvals.errors import (
     UnknownTier,
 )
 from approvals.models import ApprovalRequest, Tier, Vote
+from audit.bounded_values import whole
 from audit.generation import hold_exclusive
 from audit.services.recording import EVENTS, Subject, event_row, record
-from audit.values import whole
 from common.actors import SYSTEM, Actor
 from common.canonical import digest, normalised
 from common.clock import database_now
 from common.commands import command
-from common.each import each
 from common.errors import NotFound
 from common.ids import uuid7
-from common.intake import required_reason
+from common.input_checks import required_reason
+from common.isolation import each
 from common.sql import Insert, Row, write
 
 log = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ def ask_for_factor(slug: str, *, actor: Actor, required: bool, reason: str) -> T
 @command
 def open_request(question: Question, *, actor: Actor) -> ApprovalRequest:
     """Ask people. Raises KeyError for a kind that no handler is registered for."""
-    if question.kind not in outcomes.handled_kinds():
+    if question.kind not in handlers.handled_kinds():
         raise KeyError(question.kind)
     row, event = question_rows(question, actor=actor, now=timezone.now())
     write(connection, [(REQUESTS, [row]), (EVENTS, [event])])
@@ -389,7 +389,7 @@ def _resolve(
             approval=str(request.pk),
             tier=request.tier_id,
         )
-    outcomes.resolved(request, actor)
+    handlers.resolved(request, actor)
 
 
 def tier_terms(slug: str) -> TierTerms:
@@ -460,7 +460,7 @@ def _locked_to_answer(request_id: UUID) -> ApprovalRequest:
     commands that take it back come in that order.
     """
     kind = ApprovalRequest.objects.filter(pk=request_id).values_list("kind", flat=True).first()
-    if kind is not None and outcomes.changes_decisions(kind):
+    if kind is not None and handlers.changes_decisions(kind):
         hold_exclusive()
     return _locked(request_id)
 

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from rest_framework.permissions import BasePermission
 
 from accounts.second_factor import has_second_factor
-from audit.scope import scope_of
+from audit.auditor_scope import scope_of
 
 
 def is_admitted(request: HttpRequest) -> bool:

@@ -3,13 +3,13 @@ from typing import Any
 from django import forms
 
 from accounts.models import User
+from audit.auditor_scope import scope_of
+from audit.event_types import declared
 from audit.models import Erasure, Hold
+from audit.permissions import SEE_VALUES
 from audit.retention import CLASSES, FLOOR_DAYS
-from audit.rights import SEE_VALUES
-from audit.scope import scope_of
-from audit.searching import Search, unknown_names
-from audit.services import erasing, exports, holding, inspecting, passes, retaining
-from audit.vocabulary import declared
+from audit.search import Search, unknown_names
+from audit.services import access_log, auditor_passes, erasures, exports, legal_holds, retention
 from common.actors import Actor
 from common.admin.pages import CommandForm, Made, ReasonForm, Shown
 from common.errors import InvalidInput
@@ -27,7 +27,7 @@ def _types() -> list[tuple[str, str]]:
 
 
 class SearchForm(forms.Form):
-    """What events are looked for by; see `audit.searching`."""
+    """What events are looked for by; see `audit.search`."""
 
     type = forms.ChoiceField(choices=_types, required=False, label="What happened")
     agent = forms.CharField(required=False, max_length=64)
@@ -62,9 +62,9 @@ class ViewValuesForm(CommandForm):
     sensitive = False
 
     def perform(self, *, actor: Actor) -> Shown:
-        values = inspecting.view_values(self.target, actor=actor, sensitive=self.sensitive)
+        values = access_log.view_values(self.target, actor=actor, sensitive=self.sensitive)
         context = {"title": "Values", "object": self.target, "values": values}
-        return Shown("audit/values.html", {**context, "erased": self.target.payload.erased})
+        return Shown("audit/bounded_values.html", {**context, "erased": self.target.payload.erased})
 
 
 class ViewSensitiveForm(ViewValuesForm):
@@ -169,21 +169,23 @@ class GrantPassForm(ReasonForm):
 
     def perform(self, *, actor: Actor) -> Made:
         given = self.cleaned_data
-        bounds = passes.Bounds(
+        bounds = auditor_passes.Bounds(
             given["ends_at"], given["agents"].split(), given["since"], given["until"]
         )
         key = _named(given["person"])
-        return Made(passes.grant(key, bounds, actor=actor, reason=given["reason"]))
+        return Made(auditor_passes.grant(key, bounds, actor=actor, reason=given["reason"]))
 
 
 class WithdrawPassForm(ReasonForm):
     def perform(self, *, actor: Actor) -> None:
-        passes.withdraw(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        auditor_passes.withdraw(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
 
 
 class RestoreRightsForm(ReasonForm):
     def perform(self, *, actor: Actor) -> None:
-        passes.restore_rights(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        auditor_passes.restore_rights(
+            self.target.pk, actor=actor, reason=self.cleaned_data["reason"]
+        )
 
 
 class AskErasureForm(CommandForm):
@@ -196,7 +198,7 @@ class AskErasureForm(CommandForm):
         required=False, widget=forms.Textarea(attrs={"rows": 2}), label="Fields",
         help_text="Such as details.reason, one on a line. Nothing: all.",
     )  # fmt: skip
-    basis = forms.ChoiceField(choices=list(erasing.BASES.items()))
+    basis = forms.ChoiceField(choices=list(erasures.BASES.items()))
     purpose = forms.CharField(widget=_WORDS, help_text="Recorded in the audit log with your name.")
 
     def perform(self, *, actor: Actor) -> Made:
@@ -207,7 +209,7 @@ class AskErasureForm(CommandForm):
             message = "That is not an identifier."
             raise InvalidInput(message)
         return Made(
-            erasing.ask(
+            erasures.ask(
                 given["about"],
                 given["about_id"],
                 actor=actor,
@@ -221,7 +223,7 @@ class AskErasureForm(CommandForm):
 class ApproveErasureForm(_DecideForm):
     def perform(self, *, actor: Actor) -> None:
         reason = self.cleaned_data["reason"]
-        erasing.decide_erasure(self.target.pk, actor=actor, approve=self.approve, reason=reason)
+        erasures.decide_erasure(self.target.pk, actor=actor, approve=self.approve, reason=reason)
 
 
 class RefuseErasureForm(ApproveErasureForm):
@@ -237,12 +239,12 @@ class PlaceHoldForm(ReasonForm):
     until = forms.DateTimeField(required=False, widget=_MOMENT, help_text="UTC")
 
     def perform(self, *, actor: Actor) -> Made:
-        return Made(holding.place(Hold(**self.cleaned_data), actor=actor))
+        return Made(legal_holds.place(Hold(**self.cleaned_data), actor=actor))
 
 
 class ReleaseHoldForm(ReasonForm):
     def perform(self, *, actor: Actor) -> None:
-        holding.release(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        legal_holds.release(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
 
 
 class SetRetentionForm(ReasonForm):
@@ -255,7 +257,7 @@ class SetRetentionForm(ReasonForm):
 
     def perform(self, *, actor: Actor) -> None:
         given = self.cleaned_data
-        retaining.set_rule(
+        retention.set_rule(
             given["kind"],
             given["days"],
             actor=actor,

@@ -6,8 +6,8 @@ asks of logs (articles 19 and 26(6)), so no rule goes below it.
 
 from dataclasses import dataclass
 
-from audit.values import SENSITIVE
-from audit.vocabulary import declared
+from audit.bounded_values import SENSITIVE
+from audit.event_types import declared
 
 FLOOR_DAYS = 184
 

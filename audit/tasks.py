@@ -1,7 +1,14 @@
 from celery import shared_task
 
 from audit import verifying
-from audit.services import forwarding, indexing, reconciling, retaining, sealing, witnessing
+from audit.services import (
+    change_reconciliation,
+    delivery,
+    retention,
+    sealing,
+    search_index,
+    witness_client,
+)
 
 
 @shared_task(name="audit.seal")
@@ -11,12 +18,12 @@ def seal() -> int:
 
 @shared_task(name="audit.index")
 def index() -> int:
-    return indexing.index()
+    return search_index.index()
 
 
 @shared_task(name="audit.forward")
 def forward() -> int:
-    return forwarding.forward_all()
+    return delivery.forward_all()
 
 
 @shared_task(name="audit.verify")
@@ -24,16 +31,16 @@ def verify() -> int:
     return verifying.verify_and_note().found
 
 
-@shared_task(name="audit.witness")
+@shared_task(name="audit.witness_server")
 def witness() -> int:
-    return witnessing.ask_all()
+    return witness_client.ask_all()
 
 
 @shared_task(name="audit.reconcile")
 def reconcile() -> int:
-    return reconciling.reconcile()
+    return change_reconciliation.reconcile()
 
 
 @shared_task(name="audit.retain")
 def retain() -> int:
-    return retaining.retain()
+    return retention.retain()

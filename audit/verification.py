@@ -15,12 +15,18 @@ from django.db.models import Exists, OuterRef
 
 from audit.errors import LeafInvalid
 from audit.events import ERASING
-from audit.leaves import digest_of, mac_of, moment, opened, parsed_leaf
+from audit.leaf_encoding import digest_of, mac_of, moment, opened, parsed_leaf
 from audit.merkle import EMPTY_ROOT, Growing, leaf_hash, root_of
 from audit.models import Checkpoint, Event, EventPayload, Leaf, LogKey, Quarantine, SealerMark, Tile
-from audit.notes import NoteInvalid, Verifier, opened_checkpoint, parsed_checkpoint, parsed_note
-from audit.proving import handover_of
+from audit.proofs import handover_of
 from audit.services.recording import mac_keys
+from audit.signed_notes import (
+    NoteInvalid,
+    Verifier,
+    opened_checkpoint,
+    parsed_checkpoint,
+    parsed_note,
+)
 from audit.tree import WIDTH, split_hashes
 
 CHUNK = 2_000

@@ -1,6 +1,6 @@
 """Verifying the log and saying in it what was found."""
 
-from audit.services import inspecting
+from audit.services import access_log
 from audit.verification import Report, verify
 from common.actors import SYSTEM
 
@@ -13,7 +13,7 @@ def verify_and_note() -> Report:
 
 
 def note(report: Report) -> None:
-    inspecting.note_verification(
+    access_log.note_verification(
         actor=SYSTEM,
         size=report.size,
         values=report.values,

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
-from benchmarks import site
+from benchmarks import fixtures
 
 KIND = "bench.race"
 AT_A_TIME = 500
@@ -23,8 +23,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10_000)
     rounds = parser.parse_args().rounds
-    with site.postgresql() as database:
-        site.configure(database.url, lease=30, accounting="http://127.0.0.1:9")
+    with fixtures.postgresql() as database:
+        fixtures.configure(database.url, lease=30, accounting="http://127.0.0.1:9")
         from django.core.management import call_command
         from django.db import connections
 
@@ -37,10 +37,10 @@ def main() -> int:
 
 def raced(rounds: int) -> int:
     """How many requests were decided twice, by what was told and by the log."""
-    from approvals import outcomes
+    from approvals import handlers
 
     told: list[tuple[Any, str]] = []
-    outcomes.on_resolved(
+    handlers.on_resolved(
         KIND, lambda request, actor: told.append((request.pk, str(request.status)))
     )
     people = racers()

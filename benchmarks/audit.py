@@ -32,7 +32,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import site
+from benchmarks import fixtures
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITERS = 8
@@ -182,7 +182,7 @@ def sealing(show: Progress) -> float:
 
 
 def indexing(show: Progress) -> float:
-    from audit.services import indexing as service
+    from audit.services import search_index as service
 
     total = service.behind()
     task = show.add_task("Indexed", total=total)
@@ -221,7 +221,7 @@ def proving(number: int = 300) -> tuple[float, float]:
     import random
 
     from audit.models import Event, Leaf
-    from audit.proving import receipt
+    from audit.proofs import receipt
 
     size = Leaf.objects.order_by("-seq").values_list("seq", flat=True)[0]
     chosen = random.Random(3).sample(range(size), number)
@@ -238,7 +238,7 @@ def finding() -> list[tuple[str, float]]:
     from django.utils import timezone
 
     from audit.models import Event
-    from audit.searching import Search
+    from audit.search import Search
     from benchmarks.logbook import agent, tool
 
     run = Event.objects.filter(type="run.started").order_by("id").values_list("run_id", flat=True)
@@ -353,7 +353,7 @@ def measured(number: int, seconds: float, folder: Path) -> list[str]:
 
 @contextmanager
 def databases(folder: Path) -> Iterator[list[tuple[str, str]]]:
-    with site.postgresql() as postgresql:
+    with fixtures.postgresql() as postgresql:
         yield [
             ("PostgreSQL", postgresql.url),
             ("SQLite", f"sqlite:///{folder / 'log.sqlite3'}"),

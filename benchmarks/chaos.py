@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import site
+from benchmarks import fixtures
 
 LEASE = 2.0
 SWEEP = 0.5
@@ -110,14 +110,14 @@ def worker() -> None:
     """Drive what is due until killed."""
     from django.db import DatabaseError, InterfaceError, connection
 
-    from workflows.services import driving, sweeping
+    from workflows.services import sweeper, worker
 
     chance = random.Random(os.getpid())
     while True:
         try:
-            due = sweeping.to_drive(limit=50)
+            due = sweeper.to_drive(limit=50)
             chance.shuffle(due)
-            calls = sum(driving.drive(run_id) for run_id in due[:10])
+            calls = sum(worker.drive(run_id) for run_id in due[:10])
         except (DatabaseError, InterfaceError):
             connection.close()
             calls = 0
@@ -128,12 +128,12 @@ def worker() -> None:
 def sweeper() -> None:
     from django.db import DatabaseError, InterfaceError, connection
 
-    from actions.services import settling
+    from actions.services import recovery
 
     while True:
         began = time.monotonic()
         try:
-            settling.settle_abandoned()
+            recovery.settle_abandoned()
         except (DatabaseError, InterfaceError):
             connection.close()
         time.sleep(max(0.0, SWEEP - (time.monotonic() - began)))
@@ -156,16 +156,16 @@ class Feeder:
     def start(self) -> None:
         from actions.models import Run
         from common.actors import SYSTEM
-        from workflows.services import starting
+        from workflows.services import runs
 
-        asked = starting.Start(
+        asked = runs.Start(
             workflow="chaos",
             inputs={"n": str(self.started + 1)},
             key=str(self.started + 1),
             initiator_kind=Run.Initiator.AGENT,
             initiator="bench",
         )
-        starting.start(self._caller, asked, actor=SYSTEM)
+        runs.start(self._caller, asked, actor=SYSTEM)
         self.started += 1
 
 
@@ -176,7 +176,7 @@ class Storm:
     options: argparse.Namespace
     report: Report
     feeder: Feeder
-    database: site.Database | None
+    database: fixtures.Database | None
     chance: random.Random
     workers: list[int] = field(default_factory=list)
     sweepers: list[int] = field(default_factory=list)
@@ -362,17 +362,17 @@ def main() -> int:
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chancery-chaos-")))
-        database = None if options.database else stack.enter_context(site.postgresql())
+        database = None if options.database else stack.enter_context(fixtures.postgresql())
         books = stack.enter_context(
-            site.accounting(folder, "--slow-ms", "8", "--faults", options.faults)
+            fixtures.accounting(folder, "--slow-ms", "8", "--faults", options.faults)
         )
         url = options.database or (database.url if database else "")
-        site.configure(url, lease=LEASE, accounting=books)
+        fixtures.configure(url, lease=LEASE, accounting=books)
         from django.core.management import call_command
         from django.db import connections
 
         call_command("migrate", verbosity=0)
-        feeder = Feeder(site.furnish(books, WORKFLOW))
+        feeder = Feeder(fixtures.furnish(books, WORKFLOW))
         Storm(options, report, feeder, database, random.Random(options.seed)).rage()
         judge(folder / "books.sqlite3", report)
         connections.close_all()

@@ -188,7 +188,13 @@ def connected(url: str, identity: Path) -> Runtime:
 
 def bare(url: str, connections: int, seconds: float) -> float:
     processes = min(WEB_WORKERS, connections)
-    command = [sys.executable, "-m", "benchmarks.bare", str(connections // processes), str(seconds)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.baseline",
+        str(connections // processes),
+        str(seconds),
+    ]
     started = [
         subprocess.Popen(command, cwd=ROOT, env=os.environ | {"DATABASE_URL": url}, stdout=-1)
         for _ in range(processes)

@@ -40,7 +40,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import site
+from benchmarks import fixtures
 from demo.run import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,7 +118,7 @@ def furnished(silent: str) -> Agents:
 
     call_command("migrate", verbosity=0)
     call_command("bootstrap", stdout=StringIO())
-    caller = site.furnish("http://127.0.0.1:1")
+    caller = fixtures.furnish("http://127.0.0.1:1")
     from chancery_client.keys import new_key
     from django.db import transaction
 
@@ -126,7 +126,7 @@ def furnished(silent: str) -> Agents:
     from common.actors import SYSTEM, acting
     from policies.services import grants, releases
     from tools.models import System, Tool
-    from tools.services.defining import define_tool, register_system, set_endpoint
+    from tools.services.registration import define_tool, register_system, set_endpoint
 
     agent = Agent.objects.get(pk=caller.identity.agent_pk)
     identity = AgentIdentity.objects.get(pk=caller.identity.pk)
@@ -252,9 +252,9 @@ def portal(vendor: str) -> Iterator[Portal]:
         if vendor == "SQLite":
             database = f"sqlite:///{folder / 'bench.sqlite3'}"
         else:
-            database = stack.enter_context(site.postgresql()).url
+            database = stack.enter_context(fixtures.postgresql()).url
         silent, came = stack.enter_context(silence())
-        broker = stack.enter_context(site.broker())
+        broker = stack.enter_context(fixtures.broker())
         url = f"http://127.0.0.1:{free_port(8799)}"
         os.environ |= {
             "CHANCERY_URL": url,
@@ -263,7 +263,7 @@ def portal(vendor: str) -> Iterator[Portal]:
             "CHANCERY_TOKENS_PER_MINUTE": "100000000",
             "REDIS_URL": broker,
         }
-        site.configure(database, lease=30, accounting="http://127.0.0.1:1", broker=broker)
+        fixtures.configure(database, lease=30, accounting="http://127.0.0.1:1", broker=broker)
         agents = furnished(silent)
         stack.enter_context(web(url))
         yield Portal(url, agents, came)
@@ -405,7 +405,7 @@ def rotation(where: Portal, requests: int) -> list[str]:
     """Agents get tokens and use them while signing keys follow one another."""
     from django.utils import timezone
 
-    from agents.services import signing
+    from agents.services import signing_keys
     from common.actors import SYSTEM
 
     done = [0]
@@ -433,10 +433,10 @@ def rotation(where: Portal, requests: int) -> list[str]:
         thread.start()
     rotations = 0
     while any(thread.is_alive() for thread in threads):
-        signing.prepare("prod", actor=SYSTEM)
+        signing_keys.prepare("prod", actor=SYSTEM)
         # The wait is for verifiers that hold the published keys; the portal's own do not.
-        later = timezone.now() + signing.READY_AFTER
-        signing.activate("prod", actor=SYSTEM, reason="Measure.", now=later)
+        later = timezone.now() + signing_keys.READY_AFTER
+        signing_keys.activate("prod", actor=SYSTEM, reason="Measure.", now=later)
         rotations += 1
         time.sleep(1)
     return [
@@ -454,13 +454,13 @@ def rewrapping(keys: int) -> list[str]:
     from django.core.management import call_command
 
     from common.actors import SYSTEM
-    from common.sealing import sealing_key_id
+    from common.encryption import sealing_key_id
     from tools import envelope
     from tools.models import Endpoint, Secret, SecretVersion
-    from tools.services import keeping
+    from tools.services import secrets
 
     endpoint = Endpoint.objects.get(system__slug="silent")
-    secret = keeping.add_secret(
+    secret = secrets.add_secret(
         endpoint.pk,
         actor=SYSTEM,
         name="many",
@@ -485,7 +485,7 @@ def rewrapping(keys: int) -> list[str]:
     some = SecretVersion.objects.filter(secret=secret).order_by("?")[:200]
     for row in some:
         sealed = envelope.Envelope(row.key_id, row.wrapped_key, row.ciphertext)
-        assert envelope.opened(sealed, keeping.place_of(row)).startswith("a value")
+        assert envelope.opened(sealed, secrets.place_of(row)).startswith("a value")
     return [
         f"{keys:,} data keys wrapped anew in {took:.1f} s, {left.count()} left out, while "
         f"{opened_ones[0]:,} secrets were opened: **{failed[0]} failed**.",
@@ -514,10 +514,10 @@ def _open(ended: threading.Event, keys: int, opened_ones: list[int], failed: lis
 
     from django.db import connection
 
-    from common.sealing import CannotUnseal
+    from common.encryption import CannotUnseal
     from tools import envelope
     from tools.models import SecretVersion
-    from tools.services.keeping import place_of
+    from tools.services.secrets import place_of
 
     chance = random.Random(7)
     first = SecretVersion.objects.order_by("pk").values_list("pk", flat=True)[0]

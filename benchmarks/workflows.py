@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import site
+from benchmarks import fixtures
 
 ROOT = Path(__file__).resolve().parent.parent
 DBOS = ROOT / "var" / "dbos"
@@ -90,9 +90,9 @@ def chains(seconds: float, rounds: int, dbos_url: str) -> list[str]:
         ours: list[float] = []
         theirs: list[float] = []
         for turn in range(rounds):
-            mine = [sys.executable, "-m", "benchmarks.our_chain", str(seconds)]
+            mine = [sys.executable, "-m", "benchmarks.workflow_chancery", str(seconds)]
             ours.append(together([mine] * processes, dict(os.environ)))
-            script = [python, "benchmarks/dbos_chain.py", dbos_url, str(seconds)]
+            script = [python, "benchmarks/workflow_dbos.py", dbos_url, str(seconds)]
             names = [f"bench-{turn}-{number}" for number in range(processes)]
             theirs.append(together([[*script, name] for name in names], dict(os.environ)))
         us, them = statistics.median(ours), statistics.median(theirs)
@@ -123,16 +123,16 @@ def start(caller: Any, slug: str) -> Any:
     from actions.models import Run
     from common.actors import SYSTEM
     from common.ids import uuid7
-    from workflows.services import starting
+    from workflows.services import runs
 
-    asked = starting.Start(
+    asked = runs.Start(
         workflow=slug,
         inputs={},
         key=str(uuid7()),
         initiator_kind=Run.Initiator.AGENT,
         initiator="bench",
     )
-    return starting.start(caller, asked, actor=SYSTEM)[0].pk
+    return runs.start(caller, asked, actor=SYSTEM)[0].pk
 
 
 def ended(ids: list[Any], seconds: float = 120) -> list[Any]:
@@ -211,7 +211,7 @@ def from_decision(caller: Any) -> float:
 def sweeping(caller: Any) -> list[str]:
     from django.db import connection
 
-    from workflows.services import sweeping as service
+    from workflows.services import sweeper as service
 
     one = start(caller, "asking")
     with connection.cursor() as cursor:
@@ -251,18 +251,18 @@ def furnished(url: str) -> Any:
     from django.core.management import call_command
 
     from accounts.models import Environment
-    from benchmarks.our_chain import WORKFLOW
+    from benchmarks.workflow_chancery import WORKFLOW
     from common.actors import SYSTEM
     from demo.catalogue import definitions
     from policies.models import Role
     from policies.services import grants, releases
     from tools.models import System, Tool
-    from tools.services.defining import define_tool, register_system, set_endpoint
-    from workflows.services import publishing
+    from tools.services.registration import define_tool, register_system, set_endpoint
+    from workflows.services import versions
 
     call_command("migrate", verbosity=0)
     call_command("bootstrap", verbosity=0, stdout=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-    caller = site.furnish("http://127.0.0.1:9")
+    caller = fixtures.furnish("http://127.0.0.1:9")
     role, prod = Role.objects.get(slug="bench"), Environment.objects.get(slug="prod")
     schema = {"type": "object", "properties": {"value": {"type": "integer"}}}
     result = {"type": "object", "required": ["value"], "properties": schema["properties"]}
@@ -280,7 +280,7 @@ def furnished(url: str) -> Any:
     releases.save_policy("gate", GATE, actor=SYSTEM)
     releases.publish(releases.draft_release(actor=SYSTEM).pk, actor=SYSTEM)
     for text in (WORKFLOW, CELERY, ASKING):
-        publishing.publish(publishing.draft_version(text, actor=SYSTEM).pk, actor=SYSTEM)
+        versions.publish(versions.draft_version(text, actor=SYSTEM).pk, actor=SYSTEM)
     return caller
 
 
@@ -301,17 +301,17 @@ def main() -> None:
         "",
     ]
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(site.postgresql()).url
+        url = stack.enter_context(fixtures.postgresql()).url
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        broker = stack.enter_context(site.broker())
+        broker = stack.enter_context(fixtures.broker())
         os.environ |= {
             "CHANCERY_DEMO": "1",
             "CHANCERY_DEMO_AIRLINE_DB": f"{folder}/airline.sqlite3",
             "DJANGO_SETTINGS_MODULE": "portal.settings",
         }
-        site.configure(url, lease=30, accounting="http://127.0.0.1:9", broker=broker)
+        fixtures.configure(url, lease=30, accounting="http://127.0.0.1:9", broker=broker)
         caller = furnished(url)
-        dbos_url = site.second_database(url)
+        dbos_url = fixtures.second_database(url)
         lines += chains(options.seconds, options.rounds, dbos_url)
         lines += ["", "## Through Celery", "", *through_celery(caller), *sweeping(caller)]
         from django.db import connections

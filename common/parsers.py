@@ -6,7 +6,7 @@ from typing import IO, Any
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
-from common.intake import ensure_no_secret
+from common.input_checks import ensure_no_secret
 from common.json_text import parsed
 from common.problems import BodyTooLarge
 

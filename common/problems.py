@@ -10,8 +10,8 @@ from rest_framework import exceptions, serializers, status
 from rest_framework.response import Response
 
 from common.errors import GovernanceError, InvalidInput
-from common.rates import CacheAway
-from common.requests import current_request_id
+from common.rate_limits import CacheAway
+from common.request_context import current_request_id
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from django.conf import settings
 
-from common.sealing import derived_keys
+from common.encryption import derived_keys
 from common.secret_names import Rule, rule_of
 
 _FINGERPRINT_BYTES = 8

@@ -13,10 +13,10 @@ from policies.models import Policy, PolicyRelease, Role
 from policies.services import grants, releases
 from tools.catalog import catalog
 from tools.models import System, Tool
-from tools.services.defining import define_tool, register_system, set_endpoint
+from tools.services.registration import define_tool, register_system, set_endpoint
 from workflows.models import Schedule, Workflow, WorkflowVersion
-from workflows.services import publishing, scheduling
-from workflows.services.scheduling import Times
+from workflows.services import schedules, versions
+from workflows.services.schedules import Times
 
 AGENT = "airline-assistant"
 ENVIRONMENT = "prod"
@@ -112,16 +112,16 @@ def _publish_workflows() -> None:
         text = file.read_text()
         live = WorkflowVersion.objects.filter(workflow__live__isnull=False, text=text).first()
         if live is None:
-            version = publishing.draft_version(
+            version = versions.draft_version(
                 text, actor=SYSTEM, note="Set up for the demonstration."
             )
-            publishing.publish(version.pk, actor=SYSTEM)
+            versions.publish(version.pk, actor=SYSTEM)
 
 
 def _schedule(identity: AgentIdentity) -> None:
     if Schedule.objects.exists():
         return
-    scheduling.save_schedule(
+    schedules.save_schedule(
         "recertify-on-mondays",
         actor=SYSTEM,
         workflow=Workflow.objects.get(slug="recertify-certificates"),

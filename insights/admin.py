@@ -7,11 +7,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from audit.auditor_scope import scope_of
 from audit.controls import controls
-from audit.scope import scope_of
-from audit.services import inspecting
+from audit.services import access_log
 from common.actors import Actor
-from insights.facts import MAX_EVENTS, facts_of, types_like
+from insights.event_data import MAX_EVENTS, facts_of, types_like
 from insights.forms import PeriodForm
 from insights.reports import REPORTS
 
@@ -35,7 +35,7 @@ def report(request: HttpRequest, number: str) -> HttpResponse:
     form = PeriodForm(request.GET or PeriodForm.saying(period))
     facts = facts_of(period, control["events"])
     content = REPORTS[number](facts)
-    inspecting.note_report(
+    access_log.note_report(
         number,
         actor=Actor.from_user(request.user),
         since=period.since.isoformat(),

@@ -4,7 +4,7 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-from insights.facts import Period
+from insights.event_data import Period
 
 DEFAULT_DAYS, MAX_DAYS = 30, 3_660
 _FIRST, _LAST = date(1970, 1, 1), date(2999, 12, 31)

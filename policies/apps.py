@@ -9,8 +9,8 @@ class PoliciesConfig(AppConfig):
     def ready(self) -> None:
         from agents.models import Halt
         from agents.services.halts import know_targets
-        from approvals.outcomes import on_resolved
-        from audit.changes import govern
+        from approvals.handlers import on_resolved
+        from audit.change_log import govern
         from policies import models
         from policies.services import elevations, releases
         from tools.models import System, Tool

@@ -1,4 +1,4 @@
-from audit.vocabulary import declare
+from audit.event_types import declare
 
 POLICY_SAVED = declare("policy.saved", "A policy was written", "digest")
 POLICY_SWITCHED_OFF = declare("policy.switched_off", "A policy was switched off", "reason")

@@ -10,7 +10,7 @@ from uuid import UUID
 from agents.directory import Directory, directory
 from agents.tokens import Caller
 from approvals.services import TierTerms, terms_by_slug
-from audit.snapshots import PerGeneration
+from audit.generation_cache import PerGeneration
 from policies.models import (
     Elevation,
     PolicyRelease,

@@ -13,8 +13,8 @@ from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
 from accounts.second_factor import where_to_prove
 from audit.admission import is_admitted, is_staff_in_force
-from audit.scope import scope_of
-from portal.home import overview
+from audit.auditor_scope import scope_of
+from portal.dashboard import overview
 
 # The sections of the navigation, in the order of a working day, by app and model.
 _SECTIONS = (

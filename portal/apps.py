@@ -11,7 +11,7 @@ class PortalConfig(AppConfig):
     verbose_name = "Chancery"
 
     def ready(self) -> None:
-        from common.queueing import queue
+        from common.task_queue import queue
         from portal import checks, deployment  # noqa: F401 - registers the system checks
         from portal.celery import send
 

@@ -9,11 +9,11 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connection
 
-from audit.notes import NoteInvalid
-from audit.services.witnessing import witnesses
-from audit.sinks.targets import SinkInvalid, sinks
+from audit.services.witness_client import witnesses
+from audit.signed_notes import NoteInvalid
+from audit.sinks.transports import SinkInvalid, sinks
+from common.encryption import ring_of
 from common.outgoing_tls import trusted
-from common.sealing import ring_of
 from portal import environment
 from portal.startup import problems
 

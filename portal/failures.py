@@ -12,8 +12,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
 from common.problems import COUNTER_AWAY, RETRY_AFTER_SECONDS, as_page_free_problem
-from common.rates import CacheAway
-from common.requests import current_request_id
+from common.rate_limits import CacheAway
+from common.request_context import current_request_id
 
 _API = ("/api/", "/oauth/", "/.well-known/")
 _SAID = {

@@ -96,7 +96,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "accounts.middleware.RequestIdMiddleware",
     "portal.failures.AwayMiddleware",
-    "portal.slots.SlotsMiddleware",
+    "portal.request_slots.SlotsMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -238,7 +238,7 @@ CELERY_BEAT_SCHEDULE = {
     "forward the log": {"task": "audit.forward", "schedule": 2.0, "options": {"expires": 5}},
     "verify the log": {"task": "audit.verify", "schedule": 86_400.0},
     "remove values in time": {"task": "audit.retain", "schedule": 86_400.0},
-    "ask witnesses": {"task": "audit.witness", "schedule": 10.0, "options": {"expires": 10}},
+    "ask witnesses": {"task": "audit.witness_server", "schedule": 10.0, "options": {"expires": 10}},
     "refresh keys of issuers": {"task": "agents.refresh_issuer_keys", "schedule": 120.0},
     "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},
 }
@@ -248,7 +248,7 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
     # First: whoever has guessed too often is not looked at.
     "axes.backends.AxesStandaloneBackend",
-    "audit.backends.AuditorsWithPass",
+    "audit.auth_backends.AuditorsWithPass",
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
     "guardian.backends.ObjectPermissionBackend",
@@ -370,7 +370,7 @@ EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'
 
 # -- Change log --------------------------------------------------------------------------------
 AUDITLOG_STORE_JSON_CHANGES = True
-AUDITLOG_CID_GETTER = "common.requests.current_request_id"
+AUDITLOG_CID_GETTER = "common.request_context.current_request_id"
 AUDITLOG_DISABLE_REMOTE_ADDR = True
 
 # -- API ---------------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ from django.core.exceptions import ImproperlyConfigured
 from accounts.services import unopened_factors
 from agents.keys import opened_signing_key
 from agents.models import SigningKey
-from common.sealing import CannotUnseal
+from common.encryption import CannotUnseal
 from portal import environment
 from tools import envelope
 from tools.models import SecretVersion
-from tools.services.keeping import place_of
+from tools.services.secrets import place_of
 
 
 def problems() -> list[str]:

@@ -11,17 +11,17 @@ from joserfc.jwk import ECKey
 from accounts.models import Environment, Groups, User
 from accounts.services import ensure_environment
 from agents.models import AgentIdentity
-from agents.services.signing import ensure_signing_key
+from agents.services.signing_keys import ensure_signing_key
 from approvals.models import Tier
+from audit.generation_cache import forget_all
 from audit.models import DbChange
-from audit.snapshots import forget_all
-from audit.writers import forget_writers
+from audit.writer_sequences import forget_writers
 from common.actors import SYSTEM, Actor
-from common.queueing import queue
+from common.task_queue import queue
 from tests import factories
 from tests.toolbox import ToolboxSystem
 from tools.connectors import in_process
-from workflows.compiled import forget_compiled
+from workflows.spec_cache import forget_compiled
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

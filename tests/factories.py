@@ -8,8 +8,8 @@ from django.contrib.auth.models import Group
 
 from accounts.models import Environment, Groups, User
 from actions.models import Run
-from actions.services import calling, runs
-from actions.services.deciding import Committed
+from actions.services import runs, submission
+from actions.services.decisions import Committed
 from actions.services.proposals import Proposal
 from agents import tokens
 from agents.directory import directory
@@ -27,7 +27,7 @@ from policies.services import grants, releases
 from tests import toolbox as box
 from tests.toolbox import ToolboxSystem
 from tools.models import System, Tool
-from tools.services.defining import define_tool, register_system, set_endpoint
+from tools.services.registration import define_tool, register_system, set_endpoint
 
 
 def person(username: str, *groups: str) -> User:
@@ -126,7 +126,7 @@ class Governed:
         return run(self.caller, **given)
 
     def propose(self, run: Run, tool: str, arguments: Any, **given: Any) -> Committed:
-        return calling.call(proposal(self.caller, run, tool, arguments, **given))
+        return submission.call(proposal(self.caller, run, tool, arguments, **given))
 
     def pay(self, run: Run, amount: float = 1, **given: Any) -> Committed:
         return self.propose(run, "toolbox.pay", {"account": "a", "amount": amount}, **given)

@@ -7,7 +7,7 @@ class ToolsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from audit.changes import govern
+        from audit.change_log import govern
         from tools import models
 
         govern(models.System, decides=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit.snapshots import PerGeneration
+from audit.generation_cache import PerGeneration
 from tools.connectors.base import EndpointSpec, SecretSpec
 from tools.definitions import ToolSpec, compile_spec, linked
 from tools.models import Endpoint, Secret, Tool

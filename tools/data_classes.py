@@ -9,9 +9,9 @@ value is the identifier of an order: so the log can name what a call read, made 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from audit import values
+from audit import bounded_values
 from common.canonical import canonical_json
-from common.intake import SecretFound
+from common.input_checks import SecretFound
 from common.json_pointers import replaced
 from common.redaction import fingerprint, mark_of, plain_digits
 from tools.annotations import marks, spoken_of
@@ -190,7 +190,7 @@ def classes_apart(value: Any, schema: Mapping[str, Any] | None) -> dict[str, str
 def as_recorded(name: str, value: Any, schema: Mapping[str, Any] | None) -> dict[str, Any]:
     """A value as details of an event: under its name, and under `sensitive` what is kept apart."""
     kept, apart = set_apart(value, schema)
-    found = {name: values.bounded(kept)}
+    found = {name: bounded_values.bounded(kept)}
     if apart:
-        found[values.SENSITIVE] = values.bounded(apart)
+        found[bounded_values.SENSITIVE] = bounded_values.bounded(apart)
     return found

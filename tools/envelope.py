@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from common.canonical import canonical_json
-from common.sealing import CannotUnseal, seal, sealed_by, unseal
+from common.encryption import CannotUnseal, seal, sealed_by, unseal
 
 _NONCE_BYTES = 12
 

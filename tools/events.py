@@ -1,4 +1,4 @@
-from audit.vocabulary import declare
+from audit.event_types import declare
 
 TOOL_REGISTERED = declare("tool.registered", "A tool was registered", "digest")
 TOOL_DEFINITION_CHANGED = declare(

@@ -3,8 +3,8 @@ from django import forms
 from common.actors import Actor
 from common.admin.pages import CommandForm, Made, ReasonForm, Shown
 from tools.models import Secret
-from tools.services import defining as services
-from tools.services import keeping
+from tools.services import registration as services
+from tools.services import secrets
 
 
 class WithdrawForm(ReasonForm):
@@ -44,7 +44,7 @@ class AddSecretForm(SecretValueForm):
     def perform(self, *, actor: Actor) -> Made:
         given = self.cleaned_data
         return Made(
-            keeping.add_secret(
+            secrets.add_secret(
                 self.target.pk,
                 actor=actor,
                 name=given["name"],
@@ -61,7 +61,7 @@ class RotateSecretForm(SecretValueForm, ReasonForm):
     field_order = ("secret", "reason")
 
     def perform(self, *, actor: Actor) -> None:
-        keeping.rotate_secret(
+        secrets.rotate_secret(
             self.target.pk,
             actor=actor,
             value=self.cleaned_data["secret"],
@@ -71,4 +71,4 @@ class RotateSecretForm(SecretValueForm, ReasonForm):
 
 class WithdrawSecretForm(ReasonForm):
     def perform(self, *, actor: Actor) -> None:
-        keeping.withdraw_secret(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        secrets.withdraw_secret(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])

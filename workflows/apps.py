@@ -7,17 +7,19 @@ class WorkflowsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from actions import drivers
-        from actions.services import settling
-        from approvals.outcomes import on_resolved
-        from audit.changes import govern
+        from actions import executors
+        from actions.services import recovery
+        from approvals.handlers import on_resolved
+        from audit.change_log import govern
         from workflows import models
-        from workflows.services import kinds, looking, publishing, waking
+        from workflows.services import preparation, step_handlers, versions, wakeups
 
-        drivers.register(looking.DRIVER, waking.action_moved)
-        drivers.follow_runs(waking.run_stopped)
-        on_resolved(kinds.STEP_APPROVAL, waking.step_decided, involved=settling.involved_in_action)
-        on_resolved(publishing.PUBLISH, publishing.finish_publication)
+        executors.register(preparation.DRIVER, wakeups.action_moved)
+        executors.follow_runs(wakeups.run_stopped)
+        on_resolved(
+            step_handlers.STEP_APPROVAL, wakeups.step_decided, involved=recovery.involved_in_action
+        )
+        on_resolved(versions.PUBLISH, versions.finish_publication)
         govern(models.Workflow)
         govern(models.WorkflowVersion, ignored=("text", "spec", "world"))
         govern(models.Rollout)

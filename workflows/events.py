@@ -1,4 +1,4 @@
-from audit.vocabulary import declare
+from audit.event_types import declare
 
 VERSION_DRAFTED = declare(
     "workflow.version.drafted", "A workflow version was drafted", "number", "digest"

@@ -14,9 +14,9 @@ from common.ids import uuid7
 from workflows.errors import InvalidDefinition
 from workflows.models import Schedule, Workflow
 from workflows.models.definitions import WHOLE
-from workflows.services import orders, publishing, rollouts, scheduling, signalling, starting
-from workflows.services.scheduling import Times
-from workflows.services.starting import Start
+from workflows.services import operator_commands, rollouts, run_signals, runs, schedules, versions
+from workflows.services.runs import Start
+from workflows.services.schedules import Times
 
 STARTER = """\
 workflow: my-workflow
@@ -57,7 +57,7 @@ class WriteVersionForm(CommandForm):
 
     def perform(self, *, actor: Actor) -> Made:
         try:
-            version = publishing.draft_version(
+            version = versions.draft_version(
                 self.cleaned_data["text"], actor=actor, note=self.cleaned_data["note"]
             )
         except InvalidDefinition as refusal:
@@ -88,13 +88,13 @@ class AskToPublishForm(CommandForm):
 
     def perform(self, *, actor: Actor) -> Shown | None:
         share = round(self.cleaned_data["share"] * WHOLE / 100)
-        publishing.ask_to_publish(self.target.pk, actor=actor, share=share)
+        versions.ask_to_publish(self.target.pk, actor=actor, share=share)
         return None
 
 
 class RetireForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
-        publishing.retire_version(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        versions.retire_version(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
@@ -102,7 +102,7 @@ class PauseForm(ReasonForm):
     paused = True
 
     def perform(self, *, actor: Actor) -> Shown | None:
-        publishing.pause_workflow(
+        versions.pause_workflow(
             self.target.pk, actor=actor, paused=self.paused, reason=self.cleaned_data["reason"]
         )
         return None
@@ -139,7 +139,7 @@ class StartForm(CommandForm):
             initiator=actor.label,
             purpose=self.cleaned_data["purpose"],
         )
-        run, _ = starting.start(caller, asked, actor=actor)
+        run, _ = runs.start(caller, asked, actor=actor)
         return Made(run)
 
 
@@ -166,19 +166,19 @@ class RollBackForm(ReasonForm):
 
 class CancelForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
-        orders.cancel(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        operator_commands.cancel(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class ResumeForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
-        orders.resume(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        operator_commands.resume(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class UndoForm(ReasonForm):
     def perform(self, *, actor: Actor) -> Shown | None:
-        orders.undo(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
+        operator_commands.undo(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
@@ -187,7 +187,7 @@ class SignalForm(CommandForm):
     payload = JSONTextField(is_object=True, initial="{}", required=False)
 
     def perform(self, *, actor: Actor) -> Shown | None:
-        signalling.send(
+        run_signals.send(
             self.target.pk,
             actor=actor,
             name=self.cleaned_data["name"],
@@ -238,7 +238,7 @@ class ScheduleForm(CommandForm):
 
     def perform(self, *, actor: Actor) -> Shown | None:
         given = self.cleaned_data
-        scheduling.save_schedule(
+        schedules.save_schedule(
             given["slug"],
             actor=actor,
             workflow=given["workflow"],
@@ -253,7 +253,7 @@ class PauseScheduleForm(ReasonForm):
     paused = True
 
     def perform(self, *, actor: Actor) -> Shown | None:
-        scheduling.pause_schedule(
+        schedules.pause_schedule(
             self.target.pk, actor=actor, paused=self.paused, reason=self.cleaned_data["reason"]
         )
         return None

@@ -2,23 +2,23 @@ from uuid import UUID
 
 from celery import shared_task
 
-from workflows.services import driving, rollouts, scheduling, sweeping
+from workflows.services import rollouts, schedules, sweeper, worker
 
 
 # Acknowledged early: the message is a hint, the database holds the work, the sweeper finds it.
 @shared_task(name="workflows.drive")
 def drive(run_id: str) -> int:
-    return driving.drive(UUID(run_id))
+    return worker.drive(UUID(run_id))
 
 
 @shared_task(name="workflows.sweep")
 def sweep() -> int:
-    return sweeping.sweep()
+    return sweeper.sweep()
 
 
 @shared_task(name="workflows.fire_schedules")
 def fire_schedules() -> int:
-    return scheduling.fire_due()
+    return schedules.fire_due()
 
 
 @shared_task(name="workflows.guard_rollouts")

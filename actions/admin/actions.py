@@ -9,8 +9,8 @@ from actions import forms
 from actions.admin.timeline import entry_of
 from actions.models import Action
 from actions.names import agents_called, tools_called
-from actions.showing import shown_to
-from audit.services.inspecting import search_words
+from actions.visible_values import shown_to
+from audit.services.access_log import search_words
 from common.admin.pages import EndlessAdmin, Page
 from common.amounts import amount_text
 from common.ids import is_identifier

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from actions import stopping
+from actions import halt_impact
 from agents import forms
 from agents.models import Halt
 from approvals.models import ApprovalRequest
@@ -69,13 +69,13 @@ class HaltAdmin(GovernedAdmin):
         return badge("lifted" if halt.lifted_at else "in force")
 
     def page_context(self, request: HttpRequest, page: Page, target: Any) -> dict[str, Any]:
-        return {"stoppable": stopping.stoppable()} if page.name == "stop" else {}
+        return {"stoppable": halt_impact.stoppable()} if page.name == "stop" else {}
 
     def detail(self, request: HttpRequest, obj: Halt) -> dict[str, Any]:
-        met = stopping.in_flight_at(obj)
+        met = halt_impact.in_flight_at(obj)
         return {
             "met": met,
-            "outcomes": sorted(stopping.outcomes(met).items()),
-            "took": stopping.took(obj, met),
+            "outcomes": sorted(halt_impact.outcomes(met).items()),
+            "took": halt_impact.took(obj, met),
             "asked": ApprovalRequest.objects.pending().about("agents.halt", obj.pk).first(),
         }

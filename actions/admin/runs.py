@@ -5,13 +5,13 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from actions.admin.picture import MAX_EVENTS, picture
+from actions.admin.run_chart import MAX_EVENTS, picture
 from actions.admin.timeline import MAX_SHOWN, timeline
 from actions.models import Run
 from actions.names import agents_called
-from actions.story import story_of
+from actions.run_history import story_of
 from audit.models import Event
-from audit.services.inspecting import search_words
+from audit.services.access_log import search_words
 from common.admin.pages import EndlessAdmin
 from common.amounts import amount_text
 from common.ids import is_identifier

@@ -10,8 +10,8 @@ from django.utils import timezone
 from actions.models import Action, UsageHour
 from agents.models import Agent
 from common.admin.sections import Section, contribute
+from common.charts import Series, stacked_bars
 from common.ids import first_key_at
-from common.plots import Series, stacked_bars
 from policies.models import Elevation
 
 DAYS = 30

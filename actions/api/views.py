@@ -9,26 +9,26 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from actions.api import serializers
-from actions.api.waiting import waited_for
+from actions.api.long_polling import waited_for
 from actions.errors import IdempotencyKeyRequired
 from actions.models import Action, Run
-from actions.services import calling, elevating, runs
+from actions.services import run_elevations, runs, submission
 from actions.services.proposals import Proposal
 from agents.api.authentication import AgentAuthentication, IsAgent
 from agents.tokens import Caller
 from audit.services.recording import Subject
-from audit.services.refusing import record_refused_secret
+from audit.services.rejected_requests import record_refused_secret
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
-from common.intake import SecretFound, ensure_no_secret
+from common.input_checks import SecretFound, ensure_no_secret
 from common.problems import PROBLEMS
 from common.redaction import may_hold_secret
 from common.serializers import ensure_empty
-from policies.asking import may_ask
+from policies.authorization import may_ask
 from policies.errors import ElevationOver
 from policies.evaluation import Request as PolicyRequest
 from policies.models import Elevation
-from policies.outlook import outlook
+from policies.preview import outlook
 from policies.services import elevations
 from policies.snapshot import Snapshot, snapshot
 from tools.definitions import ToolSpec
@@ -145,7 +145,7 @@ class ActionsView(AgentView):
         key = idempotency_key(request)
         vouched_by = _checked_for_secrets(request.data)
         given = _asked(request.data)
-        committed = calling.call(
+        committed = submission.call(
             Proposal(
                 caller=self.caller,
                 run_id=UUID(given["run"]),
@@ -260,7 +260,7 @@ class ElevationsView(AgentView):
         form = serializers.AskElevationSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         given = form.validated_data
-        elevation = elevating.ask_elevation(
+        elevation = run_elevations.ask_elevation(
             self.caller,
             given["run"],
             actor=self.actor,

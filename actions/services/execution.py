@@ -15,18 +15,17 @@ from django.db.models import Subquery
 from django.utils import timezone
 
 from actions.errors import HaltWatcherStale
-from actions.flights import watcher
+from actions.in_flight import watcher
 from actions.models import Action, Attempt, Run
-from actions.services import results, rows, sealed_arguments
+from actions.services import results, sealed_arguments, tables
 from actions.services.attempts import Started, attempt_rows
-from actions.services.deciding import EXECUTE
+from actions.services.decisions import EXECUTE
 from audit.generation import current_mark, hold_shared
 from audit.services.recording import EVENTS
 from common.actors import SYSTEM
-from common.queueing import queue
 from common.sql import Expanding, Row, Write, write
+from common.task_queue import queue
 from policies.snapshot import Snapshot
-from tools.calling import call_tool
 from tools.connectors.base import (
     Call,
     ConnectorError,
@@ -37,6 +36,7 @@ from tools.connectors.base import (
     Unavailable,
 )
 from tools.definitions import ToolSpec
+from tools.invocation import call_tool
 
 MAX_ATTEMPTS = 3
 BACKOFF_BASE_SECONDS = 0.2
@@ -162,10 +162,10 @@ def _after_error(
             queue.enqueue(EXECUTE, str(action.pk))
         else:
             following, attempt, asked = attempt_rows(action, spec, actor=SYSTEM, now=now)
-            batch = [(rows.ATTEMPTS, [attempt]), (EVENTS, [event, asked])]
+            batch = [(tables.ATTEMPTS, [attempt]), (EVENTS, [event, asked])]
         if following is None:
             batch = [(EVENTS, [event])]
-        batch.append((rows.ACTION_PROGRESS, [results.progress(action, now)]))
+        batch.append((tables.ACTION_PROGRESS, [results.progress(action, now)]))
         write(connection, batch)
     return following
 
@@ -192,8 +192,8 @@ def _succeeded(action: Action, spec: ToolSpec, started: Started, result: ToolRes
         write(
             connection,
             [
-                (rows.ACTION_PROGRESS, [results.progress(action, now)]),
-                (rows.RUN_LABELS, new_labels),
+                (tables.ACTION_PROGRESS, [results.progress(action, now)]),
+                (tables.RUN_LABELS, new_labels),
                 (EVENTS, [event]),
             ],
         )

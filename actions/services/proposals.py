@@ -13,13 +13,13 @@ from agents.tokens import Caller, seen_from
 from common.canonical import digest
 from common.cel import ExpressionFailed
 from common.errors import NotFound
-from common.intake import ensure_no_secret
-from policies.asking import AskedCall, may_ask
+from common.input_checks import ensure_no_secret
+from policies.authorization import AskedCall, may_ask
 from policies.evaluation import Reason
 from policies.snapshot import Snapshot
-from tools.calling import gather_facts
 from tools.definitions import GovernedArguments, ToolSpec
 from tools.errors import FactAbsent, FactsUnavailable, UnknownTool
+from tools.invocation import gather_facts
 from tools.secret_arguments import secrets_set_apart
 
 # The digits after the point that amounts and budgets are kept with.

@@ -10,11 +10,11 @@ from django.db import transaction
 
 from actions import events
 from actions.models import Action, Attempt
-from actions.services import values
+from actions.services import audit_details
 from actions.services.attempts import Started
-from actions.services.deciding import action_subject
+from actions.services.decisions import action_subject
+from audit.event_types import EventType
 from audit.services.recording import event_row, record
-from audit.vocabulary import EventType
 from common.actors import SYSTEM
 from common.canonical import digest
 from common.sql import Row
@@ -53,7 +53,7 @@ def succeeded(
         "labels": list(spec.labels),
         "classes": list(spec.data_classes),
         "access": spec.access,
-        **values.of_answer(action, result.value, spec),
+        **audit_details.of_answer(action, result.value, spec),
         **({"error": UNREADABLE} if result.unreadable else {}),
     }
     known = spec.vouched_arguments(action.arguments) | spec.vouched_answer(result.value)

@@ -7,10 +7,10 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from actions import drivers, events
+from actions import events, executors
 from actions.errors import RunNotEnded, RunNotOpen
 from actions.models import Action, Run
-from actions.services import rows
+from actions.services import tables
 from agents.directory import KnownIdentity
 from agents.tokens import Caller, seen_from
 from approvals.models import ApprovalRequest
@@ -22,7 +22,7 @@ from common.actors import Actor
 from common.commands import command
 from common.errors import NotFound
 from common.ids import uuid7
-from common.intake import required_reason
+from common.input_checks import required_reason
 from common.sql import Row, write
 from policies.services.elevations import ELEVATE
 from policies.snapshot import snapshot
@@ -76,7 +76,7 @@ def open_run(caller: Caller, opening: Opening, *, actor: Actor) -> Run:
             initiator=behind.username,
         )
     row, event = run_rows(identity, opening, actor=actor, now=timezone.now())
-    write(connection, [(rows.RUNS, [row]), (EVENTS, [event])])
+    write(connection, [(tables.RUNS, [row]), (EVENTS, [event])])
     return Run(**row)
 
 
@@ -145,7 +145,7 @@ def close_run(run_id: UUID, *, actor: Actor, identity_id: int, outcome: str) -> 
     if run.status != Run.Status.OPEN:
         raise RunNotOpen
     withdraw_questions(run.pk, actor=actor, reason="The run was closed.")
-    drivers.stopped(run.pk)
+    executors.stopped(run.pk)
     run.status = Run.Status.CLOSED
     run.closed_at = timezone.now()
     run.outcome = outcome

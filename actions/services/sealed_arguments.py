@@ -10,8 +10,8 @@ from django.db import transaction
 
 from actions.models import Action, SealedArguments
 from common.canonical import canonical_json
+from common.encryption import CannotUnseal, seal, sealed_by, sealing_key_id, unseal
 from common.redaction import holds_mark
-from common.sealing import CannotUnseal, seal, sealed_by, sealing_key_id, unseal
 from common.sql import Row
 from tools.connectors.base import NotPermitted
 from tools.credentials import Credential

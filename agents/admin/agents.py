@@ -6,8 +6,8 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from agents import forms
+from agents.active_tokens import live_tokens
 from agents.models import Agent, AgentIdentity, Finding, Halt, halted
-from agents.sightings import live_tokens
 from approvals.models import ApprovalRequest
 from common.admin.pages import GovernedAdmin, Page
 from common.templatetags.blocks import badge

@@ -9,14 +9,14 @@ from rest_framework.request import Request
 from agents.directory import directory
 from agents.errors import InvalidDpopProof, InvalidToken
 from agents.models import Finding
-from agents.networks import network_of, other_network
 from agents.services.findings import Anomaly, report
-from agents.services.issuing import end_token, shown_key
 from agents.services.limits import ensure_caller_within
+from agents.services.token_service import end_token, shown_key
+from agents.token_origin import network_of, other_network
 from agents.tokens import Caller, verify
 from common.actors import SYSTEM
 from common.known_tokens import remember_token
-from common.requests import client_address
+from common.request_context import client_address
 
 
 class AgentPrincipal:

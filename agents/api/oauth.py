@@ -23,13 +23,13 @@ from agents.errors import (
     UnsupportedGrantType,
 )
 from agents.models import AgentKey
-from agents.services import enrolment, issuing
-from agents.services.issuing import Asked
+from agents.services import enrolment, token_service
+from agents.services.token_service import Asked
 from agents.tokens import SCOPE_ALL, audience
 from common.errors import GovernanceError, InvalidInput
 from common.json_requests import declared_length, json_object
-from common.rates import TooManyRequests, ensure_within
-from common.requests import client_address
+from common.rate_limits import TooManyRequests, ensure_within
+from common.request_context import client_address
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a grant's name
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type's name
@@ -74,9 +74,9 @@ def token(request: HttpRequest) -> JsonResponse:
         form = _form(request)
         if form.get("grant_type") == TOKEN_EXCHANGE:
             _ensure_access_tokens(form)
-            issued = issuing.exchange_token(_asked(request, form))
+            issued = token_service.exchange_token(_asked(request, form))
         elif form.get("grant_type") == "client_credentials":
-            issued = issuing.issue_token(_asked(request, form))
+            issued = token_service.issue_token(_asked(request, form))
         else:
             raise UnsupportedGrantType
     except tuple(_STATUS) as error:
@@ -153,7 +153,7 @@ def revoke(request: HttpRequest) -> HttpResponse:
     """RFC 7009: the answer is the same for a token that was not valid anyway."""
     try:
         form = _form(request)
-        issuing.revoke_token(assertion=_assertion(form), token=form.get("token", ""))
+        token_service.revoke_token(assertion=_assertion(form), token=form.get("token", ""))
     except tuple(_STATUS) as error:
         return _refusal(error)
     return _never_stored(JsonResponse({}))
@@ -165,7 +165,7 @@ def introspect(request: HttpRequest) -> JsonResponse:
     """RFC 7662."""
     try:
         form = _form(request)
-        said = issuing.introspected(assertion=_assertion(form), token=form.get("token", ""))
+        said = token_service.introspected(assertion=_assertion(form), token=form.get("token", ""))
     except tuple(_STATUS) as error:
         return _refusal(error)
     return _never_stored(JsonResponse(said))

@@ -12,7 +12,7 @@ from agents.models.identities import (
     RevokedToken,
     SigningKey,
 )
-from agents.models.persons import PersonDelegation
+from agents.models.user_delegations import PersonDelegation
 
 __all__ = [
     "Agent",

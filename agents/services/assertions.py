@@ -22,7 +22,7 @@ from agents import keys, tokens
 from agents.errors import InvalidClient
 from agents.models import AgentIdentity, AgentKey, AssertionReplay, FederatedCredential
 from agents.services.issuer_keys import with_key
-from agents.services.locking import lock_for_superseded_key
+from agents.services.key_compromise import lock_for_superseded_key
 from common.actors import SYSTEM
 
 MAX_SECONDS = 300

@@ -12,14 +12,14 @@ from accounts.models import User
 from agents import events, keys
 from agents.errors import InvalidClient, InvalidEnrolment, KeyAlreadyUsed, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
-from agents.services.answering import ensure_answers_for, locked_identity
 from agents.services.assertions import Proven, checked_assertion, proven, spend
+from agents.services.permissions import ensure_answers_for, locked_identity
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor, acting
 from common.commands import command
 from common.errors import NotFound
-from common.intake import required_reason
+from common.input_checks import required_reason
 
 CODE_LIFETIME = timedelta(hours=1)
 # How long a key that was replaced is still accepted: runtimes are not all restarted at once.

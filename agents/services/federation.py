@@ -8,15 +8,15 @@ from django.utils import timezone
 from agents import events, keys
 from agents.errors import CredentialTaken, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity, DelegationRule, FederatedCredential
-from agents.services.answering import ensure_answers_for, locked_identity
 from agents.services.issuer_keys import fetched, record_keys
+from agents.services.permissions import ensure_answers_for, locked_identity
 from agents.tokens import granted_scope
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor
-from common.cleaning import ensure_clean
 from common.errors import InvalidInput, NotFound
-from common.intake import required_reason
+from common.input_checks import required_reason
+from common.model_validation import ensure_clean
 
 
 def trust_issuer(

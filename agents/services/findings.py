@@ -18,14 +18,14 @@ from django.utils import timezone
 from agents import events
 from agents.errors import FindingResolved, WrongLifeCycleStep
 from agents.models import AgentIdentity, Finding
-from agents.services.answering import ensure_answers_for, ensure_manages_every_agent
 from agents.services.lifecycle import suspend_identity
-from agents.services.telling import tell
+from agents.services.notifications import tell
+from agents.services.permissions import ensure_answers_for, ensure_manages_every_agent
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound
-from common.intake import required_reason
+from common.input_checks import required_reason
 
 log = logging.getLogger(__name__)
 

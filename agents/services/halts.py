@@ -23,7 +23,7 @@ from audit.generation import deciding_command
 from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.errors import NotFound
-from common.intake import required_reason
+from common.input_checks import required_reason
 
 LIFT = "agents.lift"
 

@@ -20,9 +20,9 @@ from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.addresses import AddressRefused, resolved
 from common.commands import command
-from common.deadlines import BoundedBackend, Deadline
-from common.each import each
 from common.errors import GovernanceError
+from common.http_deadline import BoundedBackend, Deadline
+from common.isolation import each
 from common.json_text import parsed
 from common.outgoing_tls import trusted
 

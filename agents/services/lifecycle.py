@@ -8,16 +8,16 @@ from django.utils import timezone
 from accounts.models import Environment, User
 from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
-from agents.hours import Hours
 from agents.models import Agent, AgentIdentity
-from agents.services.activating import ask_people, needs_people, take_back_questions
-from agents.services.answering import ensure_answers_for, ensure_may_name, locked_identity
+from agents.services.activation import ask_people, needs_people, take_back_questions
+from agents.services.permissions import ensure_answers_for, ensure_may_name, locked_identity
+from agents.usage_hours import Hours
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor
-from common.cleaning import ensure_clean
 from common.errors import InvalidInput, NotFound
-from common.intake import required_reason
+from common.input_checks import required_reason
+from common.model_validation import ensure_clean
 
 
 @deciding_command

@@ -12,7 +12,7 @@ from agents.directory import KnownIdentity, directory
 from agents.tokens import Caller
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM
-from common.rates import TooManyRequests, count_in_minute
+from common.rate_limits import TooManyRequests, count_in_minute
 
 
 def ensure_caller_within(caller: Caller) -> None:

@@ -8,16 +8,16 @@ from accounts.models import User
 from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
 from agents.models import Agent, FormerPerson
-from agents.services.answering import ensure_answers_for
 from agents.services.lifecycle import raise_epochs
+from agents.services.permissions import ensure_answers_for
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import Question, open_request, spend, tier_terms
 from audit.generation import deciding_command
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
-from common.each import each
 from common.errors import NotFound
-from common.intake import required_reason
+from common.input_checks import required_reason
+from common.isolation import each
 
 SUCCEED = "agents.succeed"
 ASKED_AGAIN_AFTER = timedelta(days=1)

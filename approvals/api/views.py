@@ -16,14 +16,14 @@ from accounts.second_factor import latest_factor
 from approvals import services
 from approvals.eligibility import refusal_for, waiting_for
 from approvals.models import ApprovalRequest, Vote
-from approvals.showing import shown_to
+from approvals.visible_values import shown_to
 from audit.admission import IsAdmitted
-from audit.scope import scope_of
+from audit.auditor_scope import scope_of
 from audit.services.recording import Subject
-from audit.services.refusing import record_refused_secret
+from audit.services.rejected_requests import record_refused_secret
 from common.actors import Actor
 from common.errors import InvalidInput
-from common.intake import SecretFound
+from common.input_checks import SecretFound
 from common.problems import PROBLEMS
 from common.serializers import RequestSerializer, TextField
 

@@ -8,13 +8,13 @@ from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest, HttpResponse
 
 from audit import forms
-from audit.admin.explorer import Explorer
+from audit.admin.event_search import Explorer
+from audit.auditor_scope import scope_of
+from audit.event_proof import shield_of
+from audit.event_types import title_of
 from audit.models import Event
 from audit.retention import SENSITIVE_FIELD
-from audit.scope import scope_of
-from audit.services import indexing, inspecting
-from audit.shield import shield_of
-from audit.vocabulary import title_of
+from audit.services import access_log, search_index
 from common.actors import Actor
 from common.admin.pages import EndlessAdmin, Page
 
@@ -77,11 +77,11 @@ class EventAdmin(EndlessAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         response = super().changelist_view(
-            request, {"behind": indexing.behind(), **(extra_context or {})}
+            request, {"behind": search_index.behind(), **(extra_context or {})}
         )
         found = getattr(response, "context_data", {}).get("cl")
         if isinstance(found, Explorer) and found.search and found.has_criteria:
-            inspecting.note_search(found.search, actor=Actor.from_user(request.user))
+            access_log.note_search(found.search, actor=Actor.from_user(request.user))
         return response
 
     def detail(self, request: HttpRequest, obj: Event) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from audit import forms
+from audit.auditor_scope import scope_of
 from audit.evidence.bundle import bundle, range_for
 from audit.models import Erasure, Export, Hold, RetentionRule, SystemRetention
 from audit.retention import CLASSES
-from audit.scope import scope_of
 from audit.services import exports
-from audit.services.retaining import days_of
+from audit.services.retention import days_of
 from common.actors import Actor
 from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
 from common.errors import GovernanceError

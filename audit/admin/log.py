@@ -5,7 +5,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from audit.models import Checkpoint, Quarantine, SinkState, WitnessState
-from audit.proving import as_text
+from audit.proofs import as_text
 from common.admin.pages import EndlessAdmin, GovernedAdmin
 from common.templatetags.blocks import badge
 

@@ -9,10 +9,10 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from audit import proving
+from audit import proofs
 from audit.admission import IsAdmitted
+from audit.auditor_scope import scope_of
 from audit.models import Event
-from audit.scope import scope_of
 from common.errors import NotFound
 from common.problems import PROBLEMS
 
@@ -57,5 +57,5 @@ class ReceiptView(APIView):
         event = seen.filter(uid=uid).first()
         if event is None:
             raise NotFound
-        text = str(proving.receipt(event))
+        text = str(proofs.receipt(event))
         return HttpResponse(text, content_type="text/plain; charset=utf-8")

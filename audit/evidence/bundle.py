@@ -14,15 +14,15 @@ from typing import Any
 
 from django.db.models import Max, Min
 
+from audit.auditor_scope import scope_of
 from audit.errors import NothingToExport, NotSealed
+from audit.event_types import EventType
 from audit.events import ERASING, EXPORT_ASKED, EXPORT_DECIDED
-from audit.leaves import opened
+from audit.leaf_encoding import opened
 from audit.models import Checkpoint, Event, EventQuerySet, Export, Leaf, LogKey
-from audit.notes import parsed_checkpoint, parsed_note
-from audit.proving import as_text, continuation, handover_of, latest, range_of
+from audit.proofs import as_text, continuation, handover_of, latest, range_of
 from audit.retention import SENSITIVE_FIELD
-from audit.scope import scope_of
-from audit.vocabulary import EventType
+from audit.signed_notes import parsed_checkpoint, parsed_note
 
 FORMAT = "chancery-evidence/2"
 CHUNK = 1_000

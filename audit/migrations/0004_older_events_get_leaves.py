@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from audit.leaves import mac_of, split
+from audit.leaf_encoding import mac_of, split
 from audit.services.recording import mac_key
 
 BATCH = 1_000

@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
                 ('about', models.CharField(choices=[('person', 'a person, by their key'), ('run', 'a run'), ('event', 'an event, by its identifier')], max_length=16)),
                 ('about_id', models.CharField(max_length=64)),
                 ('fields', models.JSONField(blank=True, default=list)),
-                ('basis', models.CharField(help_text='A code; see `audit.services.erasing`.', max_length=32)),
+                ('basis', models.CharField(help_text='A code; see `audit.services.erasures`.', max_length=32)),
                 ('events_count', models.IntegerField(null=True)),
                 ('asked_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('decided_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),

@@ -2,11 +2,11 @@
 
 from django.db import migrations, models
 
-from common import noticing
+from common import change_triggers
 
 
 def forget(apps, schema_editor):
-    noticing.remove(schema_editor.connection)
+    change_triggers.remove(schema_editor.connection)
 
 
 class Migration(migrations.Migration):

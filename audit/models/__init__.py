@@ -1,3 +1,4 @@
+from audit.models.db_changes import DbChange
 from audit.models.events import (
     ERASED,
     Event,
@@ -5,7 +6,6 @@ from audit.models.events import (
     EventQuerySet,
     Generation,
 )
-from audit.models.evidence import Erasure, Export, Hold, RetentionRule, SystemRetention
 from audit.models.log import (
     Checkpoint,
     Cosignature,
@@ -19,8 +19,8 @@ from audit.models.log import (
     Tile,
     WitnessState,
 )
-from audit.models.noticing import DbChange
 from audit.models.passes import AuditorPass
+from audit.models.records import Erasure, Export, Hold, RetentionRule, SystemRetention
 
 __all__ = [
     "ERASED",

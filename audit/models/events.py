@@ -7,8 +7,8 @@ from uuid import UUID
 from django.db import models
 
 from audit.errors import AppendOnly
-from audit.leaves import opened
-from audit.vocabulary import title_of
+from audit.event_types import title_of
+from audit.leaf_encoding import opened
 from common.ids import first_key_at, uuid7
 
 ERASED = "(erased)"

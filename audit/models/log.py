@@ -51,7 +51,7 @@ class Leaf(_Written):
 
 
 class Term(models.Model):
-    """That an event is found by a term (`audit.terms`)."""
+    """That an event is found by a term (`audit.blind_index`)."""
 
     pk = models.CompositePrimaryKey("term", "event_number")
     term = models.BigIntegerField()

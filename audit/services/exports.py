@@ -7,20 +7,20 @@ from uuid import UUID
 
 from accounts.models import User
 from audit import events
+from audit.auditor_scope import Scope, scope_of
 from audit.controls import controls
 from audit.errors import ExportNotApproved, OutOfScope, ValuesNotYours
-from audit.leaves import moment
+from audit.leaf_encoding import moment
 from audit.models import Event, Export, LogKey
-from audit.notes import NoteInvalid, Verifier, opened_checkpoint
-from audit.rights import SEE_SENSITIVE, SEE_VALUES
-from audit.scope import Scope, scope_of
+from audit.permissions import SEE_SENSITIVE, SEE_VALUES
+from audit.services.dual_control import decide, person
 from audit.services.recording import record
-from audit.services.two_people import decide, person
+from audit.signed_notes import NoteInvalid, Verifier, opened_checkpoint
 from common.actors import Actor
 from common.clock import database_now
 from common.commands import command
 from common.errors import InvalidInput, NotFound
-from common.intake import required_reason
+from common.input_checks import required_reason
 
 
 @dataclass(frozen=True)

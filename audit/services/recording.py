@@ -13,14 +13,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from audit.errors import RecordOutsideTransaction
-from audit.leaves import mac_of, split
-from audit.vocabulary import EventType, ensure_declared
-from audit.writers import next_numbers
+from audit.event_types import EventType, ensure_declared
+from audit.leaf_encoding import mac_of, split
+from audit.writer_sequences import next_numbers
 from common.actors import Actor
 from common.canonical import normalised
+from common.encryption import derived_keys
 from common.ids import uuid7
-from common.requests import current_request_id
-from common.sealing import derived_keys
+from common.request_context import current_request_id
 from common.sql import Insert, Row, Write, write
 
 _EVENTS = Insert(

@@ -14,18 +14,18 @@ from django.db import connection, transaction
 
 from audit import events
 from audit.errors import LogInconsistent, SealingKeyMissing, SealingKeyUsedBefore
-from audit.leaves import mac_of_bytes
+from audit.leaf_encoding import mac_of_bytes
 from audit.merkle import ProofInvalid, check_consistency, consistency_proof, leaf_hash, root
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
-from audit.notes import Checkpoint as Statement
-from audit.notes import Handover, Note, Signer
-from audit.proving import stated_handover
-from audit.services.inspecting import LOG
+from audit.proofs import stated_handover
+from audit.services.access_log import LOG
 from audit.services.recording import mac_keys, record
+from audit.signed_notes import Checkpoint as Statement
+from audit.signed_notes import Handover, Note, Signer
 from audit.tree import WIDTH, StoredTree, tile_of
 from common.actors import SYSTEM
 from common.clock import database_now
-from common.sealing import decoded_key
+from common.encryption import decoded_key
 
 # Any fixed 63-bit number; this one names the sealer's lock in pg_locks.
 LOCK = 0x6368616E7365616C

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from common import odd_text
+from common import unusual_text
 
 register = template.Library()
 
@@ -133,7 +133,7 @@ def visible(text: Any) -> SafeString:
     """
     if isinstance(text, SafeString):
         return text
-    pieces = odd_text.parts(str(text))
+    pieces = unusual_text.parts(str(text))
     return format_html_join(
         "",
         "{}",

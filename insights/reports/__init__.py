@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from insights.facts import Facts
-from insights.parts import Content
+from insights.components import Content
+from insights.event_data import Facts
 from insights.reports import agents, calls, changes, log, people
 
 Report = Callable[[Facts], Content]

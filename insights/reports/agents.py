@@ -3,9 +3,9 @@
 from collections import Counter
 
 from agents.models import Agent, Halt
-from common.plots import Series
-from insights.facts import Facts
-from insights.parts import Content, Figure, count, listed, most, over_time
+from common.charts import Series
+from insights.components import Content, Figure, count, listed, most, over_time
+from insights.event_data import Facts
 from policies.models import RoleMembership, SystemGroupPermission, ToolGroupPermission
 
 

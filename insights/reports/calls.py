@@ -6,9 +6,9 @@ from typing import Any
 
 from actions.models import Action
 from agents.models import Finding
-from common.plots import Series
-from insights.facts import Fact, Facts
-from insights.parts import Content, Figure, count, duration, listed, middle, most, over_time
+from common.charts import Series
+from insights.components import Content, Figure, count, duration, listed, middle, most, over_time
+from insights.event_data import Fact, Facts
 
 OUTCOMES = (
     Series("allowed", "allowed", "good"),

@@ -10,10 +10,10 @@ from django.utils import timezone
 from accounts.models import User
 from audit.models import Checkpoint, Event, Hold, Quarantine, WitnessState
 from audit.retention import CLASSES
-from audit.services.retaining import days_of
-from common.plots import Series
-from insights.facts import Facts, Period
-from insights.parts import Content, Figure, duration, listed, most, over_time
+from audit.services.retention import days_of
+from common.charts import Series
+from insights.components import Content, Figure, duration, listed, most, over_time
+from insights.event_data import Facts, Period
 
 EXPECTED_EVERY = timedelta(hours=1)
 

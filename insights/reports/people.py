@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from accounts.models import User
-from common.plots import Series, stacked_bars
-from insights.facts import Facts
-from insights.parts import (
+from common.charts import Series, stacked_bars
+from insights.components import (
     WIDTH,
     Chart,
     Content,
@@ -19,6 +18,7 @@ from insights.parts import (
     most,
     over_time,
 )
+from insights.event_data import Facts
 
 _ENDS = ("approval.approved", "approval.rejected", "approval.expired", "approval.withdrawn")
 _STEPS = (

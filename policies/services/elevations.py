@@ -17,7 +17,7 @@ from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
 from common.errors import InvalidInput, NotFound
-from common.intake import required_reason
+from common.input_checks import required_reason
 from policies import events
 from policies.errors import AlreadyAsked, ElevationOver, TooManyQuestions
 from policies.models import Elevation

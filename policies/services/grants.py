@@ -7,7 +7,7 @@ from agents.models import AgentIdentity
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor
-from common.intake import required_reason
+from common.input_checks import required_reason
 from policies import events
 from policies.errors import NotGranted, ReservedRole
 from policies.models import Role, RoleMembership, SystemGroupPermission, ToolGroupPermission

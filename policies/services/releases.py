@@ -24,7 +24,7 @@ from common.actors import Actor
 from common.canonical import composed, digest
 from common.commands import command
 from common.errors import NotFound
-from common.intake import required_reason
+from common.input_checks import required_reason
 from policies import events
 from policies.differences import plain
 from policies.errors import (

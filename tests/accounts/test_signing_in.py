@@ -24,11 +24,11 @@ from accounts.adapters import SecondFactorAdapter, SocialAccountAdapter
 from accounts.factors import FRESH_FOR, Factor
 from accounts.models import User
 from approvals.errors import FreshSignInNeeded, UnknownTier
+from approvals.handlers import _handlers as handlers
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.outcomes import _handlers as handlers
 from approvals.services import ask_for_factor, cast_vote
 from audit.models import Event
-from audit.services import signing_in
+from audit.services import auth_events
 from common.actors import SYSTEM, Actor
 from portal import startup
 from tests import factories
@@ -350,7 +350,7 @@ def test_nobody_comes_in_unrecorded(admin_user: User, monkeypatch: pytest.Monkey
     def failing(*given: Any, **more: Any) -> None:
         raise DatabaseError
 
-    monkeypatch.setattr(signing_in, "record", failing)
+    monkeypatch.setattr(auth_events, "record", failing)
     client = Client()
     with pytest.raises(DatabaseError):
         client.post("/accounts/login/", {"login": "admin", "password": PASSWORD})

@@ -31,13 +31,13 @@ def main() -> None:
     in_process.register("toolbox", ToolboxSystem())
     known = directory.fresh().identities[sys.argv[1]]
     caller = Caller(known, frozenset({"tools"}), "jti", known.epoch, 0)
-    from actions.services import calling  # noqa: PLC0415
+    from actions.services import submission  # noqa: PLC0415
 
     run = factories.run(caller)
     while not ended.is_set():
         asked = factories.proposal(caller, run, "toolbox.pay", {"account": "a", "amount": 1})
         try:
-            calling.call(asked)
+            submission.call(asked)
         except RunNotOpen:
             run = factories.run(caller)
         except DecisionConflict:

@@ -11,11 +11,11 @@ from audit.models import Event
 from common.actors import SYSTEM
 from policies.services import grants
 from tests.factories import Governed
-from tests.workflows import desk
-from tests.workflows.browsing import NOT_POSSIBLE, REASON, Browser, person, recorded, said
-from tests.workflows.unchanged import nothing_changed
+from tests.workflows import workflow_helpers
+from tests.workflows.admin_client import NOT_POSSIBLE, REASON, Browser, person, recorded, said
+from tests.workflows.assertions import nothing_changed
 from tools.connectors.base import Unanswered
-from tools.services.defining import set_endpoint
+from tools.services.registration import set_endpoint
 from workflows.models import WorkflowRun
 
 pytestmark = pytest.mark.django_db
@@ -34,11 +34,11 @@ def sonja(db: Any) -> Browser:
 
 def unknown(governed: Governed, number: int = 1, body: str = MAIL) -> list[WorkflowRun]:
     """Runs with a mail of which nobody knows whether it went out."""
-    desk.publish(body)
+    workflow_helpers.publish(body)
     found = []
     for _ in range(number):
         governed.toolbox.fail_with = [Unanswered("Silence.")]
-        found.append(desk.driven(desk.begin(governed)))
+        found.append(workflow_helpers.driven(workflow_helpers.begin(governed)))
     return found
 
 
@@ -61,7 +61,7 @@ def test_an_unknown_call_is_settled_with_what_it_brought(
     fields = {"answer": "took_effect", "result": '{"id": 7}', **REASON}
     html = sonja.does("actions_action_resolve", action.pk, **fields)
     assert said("Recorded. What waited for it goes on.", html)
-    assert desk.driven(run).output == {"said": {"id": 7}}
+    assert workflow_helpers.driven(run).output == {"said": {"id": 7}}
     who, details = recorded("tool.call.resolved")
     assert (who, details["answer"], details["tool"]) == ("sonja", "took_effect", "toolbox.mail")
     with nothing_changed():
@@ -116,7 +116,7 @@ def test_many_unknown_calls_are_settled_at_once_and_each_is_recorded(
     resolved = Event.objects.filter(type="tool.call.resolved")
     assert {event.run_id for event in resolved} == {run.pk for run in runs}
     assert [event.actor_label for event in resolved] == ["sonja"] * 3
-    assert {desk.driven(run).status for run in runs} == {"failed"}
+    assert {workflow_helpers.driven(run).status for run in runs} == {"failed"}
     for left in (paid, elsewhere):
         assert Action.objects.get(run_id=left.pk).status == "unknown"
 

@@ -38,7 +38,7 @@ from tests.conftest import Api, Hints
 from tests.factories import Governed
 from tests.toolbox import TOOLS
 from tools.models import Tool
-from tools.services.defining import define_tool, withdraw_tool
+from tools.services.registration import define_tool, withdraw_tool
 from workflows.api.serializers import RunWithStepsSerializer
 
 pytestmark = pytest.mark.django_db

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actions.models import Action, Attempt
-from actions.services import execution, resuming, settling
+from actions.services import execution, recovery, redecision
 from agents.models import Halt
 from agents.services.halts import place_halt
 from audit.models import Event
@@ -96,7 +96,7 @@ def test_no_further_try_is_made_under_a_halt(
     monkeypatch.setattr(execution, "called", halted_meanwhile)
     action = governed.pay(governed.run()).action
     assert action.status == Action.Status.READY
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert Action.objects.get(pk=action.pk).status == Action.Status.HALTED
     assert governed.toolbox.effects == []
 
@@ -126,7 +126,7 @@ def test_no_further_try_is_made_on_overtaken_facts(
         assert (action.status, attempts(action)) == ("succeeded", ["failed", "succeeded"])
         return
     assert (action.status, attempts(action)) == ("ready", ["failed"])
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert Action.objects.get(pk=action.pk).status == Action.Status.DENIED
     assert [name for name, _ in governed.toolbox.effects] == ["mail"]
 
@@ -142,9 +142,9 @@ def abandoned(governed: Governed, tool: str, arguments: object) -> Action:
 
 def test_a_dead_workers_idempotent_action_is_taken_up_again(governed: Governed) -> None:
     action = abandoned(governed, "toolbox.pay", {"account": "a", "amount": 1})
-    assert settling.settle_abandoned() == 1
+    assert recovery.settle_abandoned() == 1
     assert Action.objects.get(pk=action.pk).status == Action.Status.READY
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert Action.objects.get(pk=action.pk).status == Action.Status.SUCCEEDED
     assert attempts(action) == ["unknown", "succeeded"]
     assert len(governed.toolbox.effects) == 1
@@ -152,16 +152,16 @@ def test_a_dead_workers_idempotent_action_is_taken_up_again(governed: Governed) 
 
 def test_a_dead_workers_other_action_is_left_to_people(governed: Governed) -> None:
     action = abandoned(governed, "toolbox.mail", {"to": "x"})
-    assert settling.settle_abandoned() == 1
+    assert recovery.settle_abandoned() == 1
     assert Action.objects.get(pk=action.pk).status == Action.Status.UNKNOWN
-    assert resuming.resume(action.pk) is None
+    assert redecision.resume(action.pk) is None
     assert governed.toolbox.effects == []
 
 
 def test_a_living_attempt_is_left_alone(governed: Governed) -> None:
     action = abandoned(governed, "toolbox.pay", {"account": "a", "amount": 1})
     Attempt.objects.filter(action=action).update(lease_until=timezone.now() + timedelta(hours=1))
-    assert settling.settle_abandoned() == 0
+    assert recovery.settle_abandoned() == 0
 
 
 def test_a_late_answer_is_not_applied(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_a_late_answer_is_not_applied(governed: Governed, monkeypatch: pytest.Mo
     def slow(*args: Any, **kwargs: Any) -> Any:
         result = real(*args, **kwargs)
         Attempt.objects.update(lease_until=timezone.now())
-        settling.settle_abandoned()
+        recovery.settle_abandoned()
         return result
 
     monkeypatch.setattr(execution, "called", slow)

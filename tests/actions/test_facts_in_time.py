@@ -13,17 +13,17 @@ from django.utils import timezone
 from accounts.models import User
 from actions.errors import CallInFlight
 from actions.models import Action, Attempt, Run
-from actions.services import proposals, resuming
-from actions.services.deciding import decide_all
+from actions.services import proposals, redecision
+from actions.services.decisions import decide_all
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound
 from tests import factories
 from tests.factories import Governed
-from tools import calling as tool_calling
+from tools import invocation as tool_calling
 from tools.models import System
-from tools.services.defining import define_tool, set_endpoint
+from tools.services.registration import define_tool, set_endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -241,7 +241,7 @@ def approved(governed: Governed, rosa: User) -> Action:
 
 
 def carried_out(action: Action) -> Action:
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     return Action.objects.get(pk=action.pk)
 
 

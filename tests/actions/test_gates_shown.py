@@ -3,7 +3,7 @@
 import pytest
 
 from accounts.models import User
-from actions.services import resuming
+from actions.services import redecision
 from common.actors import SYSTEM
 from policies.models import Policy
 from policies.services import releases
@@ -28,11 +28,11 @@ def test_a_gate_on_another_fact_asks_anew(governed: Governed, rosa: User) -> Non
     action = waiting(governed)
     approve(action, rosa)
     governed.toolbox.accounts["a"]["frozen"] = True
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert stored(action).status == "waiting"
     assert {one["rule"] for one in stored(action).reasons} >= {"frozen-ask"}
     approve(action, rosa)
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert stored(action).status == "succeeded"
 
 
@@ -50,5 +50,5 @@ def test_a_gate_on_what_was_done_meanwhile_asks_anew(
     else:
         governed.toolbox.accounts["b"] = {"frozen": True}
         governed.propose(run, "toolbox.pay", {"account": "b", "amount": 1})
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert stored(action).status == "waiting"

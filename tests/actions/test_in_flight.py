@@ -11,30 +11,30 @@ from django.db import OperationalError, connection
 from django.test import Client
 from pytest_django import Settings
 
-from actions import flights
+from actions import in_flight
 from actions.errors import HaltWatcherStale
-from actions.flights import watcher
+from actions.in_flight import watcher
 from actions.models import Action, Attempt
-from actions.services import calling
+from actions.services import submission
 from agents.errors import InvalidToken
 from agents.models import Halt
 from agents.services import halts, lifecycle
 from audit.generation import current_mark
 from audit.models import Event
 from common.actors import SYSTEM
-from common.flight import Flight
+from common.cancellation import Flight
 from policies.services import grants
 from tests import factories
 from tests.conftest import Api
 from tests.factories import Governed
 from tests.tools.definitions import compiled_tool
+from tests.tools.secret_system import shop
 from tests.tools.servers import Server, drip_body, say_nothing, serving
 from tests.tools.test_http_connector import endpoint
-from tests.tools.vaults import shop
 from tools.connectors.base import Call, CutOff, NotSent
 from tools.connectors.http import HttpConnector
 from tools.models import Tool
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 pytestmark = pytest.mark.django_db(transaction=True)
 STOPS: dict[str, Callable[[Governed], Any]] = {
@@ -84,7 +84,7 @@ def ordered(governed: Governed, tool: str = "shop.order") -> tuple[threading.Thr
 
     def order() -> None:
         try:
-            came.append(calling.call(factories.proposal(caller, run, tool, {"to": "me"})).action)
+            came.append(submission.call(factories.proposal(caller, run, tool, {"to": "me"})).action)
         finally:
             connection.close()
 
@@ -182,7 +182,7 @@ def test_a_watcher_that_is_behind_lets_nothing_through(
     watcher.stop()
     # As if the thread lived and could not see the database.
     monkeypatch.setattr(watcher, "_process", os.getpid())
-    monkeypatch.setattr(watcher, "_looked_at", time.monotonic() - flights.STALE_SECONDS - 1)
+    monkeypatch.setattr(watcher, "_looked_at", time.monotonic() - in_flight.STALE_SECONDS - 1)
     body = {"run": str(run.pk), "tool": "shop.order", "arguments": {}}
     response = api.post("actions", body, key="k1")
     assert (response.status_code, response.json()["code"]) == (503, "halt_watcher_stale")
@@ -206,7 +206,7 @@ def test_a_watcher_that_lost_the_database_finds_it_again(
             raise failure
         return real()
 
-    monkeypatch.setattr(flights, "current_mark", unreliable)
+    monkeypatch.setattr(in_flight, "current_mark", unreliable)
     watcher.ensure()
     assert len(tried) >= 3
 

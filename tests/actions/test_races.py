@@ -11,7 +11,7 @@ from django.db import connection
 
 from accounts.models import User
 from actions.models import Action, Attempt, Run
-from actions.services import resuming
+from actions.services import redecision
 from actions.services.runs import Budget
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
@@ -48,7 +48,7 @@ def test_one_approval_is_one_execution(governed: Governed, rosa: User) -> None:
         answer=Vote.Answer.APPROVE,
         reason="Yes.",
     )
-    results = at_once(lambda number: resuming.resume(action.pk))
+    results = at_once(lambda number: redecision.resume(action.pk))
     assert not [result for result in results if isinstance(result, Exception)]
     assert Action.objects.get(pk=action.pk).status == Action.Status.SUCCEEDED
     assert Attempt.objects.filter(action=action).count() == 1

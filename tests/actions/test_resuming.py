@@ -5,7 +5,7 @@ import pytest
 
 from accounts.models import User
 from actions.models import Action, Attempt
-from actions.services import resuming, settling
+from actions.services import recovery, redecision
 from actions.services.runs import close_run
 from agents.models import Halt
 from agents.services.halts import place_halt
@@ -19,7 +19,7 @@ from tests import factories
 from tests.factories import Governed
 from tests.toolbox import POLICIES, TOOLS
 from tools.models import Tool
-from tools.services.defining import define_tool, withdraw_tool
+from tools.services.registration import define_tool, withdraw_tool
 
 pytestmark = pytest.mark.django_db
 
@@ -59,7 +59,7 @@ def test_an_approved_action_is_decided_again_and_executed(
         approve(action, rosa)
     assert hints.of("actions.execute") == [str(action.pk)]
     assert governed.toolbox.effects == []
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     done = stored(action)
     assert (done.outcome, done.status) == ("needs_approval", "succeeded")
     assert decided_again(done)["outcome"] == "allowed"
@@ -72,8 +72,8 @@ def test_an_approved_action_is_decided_again_and_executed(
 def test_a_repeated_hint_does_nothing(governed: Governed, rosa: User) -> None:
     action = waiting(governed)
     approve(action, rosa)
-    resuming.resume(action.pk)
-    assert resuming.resume(action.pk) is None
+    redecision.resume(action.pk)
+    assert redecision.resume(action.pk) is None
     assert len(governed.toolbox.effects) == 1
 
 
@@ -86,7 +86,7 @@ def test_a_rejected_action_is_not_executed(governed: Governed, rosa: User) -> No
         reason="No.",
     )
     assert stored(action).status == Action.Status.REJECTED
-    assert resuming.resume(action.pk) is None
+    assert redecision.resume(action.pk) is None
     assert governed.toolbox.effects == []
 
 
@@ -101,7 +101,7 @@ def test_a_prohibition_that_holds_by_then_still_prohibits(governed: Governed, ro
     action = waiting(governed)
     approve(action, rosa)
     governed.toolbox.accounts["a"]["frozen"] = True
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     done = stored(action)
     assert done.status == Action.Status.DENIED
     assert decided_again(done)["reasons"][0]["rule"] == "frozen-accounts"
@@ -113,13 +113,13 @@ def test_a_new_release_is_asked_about_anew(governed: Governed, rosa: User) -> No
     action = waiting(governed)
     approve(action, rosa)
     factories.publish(large_payments=POLICIES["large-payments"].replace("100", "one hundred"))
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     again = stored(action)
     assert again.status == Action.Status.WAITING
     assert ApprovalRequest.objects.filter(subject_id=action.pk).count() == 2
     assert governed.toolbox.effects == []
     approve(again, rosa)
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert stored(action).status == Action.Status.SUCCEEDED
 
 
@@ -131,7 +131,7 @@ def test_a_release_without_the_gate_lets_it_through(governed: Governed, rosa: Us
             "context.facts.large", "context.facts.huge"
         )
     )
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert stored(action).status == Action.Status.SUCCEEDED
 
 
@@ -167,7 +167,7 @@ def test_what_changed_after_approval_is_respected(
     action = waiting(governed)
     approve(action, rosa)
     change(governed)
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     done = stored(action)
     assert done.status in {Action.Status.DENIED, Action.Status.HALTED}
     assert decided_again(done)["reasons"][0]["rule"] == rule
@@ -180,7 +180,7 @@ def test_a_suspended_agents_approved_action_is_denied(governed: Governed, rosa: 
     action = waiting(governed)
     approve(action, rosa)
     suspend(governed.identity.agent_id, actor=SYSTEM, reason="Odd.")
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert decided_again(action)["reasons"][0]["rule"] == "chancery:identity-not-active"
     assert governed.toolbox.effects == []
 
@@ -199,7 +199,7 @@ def test_the_tier_of_the_strictest_gate_needs_two(
     approve(action, rosa)
     assert stored(action).status == Action.Status.WAITING
     approve(action, ruben)
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert stored(action).status == Action.Status.SUCCEEDED
 
 
@@ -211,7 +211,7 @@ def test_work_asked_for_later_is_executed_by_a_worker(
     assert action.status == Action.Status.READY
     assert hints.of("actions.execute") == [str(action.pk)]
     assert governed.toolbox.effects == []
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert stored(action).status == Action.Status.SUCCEEDED
 
 
@@ -219,8 +219,8 @@ def test_a_lost_hint_is_sent_again(
     governed: Governed, hints: Any, django_capture_on_commit_callbacks: Any
 ) -> None:
     action = governed.pay(governed.run(), asynchronous=True).action
-    assert settling.hint_overdue() == 0
+    assert recovery.hint_overdue() == 0
     with django_capture_on_commit_callbacks(execute=True):
-        late = stored(action).changed_at + settling.HINT_OVERDUE
-        assert settling.hint_overdue(now=late) == 1
+        late = stored(action).changed_at + recovery.HINT_OVERDUE
+        assert recovery.hint_overdue(now=late) == 1
     assert hints.of("actions.execute") == [str(action.pk)]

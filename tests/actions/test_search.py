@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from accounts.models import User
 from approvals.models import ApprovalRequest, Tier
-from audit import searching
+from audit import search
 from audit.models import Event
-from audit.services import indexing
-from tests.audit.sealed import sealed_all
+from audit.services import search_index
+from tests.audit.sealed_log import sealed_all
 from tests.factories import Governed
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +27,7 @@ def work(governed: Governed) -> Governed:
     governed.propose(run, "toolbox.pay", {"account": "a", "amount": 500, "note": "for NQNU5R"})
     governed.propose(governed.run(), "toolbox.mail", {"to": "somebody"})
     sealed_all()
-    indexing.index()
+    search_index.index()
     return governed
 
 
@@ -118,11 +118,11 @@ def test_who_looks_for_words_of_values_is_recorded(
 def test_looking_for_words_hides_nothing_that_has_them(
     work: Governed, admin_client: Client, admin_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searching, "MAX_EVENTS", 10)
+    monkeypatch.setattr(search, "MAX_EVENTS", 10)
     for _ in range(12):
         found(admin_client, RUNS, "MSJ4OA")
     sealed_all()
-    indexing.index()
+    search_index.index()
     assert found(admin_client, ACTIONS, "MSJ4OA") == 1
 
 

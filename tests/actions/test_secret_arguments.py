@@ -10,11 +10,11 @@ from django.test import Client
 
 from accounts.models import User
 from actions.models import Action, SealedArguments
-from actions.services import calling, resuming, settling
+from actions.services import recovery, redecision, submission
 from actions.services.proposals import Proposal
 from approvals.models import ApprovalRequest
 from common.actors import SYSTEM
-from common.intake import SecretFound
+from common.input_checks import SecretFound
 from common.redaction import fingerprint
 from policies.errors import InvalidPolicy
 from tests import factories
@@ -22,11 +22,11 @@ from tests import toolbox as box
 from tests.actions.test_resuming import approve
 from tests.conftest import Api
 from tests.factories import Governed
-from tests.tools.vaults import everything_stored, forms_of
+from tests.tools.secret_system import everything_stored, forms_of
 from tools.connectors.base import Unanswered
 from tools.errors import InvalidArguments, InvalidDefinition, SecretUnusable
 from tools.secret_arguments import secrets_set_apart, with_secrets
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery 47"
@@ -75,7 +75,7 @@ def test_a_secret_reaches_the_system_and_nothing_else(
     answer = api.post("actions", body, key="one")
     assert answer.json()["status"] == "succeeded"
     assert logins.toolbox.effects == [("set_password", given())]
-    settling.discard_sealed_arguments()
+    recovery.discard_sealed_arguments()
     stored = everything_stored() + caplog.text + answer.content.decode()
     assert not [form for form in forms_of(PASSWORD) if form in stored]
     assert "81273" not in stored
@@ -109,7 +109,7 @@ def test_people_approve_it_unseen_and_it_is_passed_on(
     assert "redacted declared" in page
     assert PASSWORD not in page
     approve(action, rosa)
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert logins.toolbox.effects == [("set_password", given())]
 
 
@@ -117,13 +117,13 @@ def test_it_is_forgotten_when_the_call_is_over_and_not_before(logins: Governed) 
     logins.toolbox.fail_with = [Unanswered("It was silent.")]
     unknown = logins.propose(logins.run(), "toolbox.set_password", given()).action
     assert unknown.status == "unknown"
-    assert settling.discard_sealed_arguments() == 0
-    settling.resolve_unknown(
-        unknown.pk, actor=SYSTEM, answer=settling.Answer.AGAIN, reason="It did not arrive."
+    assert recovery.discard_sealed_arguments() == 0
+    recovery.resolve_unknown(
+        unknown.pk, actor=SYSTEM, answer=recovery.Answer.AGAIN, reason="It did not arrive."
     )
-    resuming.resume(unknown.pk)
+    redecision.resume(unknown.pk)
     assert logins.toolbox.effects == [("set_password", given())]
-    assert settling.discard_sealed_arguments() == 1
+    assert recovery.discard_sealed_arguments() == 1
     assert not SealedArguments.objects.exists()
 
 
@@ -148,7 +148,7 @@ def test_a_call_without_its_secret_is_not_made(logins: Governed, rosa: User, dam
     else:
         kept.update(sealed=kept.get().sealed[:-8] + "AAAAAAA=")
     approve(action, rosa)
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     action.refresh_from_db()
     assert (action.status, action.error_code) == ("failed", "not_permitted")
     assert not logins.toolbox.effects
@@ -275,7 +275,7 @@ def test_a_definition_that_no_longer_declares_it_lets_nothing_in(logins: Governe
     define_tool(logins.system, "set_password", actor=SYSTEM, **changed)
     factories.publish()
     with pytest.raises(SecretFound):
-        calling.call(declaring)
+        submission.call(declaring)
     assert not Action.objects.exists()
 
 
@@ -283,7 +283,7 @@ def test_a_workflow_passes_no_secret_on(logins: Governed) -> None:
     by_hand = factories.proposal(logins.caller, logins.run(), "toolbox.set_password", given())
     driven: Proposal = replace(by_hand, driver="workflow")
     with pytest.raises(SecretFound):
-        calling.call(driven)
+        submission.call(driven)
 
 
 def test_a_new_sealing_key_takes_them_along(
@@ -297,7 +297,7 @@ def test_a_new_sealing_key_takes_them_along(
     assert "1 secret arguments" in capsys.readouterr().out
     settings.SEALING_KEY = new  # the old one is taken out
     approve(action, rosa)
-    resuming.resume(action.pk)
+    redecision.resume(action.pk)
     assert logins.toolbox.effects == [("set_password", given())]
 
 

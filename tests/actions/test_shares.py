@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from actions import shares, tasks
+from actions import tasks, worker_shares
 from actions.models import Action
-from actions.services import resuming
-from actions.shares import ShareTaken, share_of_workers
+from actions.services import redecision
+from actions.worker_shares import ShareTaken, share_of_workers
 from tests.factories import Governed
 
 pytestmark = pytest.mark.django_db
@@ -71,7 +71,7 @@ def test_a_share_is_given_back_whatever_happens(
     def broken(_: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(resuming, "resume", broken)
+    monkeypatch.setattr(redecision, "resume", broken)
     for _ in range(5):
         with pytest.raises(RuntimeError):
             tasks.execute(str(ready.pk))
@@ -84,7 +84,7 @@ def test_without_the_cache_nothing_is_kept_back(
         def add(self, *_: Any, **__: Any) -> None:
             raise ConnectionRefusedError
 
-    monkeypatch.setattr(shares, "caches", {"counters": Away()})
+    monkeypatch.setattr(worker_shares, "caches", {"counters": Away()})
     with ExitStack() as many:
         for _ in range(5):
             many.enter_context(share_of_workers(str(ready.pk)))

@@ -17,7 +17,7 @@ from tests import factories
 from tests import toolbox as box
 from tests.factories import Governed
 from tools.connectors.base import Refused
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 pytestmark = pytest.mark.django_db
 SECRETLY = "a note about her health"

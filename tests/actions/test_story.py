@@ -12,11 +12,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
-from actions.admin.picture import picture
+from actions.admin.run_chart import picture
 from actions.models import Run
-from actions.services import resuming, runs, settling
-from actions.services.settling import Answer
-from actions.story import Call, Story, story_of
+from actions.run_history import Call, Story, story_of
+from actions.services import recovery, redecision, runs
+from actions.services.recovery import Answer
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
 from audit.models import Event
@@ -26,7 +26,7 @@ from tests import factories
 from tests.factories import Governed
 from tests.toolbox import TOOLS
 from tools.connectors.base import Unanswered
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 pytestmark = pytest.mark.django_db
 
@@ -54,7 +54,7 @@ def a_day(governed: Governed, rosa: User) -> Run:
     run = governed.run(reference="INV-7")
     governed.toolbox.fail_with = [Unanswered("no answer")]
     mail = governed.propose(run, "toolbox.mail", {"to": "a@example.org"}).action
-    settling.resolve_unknown(
+    recovery.resolve_unknown(
         mail.pk, actor=Actor.from_user(rosa), answer=Answer.FAILED, reason="Not in the outbox."
     )
     governed.propose(run, "toolbox.read_account", {"id": "a"})
@@ -65,7 +65,7 @@ def a_day(governed: Governed, rosa: User) -> Run:
         answer=Vote.Answer.APPROVE,
         reason="I know the customer.",
     )
-    resuming.resume(paid.pk)
+    redecision.resume(paid.pk)
     governed.propose(run, "toolbox.mail", {"to": "b@example.org"})
     runs.close_run(
         run.pk, actor=governed.actor, identity_id=governed.identity.pk, outcome="settled"

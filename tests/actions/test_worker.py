@@ -19,16 +19,16 @@ from django.utils import timezone
 from kombu import pools
 
 from actions.models import Action, Attempt
-from actions.services import resuming, settling
+from actions.services import recovery, redecision
 from common.actors import SYSTEM
-from common.queueing import queue
+from common.task_queue import queue
 from policies.services import grants
 from portal.celery import app, send
 from tests import factories
 from tests.databases import url_of, valkey
 from tests.factories import Governed
 from tools.models import System, Tool
-from tools.services.defining import define_tool, register_system, set_endpoint
+from tools.services.registration import define_tool, register_system, set_endpoint
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
@@ -158,7 +158,7 @@ def test_a_killed_worker_loses_nothing_and_does_nothing_twice(
     assert Action.objects.get(pk=action.pk).status == Action.Status.EXECUTING
     assert Attempt.objects.get(action=action).status == Attempt.Status.STARTED
     ledger.answer.set()
-    assert settling.settle_abandoned(now=timezone.now() + timedelta(minutes=2)) == 1
+    assert recovery.settle_abandoned(now=timezone.now() + timedelta(minutes=2)) == 1
     assert Attempt.objects.get(action=action).status == Attempt.Status.UNKNOWN
     with worker(broker):
         eventually(lambda: Action.objects.get(pk=action.pk).status == "succeeded")
@@ -177,6 +177,6 @@ def test_a_broker_that_is_down_delays_and_loses_nothing(
     ledger.answer.set()
     action = book_later(governed, ledger)
     assert Action.objects.get(pk=action.pk).status == Action.Status.READY
-    assert settling.hint_overdue(now=timezone.now() + timedelta(minutes=1)) == 1
-    resuming.resume(action.pk)
+    assert recovery.hint_overdue(now=timezone.now() + timedelta(minutes=1)) == 1
+    redecision.resume(action.pk)
     assert ledger.effects == [str(action.pk)]

@@ -10,16 +10,16 @@ django.setup()
 from django.utils import timezone  # noqa: E402
 
 from agents.models import AgentIdentity, Halt  # noqa: E402
-from agents.services import federation, signing  # noqa: E402
+from agents.services import federation, signing_keys  # noqa: E402
 from agents.services.halts import lift_halt, place_halt  # noqa: E402
 from common.actors import SYSTEM  # noqa: E402
 
 
 def rotate() -> None:
-    signing.prepare("prod", actor=SYSTEM)
+    signing_keys.prepare("prod", actor=SYSTEM)
     # The wait is for verifiers that hold the published keys; the portal's own do not.
-    later = timezone.now() + signing.READY_AFTER + timedelta(seconds=1)
-    signing.activate("prod", actor=SYSTEM, reason="It is time.", now=later)
+    later = timezone.now() + signing_keys.READY_AFTER + timedelta(seconds=1)
+    signing_keys.activate("prod", actor=SYSTEM, reason="It is time.", now=later)
 
 
 def bind(*, required: bool = True) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from accounts.models import Environment, User
 from actions.models import Run
-from actions.services import deciding, resuming
+from actions.services import decisions, redecision
 from agents.services import federation, lifecycle
 from agents.tokens import covers, jwt_claims, meet
 from audit.models import Event
@@ -128,12 +128,12 @@ def test_what_was_asked_for_another_does_not_count_once_that_one_was_stopped(
     lifecycle.suspend_identity(planner.identity.pk, actor=SYSTEM, reason="Odd.")
     lifecycle.resume_identity(planner.identity.pk, actor=SYSTEM, reason="Fine.")
     vote(rosa)
-    action = resuming.resume(UUID(asked["id"]))
+    action = redecision.resume(UUID(asked["id"]))
     assert action is not None
     assert (action.status, governed.toolbox.calls) == ("denied", [])
     again = action.decided_again
     assert again is not None
-    assert again["reasons"][0]["rule"] == deciding.STOPPED_SINCE.rule
+    assert again["reasons"][0]["rule"] == decisions.STOPPED_SINCE.rule
 
 
 def test_nothing_is_exchanged_without_a_rule_or_for_oneself_or_on_and_on(

@@ -11,15 +11,15 @@ from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from accounts.models import User
-from agents import networks
+from agents import token_origin
 from agents.directory import directory
 from agents.errors import FindingResolved, NotAnswerable
-from agents.hours import Hours
 from agents.models import AgentIdentity, Finding
-from agents.networks import network_of
 from agents.services import findings, lifecycle
 from agents.services.findings import Anomaly, report
+from agents.token_origin import network_of
 from agents.tokens import jwt_claims
+from agents.usage_hours import Hours
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, ReasonRequired
@@ -180,7 +180,7 @@ def use(runtime: Runtime, token: str, address: str, **headers: str) -> int:
 
 @pytest.fixture(autouse=True)
 def _no_networks_held() -> None:
-    networks.forget()
+    token_origin.forget()
 
 
 def test_one_token_from_two_networks(governed: Governed) -> None:
@@ -189,7 +189,7 @@ def test_one_token_from_two_networks(governed: Governed) -> None:
     for address in ("192.0.2.1", "192.0.2.7", "2001:db8::1", "2001:db8::2"):
         assert use(runtime, token, address) == 200
     assert not Finding.objects.exists()
-    networks.forget()  # another process
+    token_origin.forget()  # another process
     assert use(runtime, token, "198.51.100.7") == 401
     finding = Finding.objects.get()
     assert finding.rule == "two_networks"

@@ -29,7 +29,7 @@ from common.errors import NotFound, ReasonRequired
 from tests.agents.runtimes import all_at_once
 from tests.tools.definitions import SCHEMA
 from tools.models import System
-from tools.services.defining import define_tool, register_system
+from tools.services.registration import define_tool, register_system
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("known")]
 

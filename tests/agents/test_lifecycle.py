@@ -13,7 +13,7 @@ from agents.errors import NoActiveSponsor, NotAnswerable, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
 from agents.services import lifecycle
 from agents.services.enrolment import issue_enrolment_code, revoke_key
-from agents.services.signing import ensure_signing_key
+from agents.services.signing_keys import ensure_signing_key
 from approvals.models import Tier
 from audit.generation import current_mark
 from audit.models import Event

@@ -8,7 +8,7 @@ from django.conf import LazySettings
 
 from accounts.models import User
 from audit.models import Event
-from common import rates
+from common import rate_limits
 from common.actors import SYSTEM
 from policies.services import grants
 from tests import factories
@@ -29,7 +29,7 @@ def one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     class Still:
         time = staticmethod(lambda: moment)
 
-    monkeypatch.setattr(rates, "time", Still)
+    monkeypatch.setattr(rate_limits, "time", Still)
 
 
 def statuses(*apis: Api) -> list[int]:

@@ -16,7 +16,7 @@ from accounts.models import Environment, User
 from agents.directory import directory
 from agents.errors import NoActiveSponsor, NotAnswerable, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity
-from agents.services import certifying, lifecycle, sponsors
+from agents.services import lifecycle, recertification, sponsors
 from agents.tasks import look_after_people
 from approvals.errors import OwnAgent, OwnRequest, UnknownTier
 from approvals.models import ApprovalRequest, Tier, Vote
@@ -260,9 +260,9 @@ def test_who_may_name_another_sponsor(
 def test_an_agent_that_nobody_confirms_is_suspended(identity: AgentIdentity) -> None:
     until = Agent.objects.get().certified_until
     assert until is not None
-    certifying.look_after(now=until - timedelta(seconds=1))
+    recertification.look_after(now=until - timedelta(seconds=1))
     assert Agent.objects.get().status == "active"
-    assert certifying.look_after(now=until) == 1
+    assert recertification.look_after(now=until) == 1
     assert Agent.objects.get().status == "suspended"
     assert not usable(identity)
     reason = Event.objects.get(type="agent.suspended").details["reason"]
@@ -278,7 +278,7 @@ def test_people_are_reminded_three_times(
     assert until is not None
     with django_capture_on_commit_callbacks(execute=True):
         for days in (20, 14, 13, 10, 7, 5, 2, 1, 0.5):
-            certifying.look_after(now=until - days * DAY)
+            recertification.look_after(now=until - days * DAY)
     assert [message.to for message in mail.outbox] == [["olga@example.org"]] * 3
     assert "Confirm the agent tilda" in mail.outbox[0].subject
     assert Event.objects.filter(type="agent.reminded").count() == 3
@@ -288,18 +288,20 @@ def test_confirming_gives_it_time(identity: AgentIdentity, by_olga: Actor, rosa:
     before = Agent.objects.get().certified_until
     assert before is not None
     with pytest.raises(NotAnswerable):
-        certifying.certify(identity.agent_id, actor=Actor.from_user(rosa), reason="Fine.")
+        recertification.certify(identity.agent_id, actor=Actor.from_user(rosa), reason="Fine.")
     with pytest.raises(ReasonRequired):
-        certifying.certify(identity.agent_id, actor=by_olga, reason=" ")
+        recertification.certify(identity.agent_id, actor=by_olga, reason=" ")
     assert Agent.objects.get().certified_until == before
-    after = certifying.certify(identity.agent_id, actor=by_olga, reason="Needed.").certified_until
+    after = recertification.certify(
+        identity.agent_id, actor=by_olga, reason="Needed."
+    ).certified_until
     assert after is not None
     assert after > before
-    certifying.look_after(now=before)
+    recertification.look_after(now=before)
     assert usable(identity)
     lifecycle.suspend(identity.agent_id, actor=by_olga, reason="A pause.")
     with pytest.raises(WrongLifeCycleStep):
-        certifying.certify(identity.agent_id, actor=by_olga, reason="Needed.")
+        recertification.certify(identity.agent_id, actor=by_olga, reason="Needed.")
 
 
 def test_the_database_keeps_no_active_agent_unconfirmed(identity: AgentIdentity) -> None:

@@ -13,11 +13,11 @@ from pytest_django import Settings
 
 from accounts.models import User
 from actions.models import Run
-from actions.services import resuming
+from actions.services import redecision
 from agents.directory import directory
 from agents.errors import InvalidScope, NotAnswerable, WrongLifeCycleStep
 from agents.models import PersonDelegation
-from agents.services import enrolment, federation, persons
+from agents.services import enrolment, federation, user_delegations
 from agents.tokens import jwt_claims
 from approvals.errors import OwnAgent
 from approvals.models import ApprovalRequest, Vote
@@ -42,7 +42,7 @@ def runtime(governed: Governed) -> Runtime:
 
 
 def given(governed: Governed, person: User, scope: str = "tools", minutes: int = 60) -> str:
-    _, code = persons.let_act(
+    _, code = user_delegations.let_act(
         governed.identity.pk,
         actor=Actor.from_user(person),
         scope=scope,
@@ -140,7 +140,9 @@ def test_it_ends(
     waiting = api.post("actions", asked, key="k1").json()
     delegation = PersonDelegation.objects.get()
     if how == "taken back":
-        persons.let_act_no_more(delegation.pk, actor=Actor.from_user(sam), reason="Enough.")
+        user_delegations.let_act_no_more(
+            delegation.pk, actor=Actor.from_user(sam), reason="Enough."
+        )
     elif how == "person gone":
         sam.is_active = False
         sam.save()
@@ -161,7 +163,7 @@ def test_it_ends(
         answer=Vote.Answer.APPROVE,
         reason="Yes.",
     )
-    resuming.resume(waiting["id"])
+    redecision.resume(waiting["id"])
     assert governed.toolbox.effects == []
 
 
@@ -210,7 +212,7 @@ def test_it_is_handed_on_within_the_line(
     row = Run.objects.get()
     assert (row.initiator, row.chain) == ("sam", ["tilda.prod"])
     assert api.post("actions", {"run": run, **PAY}, key="k1").json()["status"] == "succeeded"
-    persons.let_act_no_more(
+    user_delegations.let_act_no_more(
         PersonDelegation.objects.get().pk, actor=Actor.from_user(sam), reason="Enough."
     )
     assert api.post("actions", {"run": run, **PAY}, key="k2").status_code == 401
@@ -219,7 +221,7 @@ def test_it_is_handed_on_within_the_line(
 def test_who_may_give_and_take_back(governed: Governed, sam: User, rosa: User) -> None:
     for actor in (SYSTEM, governed.actor, Actor("human", "1000000", "x")):
         with pytest.raises(NotAnswerable):
-            persons.let_act(
+            user_delegations.let_act(
                 governed.identity.pk, actor=actor, scope="tools", minutes=5, reason="So."
             )
     by_sam = Actor.from_user(sam)
@@ -230,17 +232,17 @@ def test_who_may_give_and_take_back(governed: Governed, sam: User, rosa: User) -
     ):
         terms: dict[str, Any] = {"scope": "tools", "minutes": 5, "reason": "So."} | changes
         with pytest.raises(refusal):
-            persons.let_act(governed.identity.pk, actor=by_sam, **terms)
+            user_delegations.let_act(governed.identity.pk, actor=by_sam, **terms)
     with pytest.raises(NotFound):
-        persons.let_act(0, actor=by_sam, scope="tools", minutes=5, reason="So.")
+        user_delegations.let_act(0, actor=by_sam, scope="tools", minutes=5, reason="So.")
     assert not PersonDelegation.objects.exists()
     given(governed, sam)
     row = PersonDelegation.objects.get()
     with pytest.raises(NotAnswerable):
-        persons.let_act_no_more(row.pk, actor=Actor.from_user(rosa), reason="Mine now.")
-    persons.let_act_no_more(row.pk, actor=by_sam, reason="Enough.")
+        user_delegations.let_act_no_more(row.pk, actor=Actor.from_user(rosa), reason="Mine now.")
+    user_delegations.let_act_no_more(row.pk, actor=by_sam, reason="Enough.")
     with pytest.raises(WrongLifeCycleStep):
-        persons.let_act_no_more(row.pk, actor=by_sam, reason="Enough.")
+        user_delegations.let_act_no_more(row.pk, actor=by_sam, reason="Enough.")
 
 
 def test_pages(governed: Governed, sam: User) -> None:

@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey, RSAKey
 from accounts.models import Environment, User
 from agents.errors import CredentialTaken, InvalidKey, WrongLifeCycleStep
 from agents.models import AgentIdentity, FederatedCredential, RevokedToken
-from agents.services import federation, issuing
+from agents.services import federation, token_service
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import GovernanceError, InvalidInput
@@ -36,9 +36,9 @@ def other(olga: User, prod: Environment) -> Runtime:
 @pytest.fixture
 def elsewhere(identity: AgentIdentity) -> Runtime:
     staging = Environment.objects.create(slug="staging", title="Staging")
-    from agents.services import lifecycle, signing  # noqa: PLC0415 - only here
+    from agents.services import lifecycle, signing_keys  # noqa: PLC0415 - only here
 
-    signing.ensure_signing_key(staging, actor=SYSTEM)
+    signing_keys.ensure_signing_key(staging, actor=SYSTEM)
     return enrolled(lifecycle.create_identity(identity.agent_id, actor=SYSTEM, environment=staging))
 
 
@@ -83,9 +83,9 @@ def test_an_assertion_gives_back_once(runtime: Runtime) -> None:
 
 def test_tokens_that_are_over_are_forgotten(runtime: Runtime) -> None:
     runtime.send("/oauth/revoke", {"token": token_of(runtime)})
-    assert issuing.prune_revoked() == 0
+    assert token_service.prune_revoked() == 0
     RevokedToken.objects.update(expires_at="2020-01-01T00:00:00Z")
-    assert issuing.prune_revoked() == 1
+    assert token_service.prune_revoked() == 1
 
 
 # -- RFC 7662 --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from django.utils import timezone
 from accounts.models import Environment
 from agents.errors import SigningKeyNotReady, WrongLifeCycleStep
 from agents.models import AgentIdentity, AgentKey, SigningKey
-from agents.services import enrolment, signing
+from agents.services import enrolment, signing_keys
 from audit.models import Event
 from common.actors import SYSTEM
 from common.errors import NotFound
@@ -140,8 +140,10 @@ def test_one_assertion_replaces_one_key(runtime: Runtime) -> None:
 
 def ready(environment: str = "prod") -> SigningKey:
     """The next key, published long enough ago."""
-    key = signing.prepare(environment, actor=SYSTEM)
-    SigningKey.objects.filter(pk=key.pk).update(created_at=timezone.now() - signing.READY_AFTER)
+    key = signing_keys.prepare(environment, actor=SYSTEM)
+    SigningKey.objects.filter(pk=key.pk).update(
+        created_at=timezone.now() - signing_keys.READY_AFTER
+    )
     return key
 
 
@@ -152,17 +154,17 @@ def kids(runtime: Runtime) -> set[str]:
 def test_a_key_is_published_before_it_is_used(runtime: Runtime) -> None:
     old = SigningKey.objects.get()
     token = runtime.ask().json()["access_token"]
-    following = signing.prepare("prod", actor=SYSTEM)
+    following = signing_keys.prepare("prod", actor=SYSTEM)
     assert kids(runtime) == {old.kid, following.kid}
     with pytest.raises(SigningKeyNotReady):
-        signing.activate("prod", actor=SYSTEM, reason="Now.")
+        signing_keys.activate("prod", actor=SYSTEM, reason="Now.")
     with pytest.raises(WrongLifeCycleStep):
-        signing.prepare("prod", actor=SYSTEM)
+        signing_keys.prepare("prod", actor=SYSTEM)
     assert SigningKey.objects.get(status="active") == old
     SigningKey.objects.filter(pk=following.pk).update(
-        created_at=timezone.now() - signing.READY_AFTER
+        created_at=timezone.now() - signing_keys.READY_AFTER
     )
-    signing.activate("prod", actor=SYSTEM, reason="It is time.")
+    signing_keys.activate("prod", actor=SYSTEM, reason="It is time.")
     assert SigningKey.objects.get(status="active") == following
     # What the old one signed is accepted until it is over.
     assert Api(token).get("tools").status_code == 200
@@ -173,16 +175,16 @@ def test_a_key_is_published_before_it_is_used(runtime: Runtime) -> None:
 def test_keys_follow_one_another_by_themselves(runtime: Runtime) -> None:
     first = SigningKey.objects.get()
     now = timezone.now()
-    assert signing.rotate_due(now=now) == 0
-    assert signing.rotate_due(now=now + signing.ROTATE_AFTER / 2) == 1
-    assert signing.rotate_due(now=now + signing.ROTATE_AFTER / 2) == 0
-    month = now + signing.ROTATE_AFTER + timedelta(minutes=1)
-    assert signing.rotate_due(now=month) == 1
+    assert signing_keys.rotate_due(now=now) == 0
+    assert signing_keys.rotate_due(now=now + signing_keys.ROTATE_AFTER / 2) == 1
+    assert signing_keys.rotate_due(now=now + signing_keys.ROTATE_AFTER / 2) == 0
+    month = now + signing_keys.ROTATE_AFTER + timedelta(minutes=1)
+    assert signing_keys.rotate_due(now=month) == 1
     assert SigningKey.objects.get(status="active") != first
-    assert signing.rotate_due(now=month) == 0
+    assert signing_keys.rotate_due(now=month) == 0
     first.refresh_from_db()
     assert first.status == "retiring"
-    assert signing.rotate_due(now=month + signing.ACCEPTED_FOR) == 1
+    assert signing_keys.rotate_due(now=month + signing_keys.ACCEPTED_FOR) == 1
     first.refresh_from_db()
     assert (first.status, first.kid in kids(runtime)) == ("revoked", False)
 
@@ -191,12 +193,12 @@ def test_a_key_that_is_not_ready_keeps_no_other_environment_back(
     runtime: Runtime, prod: Environment
 ) -> None:
     staging = Environment.objects.create(slug="staging", title="Staging")
-    signing.ensure_signing_key(staging, actor=SYSTEM)
-    signing.prepare("prod", actor=SYSTEM)  # just now: too late to be used at once
+    signing_keys.ensure_signing_key(staging, actor=SYSTEM)
+    signing_keys.prepare("prod", actor=SYSTEM)  # just now: too late to be used at once
     SigningKey.objects.filter(status="active").update(
-        activated_at=timezone.now() - signing.ROTATE_AFTER
+        activated_at=timezone.now() - signing_keys.ROTATE_AFTER
     )
-    assert signing.rotate_due() == 1
+    assert signing_keys.rotate_due() == 1
     assert set(SigningKey.objects.filter(status="next").values_list("environment", flat=True)) == {
         "prod",
         "staging",
@@ -208,29 +210,29 @@ def test_a_revoked_key_is_replaced_at_once_and_its_tokens_are_dead(
     runtime: Runtime, has_next: bool
 ) -> None:
     token = runtime.ask().json()["access_token"]
-    following = signing.prepare("prod", actor=SYSTEM) if has_next else None
+    following = signing_keys.prepare("prod", actor=SYSTEM) if has_next else None
     old = SigningKey.objects.get(status="active")
-    signing.revoke(old.pk, actor=SYSTEM, reason="It was in a backup.")
+    signing_keys.revoke(old.pk, actor=SYSTEM, reason="It was in a backup.")
     assert Api(token).get("tools").status_code == 401
     assert Api(runtime.ask().json()["access_token"]).get("tools").status_code == 200
     active = SigningKey.objects.get(status="active")
     assert active == following or not has_next
     with pytest.raises(WrongLifeCycleStep):
-        signing.revoke(old.pk, actor=SYSTEM, reason="Again.")
+        signing_keys.revoke(old.pk, actor=SYSTEM, reason="Again.")
 
 
 def test_there_is_nothing_to_rotate_where_there_is_no_key(runtime: Runtime) -> None:
     with pytest.raises(NotFound):
-        signing.prepare("nowhere", actor=SYSTEM)
+        signing_keys.prepare("nowhere", actor=SYSTEM)
     with pytest.raises(NotFound):
-        signing.activate("nowhere", actor=SYSTEM, reason="So.")
+        signing_keys.activate("nowhere", actor=SYSTEM, reason="So.")
     with pytest.raises(NotFound):
-        signing.revoke(0, actor=SYSTEM, reason="So.")
+        signing_keys.revoke(0, actor=SYSTEM, reason="So.")
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_key_is_revoked_in_a_transaction_of_its_own(identity: AgentIdentity) -> None:
     """As a page and a sweeper do, around which no test has put one."""
     [key] = SigningKey.objects.filter(environment="prod")
-    signing.revoke(key.pk, actor=SYSTEM, reason="It leaked.")
+    signing_keys.revoke(key.pk, actor=SYSTEM, reason="It leaked.")
     assert SigningKey.objects.get(status="active").pk != key.pk

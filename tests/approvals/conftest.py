@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from approvals import outcomes
+from approvals import handlers
 from approvals.models import Tier
 from tests.approvals.questions import KIND, Outcomes
 
@@ -11,6 +11,6 @@ from tests.approvals.questions import KIND, Outcomes
 def told(tiers: dict[str, Tier]) -> Iterator[Outcomes]:
     """A floor above that asks questions of its own kind and notes the outcomes."""
     handler = Outcomes()
-    outcomes.on_resolved(KIND, handler)
+    handlers.on_resolved(KIND, handler)
     yield handler
-    del outcomes._handlers[KIND]
+    del handlers._handlers[KIND]

@@ -5,7 +5,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from accounts.models import Groups, User
-from approvals import outcomes
+from approvals import handlers
 from approvals.errors import (
     AlreadyVoted,
     ApprovalAlreadySpent,
@@ -76,7 +76,7 @@ def test_a_question_shows_what_is_asked_and_how_long_there_is(told: Outcomes) ->
 
 
 def test_a_question_without_a_consequence_is_a_defect(tiers: dict[str, Tier]) -> None:
-    assert "tests.nobody" not in outcomes.handled_kinds()
+    assert "tests.nobody" not in handlers.handled_kinds()
     question = Question(
         kind="tests.nobody",
         title="?",
@@ -93,7 +93,7 @@ def test_a_question_without_a_consequence_is_a_defect(tiers: dict[str, Tier]) ->
 
 def test_a_kind_has_one_consequence(told: Outcomes) -> None:
     with pytest.raises(ValueError, match="already has a handler"):
-        outcomes.on_resolved(KIND, Outcomes())
+        handlers.on_resolved(KIND, Outcomes())
 
 
 def test_one_person_is_enough_for_a_quorum_of_one(told: Outcomes, rosa: User) -> None:

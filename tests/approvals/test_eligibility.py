@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.models import FormerName, Groups, User
 from accounts.names import mail_key, name_key
 from actions.models import Action
-from actions.services import resuming
+from actions.services import redecision
 from agents.models import FormerPerson
 from agents.services.sponsors import change_sponsor
 from approvals.eligibility import count_waiting_for
@@ -93,7 +93,7 @@ def test_an_approval_whose_voter_is_lost_before_it_is_used_is_asked_again(
             agent.owner = rosa
             agent.save()
     lose(rosa, how)
-    action = resuming.resume(Action.objects.get().pk)
+    action = redecision.resume(Action.objects.get().pk)
     assert action is not None
     assert (action.status, governed.toolbox.effects) == ("waiting", [])
     request.refresh_from_db()
@@ -287,7 +287,7 @@ def test_an_approval_without_its_people_is_not_spent(governed: Governed, rosa: U
     with pytest.raises(ApprovalNotGiven):
         spend(request.pk, actor=SYSTEM, action="x")
     Action.objects.update(status="ready")
-    action = resuming.resume(Action.objects.get().pk)
+    action = redecision.resume(Action.objects.get().pk)
     assert action is not None
     assert (action.status, governed.toolbox.effects) == ("waiting", [])
 

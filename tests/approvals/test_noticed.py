@@ -8,11 +8,11 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions.models import Action
-from actions.services import resuming
+from actions.services import redecision
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote, settle_due, withdraw
 from audit.models import DbChange, Event
-from audit.services.reconciling import reconcile
+from audit.services.change_reconciliation import reconcile
 from common.actors import SYSTEM, Actor
 from tests import factories
 from tests.factories import Governed
@@ -38,7 +38,7 @@ def vote(request: ApprovalRequest, person: User, answer: str) -> None:
 
 def test_what_commands_do_is_said(governed: Governed, rosa: User, ruben: User) -> None:
     vote(request_of(governed), rosa, "approve")
-    resuming.resume(Action.objects.latest("decided_at").pk)
+    redecision.resume(Action.objects.latest("decided_at").pk)
     vote(request_of(governed), rosa, "reject")
     withdraw(request_of(governed).pk, actor=SYSTEM, reason="No longer.")
     settle_due(now=request_of(governed).expires_at)

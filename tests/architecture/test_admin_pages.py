@@ -14,7 +14,7 @@ from actions.models import Action
 from common.admin.keyset import KeysetChangeList
 from common.admin.pages import EndlessAdmin, GovernedAdmin
 from tests.factories import Governed
-from tests.workflows import offices
+from tests.workflows import sample_data
 
 pytestmark = pytest.mark.django_db
 
@@ -53,7 +53,7 @@ def list_url(model: Any) -> str:
 def busy(governed: Governed, times: int) -> None:
     """Runs with every kind of outcome."""
     for _ in range(times):
-        offices.workflows_at_work(governed)
+        sample_data.workflows_at_work(governed)
         run = governed.run()
         for amount in (1, 500, 5000):
             governed.pay(run, amount)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from audit.leaves import parsed_leaf
+from audit.leaf_encoding import parsed_leaf
 from audit.merkle import consistency_proof, inclusion_proof
 from audit.models import Checkpoint, LogKey
-from audit.notes import Handover, Note, Signature
-from audit.proving import handover_of
+from audit.proofs import handover_of
+from audit.signed_notes import Handover, Note, Signature
 from audit.tree import StoredTree
 from tests.audit.test_forged_evidence import rotated
 

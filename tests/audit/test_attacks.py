@@ -16,16 +16,16 @@ from django.db import connection, transaction
 
 from audit.events import PAYLOAD_ERASED
 from audit.models import Checkpoint, Event, Leaf
-from audit.notes import Signer, Verifier
-from audit.services.inspecting import LOG
+from audit.services.access_log import LOG
 from audit.services.recording import record
 from audit.services.sealing import seal
+from audit.signed_notes import Signer, Verifier
 from audit.verification import Report, verify
-from audit.writers import forget_writers
+from audit.writer_sequences import forget_writers
 from common import triggers
 from common.actors import SYSTEM
-from common.sealing import decoded_key
-from tests.audit.sealed import many, said, sealed_all
+from common.encryption import decoded_key
+from tests.audit.sealed_log import many, said, sealed_all
 
 pytestmark = pytest.mark.django_db
 

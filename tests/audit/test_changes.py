@@ -34,7 +34,7 @@ from agents.services.enrolment import issue_enrolment_code
 from approvals.models import Tier
 from audit.generation import current_mark
 from audit.models import Erasure, Event, Generation
-from audit.services import erasing
+from audit.services import erasures
 from common.actors import SYSTEM, Actor, acting
 from common.ids import uuid7
 from policies.models import (
@@ -558,7 +558,7 @@ def test_an_erasure_of_a_person_empties_the_change_log_of_them(rosa: User, olga:
     with acting(Actor.from_user(rosa)):
         Group.objects.create(name="made by rosa")
     by_rosa = LogEntry.objects.get(additional_data__id=str(rosa.pk))
-    asked = erasing.ask(
+    asked = erasures.ask(
         Erasure.About.PERSON,
         str(rosa.pk),
         actor=Actor.from_user(olga),
@@ -566,7 +566,7 @@ def test_an_erasure_of_a_person_empties_the_change_log_of_them(rosa: User, olga:
         purpose="She left.",
     )
     boss = User.objects.create_user("boss")
-    erasing.decide_erasure(asked.pk, actor=Actor.from_user(boss), approve=True, reason="Yes.")
+    erasures.decide_erasure(asked.pk, actor=Actor.from_user(boss), approve=True, reason="Yes.")
     said = str(list(LogEntry.objects.values()))
     assert "osalinde" not in said
     entry = LogEntry.objects.get(pk=by_rosa.pk)

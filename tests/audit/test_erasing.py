@@ -26,16 +26,16 @@ from audit.errors import (
     OwnQuestion,
     RetentionTooShort,
 )
+from audit.event_types import declared
 from audit.models import ERASED, Erasure, Event, EventPayload, Hold, SystemRetention
 from audit.retention import CLASSES, class_of, types_of
-from audit.services import erasing, holding, retaining
+from audit.services import erasures, legal_holds, retention
 from audit.services.recording import Subject, event_row, record, write_events
 from audit.verification import verify
-from audit.vocabulary import declared
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, NotFound
 from common.ids import uuid7
-from tests.audit.sealed import ROSE, THING, said, sealed_all
+from tests.audit.sealed_log import ROSE, THING, said, sealed_all
 
 pytestmark = pytest.mark.django_db
 
@@ -54,7 +54,7 @@ def bert(django_user_model: type[User]) -> Actor:
 
 def asked(event: Event, anna: Actor, **given: Any) -> Erasure:
     about = {"basis": "objection", "purpose": "She asked for it.", **given}
-    return erasing.ask(Erasure.About.EVENT, str(event.uid), actor=anna, **about)
+    return erasures.ask(Erasure.About.EVENT, str(event.uid), actor=anna, **about)
 
 
 def sealed_event(run: Any = None) -> Event:
@@ -69,7 +69,7 @@ def test_what_two_people_erase_is_gone_and_every_proof_stays(anna: Actor, bert: 
     event = sealed_event()
     leaf, before = event.leaf, verify()
     erasure = asked(event, anna)
-    done = erasing.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Right.")
+    done = erasures.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Right.")
     assert (done.status, Erasure.objects.get().events_count) == ("approved", 1)
     event = Event.objects.get(pk=event.pk)
     assert event.leaf == leaf
@@ -90,7 +90,7 @@ def test_what_two_people_erase_is_gone_and_every_proof_stays(anna: Actor, bert: 
 def test_one_field_alone_can_be_erased(anna: Actor, bert: Actor) -> None:
     event = sealed_event()
     erasure = asked(event, anna, fields=["details.reason"])
-    erasing.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Right.")
+    erasures.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Right.")
     event = Event.objects.get(pk=event.pk)
     assert (event.actor_label, event.subject_label) == (ROSE.label, THING.label)
     assert "reason" not in event.details
@@ -100,13 +100,13 @@ def test_nobody_erases_alone(anna: Actor, bert: Actor) -> None:
     event = sealed_event()
     erasure = asked(event, anna)
     with pytest.raises(OwnQuestion):
-        erasing.decide_erasure(erasure.pk, actor=anna, approve=True, reason="Me.")
+        erasures.decide_erasure(erasure.pk, actor=anna, approve=True, reason="Me.")
     with pytest.raises(NotFound):
-        erasing.decide_erasure(uuid7(), actor=bert, approve=True, reason="What?")
+        erasures.decide_erasure(uuid7(), actor=bert, approve=True, reason="What?")
     assert Event.objects.get(pk=event.pk).details["reason"] == VALUE
-    erasing.decide_erasure(erasure.pk, actor=bert, approve=False, reason="No.")
+    erasures.decide_erasure(erasure.pk, actor=bert, approve=False, reason="No.")
     with pytest.raises(AlreadyDecided):
-        erasing.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Yes after all.")
+        erasures.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Yes after all.")
     assert Event.objects.get(pk=event.pk).details["reason"] == VALUE
     with pytest.raises(IntegrityError), transaction.atomic():
         Erasure.objects.filter(pk=erasure.pk).update(decided_by=int(anna.id))
@@ -116,12 +116,12 @@ def test_of_a_person_and_of_a_run(anna: Actor, bert: Actor) -> None:
     run = uuid7()
     event = sealed_event(run)
     for about, key, number in (("run", str(run), 1), ("person", "1", 2)):
-        erasure = erasing.ask(about, key, actor=anna, basis="not_needed", purpose="Over.")
-        erasing.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Yes.")
+        erasure = erasures.ask(about, key, actor=anna, basis="not_needed", purpose="Over.")
+        erasures.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Yes.")
         assert Erasure.objects.get(pk=erasure.pk).events_count == number
     assert Event.objects.get(pk=event.pk).payload.disclosures == {}
     with pytest.raises(NothingToErase):
-        erasing.ask("person", "1", actor=anna, basis="not_needed", purpose="Again.")
+        erasures.ask("person", "1", actor=anna, basis="not_needed", purpose="Again.")
 
 
 def test_what_the_change_log_says_of_a_person_goes_though_no_event_is_left(
@@ -135,16 +135,16 @@ def test_what_the_change_log_says_of_a_person_goes_though_no_event_is_left(
         remote_port=4711,
     )  # fmt: skip
     about = ("person", str(maria.pk))
-    found = erasing.concerned(Erasure(about=about[0], about_id=about[1]))
+    found = erasures.concerned(Erasure(about=about[0], about_id=about[1]))
     for event in found.with_values():  # as when their time was over
         event.payload.lose(list(event.payload.disclosures), said_by=event.uid)
-    erasure = erasing.ask(*about, actor=anna, basis="objection", purpose="She asked.")
-    erasing.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Yes.")
+    erasure = erasures.ask(*about, actor=anna, basis="objection", purpose="She asked.")
+    erasures.decide_erasure(erasure.pk, actor=bert, approve=True, reason="Yes.")
     entry.refresh_from_db()
     assert (entry.object_repr, entry.changes, entry.remote_addr) == ("", {}, None)
     assert entry.remote_port is None
     with pytest.raises(NothingToErase):
-        erasing.ask(*about, actor=anna, basis="objection", purpose="Again.")
+        erasures.ask(*about, actor=anna, basis="objection", purpose="Again.")
 
 
 def test_where_a_change_came_from_is_emptied_and_not_changed(anna: Actor) -> None:
@@ -171,17 +171,17 @@ def test_what_is_held_stays(anna: Actor, bert: Actor, by: str) -> None:
         "everything": {},
     }
     before = asked(event, anna)
-    hold = holding.place(Hold(reason="A lawsuit.", **scopes[by]), actor=bert)
+    hold = legal_holds.place(Hold(reason="A lawsuit.", **scopes[by]), actor=bert)
     with pytest.raises(HeldEvents):
         asked(event, anna)
     with pytest.raises(HeldEvents):
-        erasing.decide_erasure(before.pk, actor=bert, approve=True, reason="Yes.")
+        erasures.decide_erasure(before.pk, actor=bert, approve=True, reason="Yes.")
     assert Erasure.objects.get(pk=before.pk).status == "asked"
     assert Event.objects.get(pk=event.pk).details["reason"] == VALUE
-    holding.release(hold.pk, actor=bert, reason="It is settled.")
+    legal_holds.release(hold.pk, actor=bert, reason="It is settled.")
     with pytest.raises(AlreadyReleased):
-        holding.release(hold.pk, actor=bert, reason="Again.")
-    erasing.decide_erasure(before.pk, actor=bert, approve=True, reason="Yes.")
+        legal_holds.release(hold.pk, actor=bert, reason="Again.")
+    erasures.decide_erasure(before.pk, actor=bert, approve=True, reason="Yes.")
     assert "reason" not in Event.objects.get(pk=event.pk).details
 
 
@@ -189,7 +189,7 @@ def test_a_hold_on_something_else_holds_nothing_here(anna: Actor) -> None:
     event = sealed_event()
     past = event.recorded_at - timedelta(days=9)
     for scope in ({"run_id": uuid7()}, {"agent": "other.prod"}, {"until": past}):
-        holding.place(Hold(reason="Another matter.", **scope), actor=anna)
+        legal_holds.place(Hold(reason="Another matter.", **scope), actor=anna)
     assert asked(event, anna).status == "asked"
 
 
@@ -211,11 +211,11 @@ def test_values_go_when_their_time_is_over(bert: Actor) -> None:
     events = [old(days + 1, "over"), old(days + 2, "held", run=run), old(days - 1, "not yet")]
     unsealed = old(days + 1, "x")
     sealed_all()
-    holding.place(Hold(reason="A lawsuit.", run_id=run), actor=bert)
-    assert retaining.retain() == 2
+    legal_holds.place(Hold(reason="A lawsuit.", run_id=run), actor=bert)
+    assert retention.retain() == 2
     kept = [Event.objects.get(pk=one.pk).payload.disclosures != {} for one in (*events, unsealed)]
     assert kept == [False, True, True, False]
-    assert retaining.retain() == 0
+    assert retention.retain() == 0
     sealed_all()
     assert verify().is_sound
     said_so = Event.objects.get(type="audit.retention_applied")
@@ -228,11 +228,11 @@ def test_a_rule_shortens_it_but_not_below_the_floor(anna: Actor) -> None:
     sealed_all()
     for kind, days, error in (("config", 100, RetentionTooShort), ("x", 400, InvalidInput)):
         with pytest.raises(error):
-            retaining.set_rule(kind, days, actor=anna, reason="Less.")
-    assert retaining.retain() == 0
-    retaining.set_rule("config", 365, actor=anna, reason="A year is enough.")
-    assert retaining.days_of("config") == 365
-    assert retaining.retain() == 1
+            retention.set_rule(kind, days, actor=anna, reason="Less.")
+    assert retention.retain() == 0
+    retention.set_rule("config", 365, actor=anna, reason="A year is enough.")
+    assert retention.days_of("config") == 365
+    assert retention.retain() == 1
     assert Event.objects.get(pk=event.pk).payload.disclosures == {}
 
 
@@ -249,12 +249,12 @@ def called(days: int, tool: str, **more: Any) -> Event:
 
 def test_a_system_can_have_a_time_of_its_own(anna: Actor) -> None:
     """Shorter or longer than for all, and each for its own calls only."""
-    retaining.set_rule("operational", 200, actor=anna, reason="Less.", system="crm")
-    retaining.set_rule("operational", 400, actor=anna, reason="More.", system="pay")
+    retention.set_rule("operational", 200, actor=anna, reason="Less.", system="crm")
+    retention.set_rule("operational", 400, actor=anna, reason="More.", system="pay")
     events = [called(210, "crm.read"), called(210, "hr.read"), called(300, "pay.send")]
     over = called(300, "hr.read")
     sealed_all()
-    assert retaining.retain() == 2
+    assert retention.retain() == 2
     kept = [Event.objects.get(pk=one.pk).payload.disclosures != {} for one in (*events, over)]
     assert kept == [False, True, True, False]
     rules = Event.objects.filter(type="audit.retention_applied").order_by("id").with_values()
@@ -263,22 +263,22 @@ def test_a_system_can_have_a_time_of_its_own(anna: Actor) -> None:
         "operational 214 days",
     ]
     with pytest.raises(RetentionTooShort):
-        retaining.set_rule("operational", 30, actor=anna, reason="Less.", system="crm")
+        retention.set_rule("operational", 30, actor=anna, reason="Less.", system="crm")
     with pytest.raises(IntegrityError), transaction.atomic():
         SystemRetention.objects.update(days=30)
 
 
 def test_sensitive_values_go_by_themselves(anna: Actor) -> None:
-    retaining.set_rule("operational", 400, actor=anna, reason="More.")
+    retention.set_rule("operational", 400, actor=anna, reason="More.")
     event = called(300, "crm.read", sensitive={"/born": "1970-01-02"})
     young = called(10, "crm.read", sensitive={"/born": "1970-01-02"})
     sealed_all()
-    assert retaining.retain() == 1
+    assert retention.retain() == 1
     left = Event.objects.get(pk=event.pk)
     assert "details.sensitive" not in left.payload.disclosures
     assert left.details["result"] == {"born": "[personal]"}
     assert "details.sensitive" in Event.objects.get(pk=young.pk).payload.disclosures
-    assert retaining.retain() == 0
+    assert retention.retain() == 0
     sealed_all()
     assert verify().is_sound
 
@@ -324,7 +324,7 @@ def test_the_database_lets_a_row_lose_values_and_nothing_else(anna: Actor, bert:
         with pytest.raises(IntegrityError):
             _set(column, value, event.uid)
     assert EventPayload.objects.get(pk=payload.pk).disclosures == values
-    erasing.decide_erasure(
+    erasures.decide_erasure(
         asked(event, anna, fields=[name]).pk, actor=bert, approve=True, reason="Yes."
     )
     for column, value in (("disclosures", values), ("erased", {}), ("erased", {name: "x"})):
@@ -340,7 +340,7 @@ def test_an_erased_value_is_in_no_copy(tmp_path: Path, django_user_model: type[U
     value = event.payload.disclosures["details.reason"]
     assert value.encode() in _copy(tmp_path / "before")
     erasure = asked(event, people[0])
-    erasing.decide_erasure(erasure.pk, actor=people[1], approve=True, reason="Yes.")
+    erasures.decide_erasure(erasure.pk, actor=people[1], approve=True, reason="Yes.")
     copy = _copy(tmp_path / "after")
     assert value.encode() not in copy
     assert VALUE.encode() not in copy
@@ -379,7 +379,7 @@ def test_a_hold_that_is_being_placed_is_waited_for(django_user_model: type[User]
     def approve() -> None:
         placed.wait(10)
         try:
-            erasing.decide_erasure(erasure.pk, actor=people[1], approve=True, reason="Yes.")
+            erasures.decide_erasure(erasure.pk, actor=people[1], approve=True, reason="Yes.")
         except HeldEvents:
             ended.append("held")
         finally:
@@ -388,7 +388,7 @@ def test_a_hold_that_is_being_placed_is_waited_for(django_user_model: type[User]
     other = threading.Thread(target=approve)
     other.start()
     with transaction.atomic():
-        holding.place(Hold(reason="A lawsuit."), actor=people[0])
+        legal_holds.place(Hold(reason="A lawsuit."), actor=people[0])
         placed.set()
         other.join(1)
         assert other.is_alive()  # it waits for the hold, and does not erase before it

@@ -25,16 +25,16 @@ from audit.errors import (
     OwnQuestion,
     ValuesNotYours,
 )
+from audit.event_types import declared
 from audit.evidence.bundle import bundle, range_for
 from audit.models import Checkpoint, Cosignature, Erasure, Event, Export, Leaf, LogKey
-from audit.services import erasing, exports
+from audit.services import erasures, exports
 from audit.services.recording import Subject, record
 from audit.services.sealing import seal
-from audit.vocabulary import declared
 from common.actors import SYSTEM, Actor
 from common.errors import GovernanceError, InvalidInput, NotFound
 from common.ids import uuid7
-from tests.audit.sealed import many, said, sealed_all
+from tests.audit.sealed_log import many, said, sealed_all
 
 pytestmark = pytest.mark.django_db
 
@@ -220,10 +220,10 @@ def test_an_erased_value_is_named_with_the_event_that_says_so(
     sealed_all()
     before = take(with_values=True)
     event = Event.objects.get(place__seq=2)
-    asked = erasing.ask(
+    asked = erasures.ask(
         Erasure.About.EVENT, str(event.uid), actor=anna, basis="objection", purpose="She asked."
     )
-    erasing.decide_erasure(asked.pk, actor=bert, approve=True, reason="Right.")
+    erasures.decide_erasure(asked.pk, actor=bert, approve=True, reason="Right.")
     sealed_all()
     after = take(with_values=True, until=event.recorded_at)  # the erasure lies outside of it
     for archive in (before, after, take(with_values=True)):
@@ -335,8 +335,8 @@ def test_a_bundle_waits_until_what_erased_its_values_is_sealed(
         range_for(export)  # what was asked and approved is not sealed
     sealed_all()
     range_for(export)
-    asked = erasing.ask("event", str(event.uid), actor=anna, basis="objection", purpose="Asked.")
-    erasing.decide_erasure(asked.pk, actor=bert, approve=True, reason="Right.")
+    asked = erasures.ask("event", str(event.uid), actor=anna, basis="objection", purpose="Asked.")
+    erasures.decide_erasure(asked.pk, actor=bert, approve=True, reason="Right.")
     with pytest.raises(NotSealed):
         range_for(export)  # what erased its values is not sealed
     sealed_all()

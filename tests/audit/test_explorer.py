@@ -11,13 +11,13 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions import events as action_events
-from audit import terms
+from audit import blind_index
 from audit.models import Erasure, Event, Leaf, Term
-from audit.searching import Search
-from audit.services import erasing, indexing
+from audit.search import Search
+from audit.services import erasures, search_index
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
-from tests.audit.sealed import many, said, sealed_all
+from tests.audit.sealed_log import many, said, sealed_all
 from tests.audit.test_pages import person, url
 
 pytestmark = pytest.mark.django_db
@@ -59,7 +59,7 @@ def found(**given: Any) -> list[str]:
 
 def indexed() -> None:
     sealed_all()
-    indexing.index()
+    search_index.index()
 
 
 def test_an_agents_events_are_those_of_its_runs_too() -> None:
@@ -142,7 +142,7 @@ def test_what_was_erased_is_not_found_by_its_words(rosa: User, olga: User) -> No
     indexed()
     [event] = Event.objects.filter(type="agent.suspended")
     assert found(text="muster") == ["agent.suspended"]
-    asked = erasing.ask(
+    asked = erasures.ask(
         Erasure.About.EVENT,
         str(event.uid),
         actor=Actor.from_user(rosa),
@@ -150,25 +150,25 @@ def test_what_was_erased_is_not_found_by_its_words(rosa: User, olga: User) -> No
         purpose="Hers.",
         fields=["details.reason"],
     )
-    erasing.decide_erasure(asked.pk, actor=Actor.from_user(olga), approve=True, reason="Yes.")
+    erasures.decide_erasure(asked.pk, actor=Actor.from_user(olga), approve=True, reason="Yes.")
     assert found(text="muster") == []
     assert found(text="rose") == ["agent.suspended"]  # the name of who did it is still there
-    assert not Term.objects.filter(term=terms.word("muster"), event_number=event.pk).exists()
+    assert not Term.objects.filter(term=blind_index.word("muster"), event_number=event.pk).exists()
 
 
 def test_indexing_goes_on_where_it_ended_and_repeats_nothing() -> None:
     many(25)
     sealed_all()
     waiting = Leaf.objects.count()
-    assert indexing.behind() == waiting >= 25
-    assert indexing.index(limit=10) == waiting
-    assert indexing.behind() == 0
+    assert search_index.behind() == waiting >= 25
+    assert search_index.index(limit=10) == waiting
+    assert search_index.behind() == 0
     before = Term.objects.count()
     many(5, of="more")
     sealed_all()
-    assert indexing.index() >= 5
+    assert search_index.index() >= 5
     assert Term.objects.count() > before
-    assert indexing.index() == 0
+    assert search_index.index() == 0
     assert len(found(text="x 24")) == 1
 
 

@@ -26,19 +26,19 @@ from accounts.models import User
 from audit.errors import SealingKeyUsedBefore
 from audit.events import LOG_KEY_CHANGED
 from audit.evidence.bundle import bundle, range_for
-from audit.leaves import parsed_leaf
+from audit.leaf_encoding import parsed_leaf
 from audit.merkle import leaf_hash, root_of
 from audit.models import Checkpoint, Event, LogKey
-from audit.notes import Checkpoint as Statement
-from audit.notes import Handover, Note, Signer, Verifier
 from audit.services import exports
-from audit.services.inspecting import LOG
+from audit.services.access_log import LOG
 from audit.services.recording import record
 from audit.services.sealing import seal
+from audit.signed_notes import Checkpoint as Statement
+from audit.signed_notes import Handover, Note, Signer, Verifier
 from audit.verification import verify
 from common import triggers
 from common.actors import SYSTEM, Actor
-from tests.audit.sealed import many, sealed_all
+from tests.audit.sealed_log import many, sealed_all
 from tests.audit.test_attacks import sql
 from tests.audit.test_evidence import Verified, checked
 

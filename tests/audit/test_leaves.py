@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit import leaves
+from audit import leaf_encoding
 from audit.errors import LeafInvalid
-from audit.vocabulary import declared
+from audit.event_types import declared
 from common.canonical import canonical_json
 from common.ids import uuid7
 
@@ -21,7 +21,7 @@ JCS = Path(__file__).parent / "vectors" / "jcs"
 VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-leaves.MAX_SAFE_INTEGER, leaves.MAX_SAFE_INTEGER)
+    | st.integers(-leaf_encoding.MAX_SAFE_INTEGER, leaf_encoding.MAX_SAFE_INTEGER)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
     lambda inner: (
         st.lists(inner, max_size=4)
@@ -49,8 +49,8 @@ def row(**details: Any) -> dict[str, Any]:
 
 def test_the_leaf_names_nobody_and_commits_to_everything() -> None:
     given_ = row(tool="crm.get", reason="Ada asked for it.")
-    made = leaves.split(given_, writer=["w", 3])
-    leaf = leaves.parsed_leaf(made.text)
+    made = leaf_encoding.split(given_, writer=["w", 3])
+    leaf = leaf_encoding.parsed_leaf(made.text)
     assert "Ada" not in made.text
     assert leaf == {
         "v": 1,
@@ -61,9 +61,9 @@ def test_the_leaf_names_nobody_and_commits_to_everything() -> None:
         "subject": {"kind": "agents.agent", "id": "1"},
         "w": ["w", 3],
         "details": {"tool": "crm.get"},
-        "sd": {name: leaves.digest_of(text) for name, text in made.disclosures.items()},
+        "sd": {name: leaf_encoding.digest_of(text) for name, text in made.disclosures.items()},
     }
-    assert {leaves.opened(text) for text in made.disclosures.values()} == {
+    assert {leaf_encoding.opened(text) for text in made.disclosures.values()} == {
         ("actor.label", "Ada"),
         ("subject.label", "tilda"),
         ("details.reason", "Ada asked for it."),
@@ -71,8 +71,10 @@ def test_the_leaf_names_nobody_and_commits_to_everything() -> None:
 
 
 def test_equal_values_have_unequal_digests() -> None:
-    first, second = (leaves.split(row(reason="x"), writer=["w", n]) for n in (1, 2))
-    digests = [leaves.parsed_leaf(made.text)["sd"]["details.reason"] for made in (first, second)]
+    first, second = (leaf_encoding.split(row(reason="x"), writer=["w", n]) for n in (1, 2))
+    digests = [
+        leaf_encoding.parsed_leaf(made.text)["sd"]["details.reason"] for made in (first, second)
+    ]
     assert digests[0] != digests[1]
 
 
@@ -80,42 +82,42 @@ def test_equal_values_have_unequal_digests() -> None:
     "value", [0.5, {"a": 1}, "x" * 257, ["x"] * 65, 2**53, ["a", ["b"]], [1.5]]
 )
 def test_a_detail_that_is_large_or_not_plain_lies_beside(value: Any) -> None:
-    made = leaves.split(row(rules=value), writer=["w", 1])
-    leaf = leaves.parsed_leaf(made.text)
+    made = leaf_encoding.split(row(rules=value), writer=["w", 1])
+    leaf = leaf_encoding.parsed_leaf(made.text)
     assert "details" not in leaf
-    assert leaves.opened(made.disclosures["details.rules"]) == ("details.rules", value)
+    assert leaf_encoding.opened(made.disclosures["details.rules"]) == ("details.rules", value)
 
 
 def test_every_detail_in_the_open_is_declared_by_some_event() -> None:
     known = {name for kind in declared().values() for name in kind.details}
-    assert leaves.OPEN_DETAILS - known == set()
+    assert leaf_encoding.OPEN_DETAILS - known == set()
 
 
 def test_digests_of_what_people_sent_are_not_in_the_open() -> None:
     known = {name for kind in declared().values() for name in kind.details}
     digests = {name for name in known if name.endswith("_digest")}
     assert {"args_digest", "result_digest"} <= digests
-    assert not digests & leaves.OPEN_DETAILS
-    assert not {"reason", "owner", "sponsor", "former", "issuer"} & leaves.OPEN_DETAILS
+    assert not digests & leaf_encoding.OPEN_DETAILS
+    assert not {"reason", "owner", "sponsor", "former", "issuer"} & leaf_encoding.OPEN_DETAILS
 
 
 def test_the_known_answer_of_rfc_9901() -> None:
     """Section 4.2.3: the digest is over the text of the disclosure, as it was sent."""
     text = "WyJfMjZiYzRMVC1hYzZxMktJNmNCVzVlcyIsICJmYW1pbHlfbmFtZSIsICJNw7ZiaXVzIl0"
-    assert leaves.digest_of(text) == "X9yH0Ajrdm1Oij4tWso9UzzKJvPoDxwmuEcO3XAdRC0"
-    assert leaves.opened(text) == ("family_name", "Möbius")
+    assert leaf_encoding.digest_of(text) == "X9yH0Ajrdm1Oij4tWso9UzzKJvPoDxwmuEcO3XAdRC0"
+    assert leaf_encoding.opened(text) == ("family_name", "Möbius")
 
 
 @given(VALUES)
 def test_what_is_disclosed_is_what_was_given(value: Any) -> None:
-    text = leaves.disclosure("details.x", value, b"s" * 16)
-    assert leaves.opened(text) == ("details.x", value)
+    text = leaf_encoding.disclosure("details.x", value, b"s" * 16)
+    assert leaf_encoding.opened(text) == ("details.x", value)
 
 
 @given(VALUES)
 def test_a_leaf_is_read_as_it_was_written(value: Any) -> None:
-    text = leaves.leaf_text({"v": 1, "x": value})
-    assert leaves.parsed_leaf(text) == {"v": 1, "x": value}
+    text = leaf_encoding.leaf_text({"v": 1, "x": value})
+    assert leaf_encoding.parsed_leaf(text) == {"v": 1, "x": value}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted((JCS / "input").glob("*.json"))])
@@ -124,11 +126,11 @@ def test_the_published_texts_are_canonical_or_refused(name: str) -> None:
     value = json.loads((JCS / "input" / f"{name}.json").read_text())
     expected = (JCS / "output" / f"{name}.json").read_text()
     if name in {"arrays", "unicode"}:
-        leaves.ensure_in_profile(value)
+        leaf_encoding.ensure_in_profile(value)
         assert canonical_json(value) == expected
     else:
         with pytest.raises(LeafInvalid):
-            leaves.ensure_in_profile(value)
+            leaf_encoding.ensure_in_profile(value)
 
 
 @pytest.mark.parametrize(
@@ -147,21 +149,21 @@ def test_the_published_texts_are_canonical_or_refused(name: str) -> None:
 )
 def test_what_is_not_the_text_of_a_leaf_is_refused(text: str) -> None:
     with pytest.raises(LeafInvalid):
-        leaves.parsed_leaf(text)
+        leaf_encoding.parsed_leaf(text)
 
 
 def test_a_leaf_too_large_is_refused() -> None:
     with pytest.raises(LeafInvalid, match="larger than"):
-        leaves.split(row(**{f"d{n}": n for n in range(2_000)}), writer=["w", 1])
+        leaf_encoding.split(row(**{f"d{n}": n for n in range(2_000)}), writer=["w", 1])
 
 
 @pytest.mark.parametrize("text", ["", "!", "aGk", base64.urlsafe_b64encode(b"[1,2]").decode()])
 def test_what_is_no_disclosure_is_refused(text: str) -> None:
     with pytest.raises(LeafInvalid):
-        leaves.opened(text)
+        leaf_encoding.opened(text)
 
 
 def test_the_code_of_a_leaf_depends_on_each_byte_and_on_the_key() -> None:
-    code = leaves.mac_of("leaf", b"k" * 32)
-    assert code != leaves.mac_of("leaF", b"k" * 32)
-    assert code != leaves.mac_of("leaf", b"K" * 32)
+    code = leaf_encoding.mac_of("leaf", b"k" * 32)
+    assert code != leaf_encoding.mac_of("leaF", b"k" * 32)
+    assert code != leaf_encoding.mac_of("leaf", b"K" * 32)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from audit import merkle
 from audit.merkle import ProofInvalid
-from tests.audit.trees import Grown
+from tests.audit.merkle_trees import Grown
 
 VECTORS: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent / "vectors" / "merkle.json").read_text()

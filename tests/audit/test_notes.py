@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from audit.merkle import ProofInvalid
-from audit.notes import (
+from audit.signed_notes import (
     Checkpoint,
     Note,
     NoteInvalid,

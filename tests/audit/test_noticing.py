@@ -16,18 +16,18 @@ from accounts.models import Environment, User
 from agents.models import Agent, SigningKey
 from agents.services import lifecycle
 from approvals.models import Tier
-from audit import noticed
+from audit import change_capture
+from audit.change_capture import ENTRIES
 from audit.models import DbChange, Event
-from audit.noticed import ENTRIES
-from audit.services import reconciling
-from audit.services.reconciling import reconcile
-from common import noticing
+from audit.services import change_reconciliation
+from audit.services.change_reconciliation import reconcile
+from common import change_triggers
 from common.actors import SYSTEM
 from tests import factories
 from tests.factories import Governed
-from tests.tools.vaults import ANYTHING
+from tests.tools.secret_system import ANYTHING
 from tools.models import System, Tool
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 pytestmark = pytest.mark.django_db
 
@@ -153,7 +153,7 @@ def test_what_may_not_be_over_yet_waits(system: System) -> None:
     System.objects.update(title="Just now")
     assert reconcile() == 0
     assert DbChange.objects.exists()
-    assert timedelta(seconds=10) <= reconciling.SETTLE
+    assert timedelta(seconds=10) <= change_reconciliation.SETTLE
     [found] = compared()
     assert found["pk"] == str(system.pk)
     user = "" if connection.vendor == "sqlite" else connection.settings_dict["USER"]
@@ -176,7 +176,7 @@ def test_a_batch_that_ends_within_a_transaction_reports_nothing_of_it(
 
 
 def test_what_was_written_late_in_a_long_transaction_is_of_it_too(system: System) -> None:
-    long_ago = timezone.now() - 4 * reconciling.SETTLE
+    long_ago = timezone.now() - 4 * change_reconciliation.SETTLE
     with transaction.atomic():
         system.title = "Slowly"
         system.save()
@@ -274,11 +274,11 @@ def test_what_is_sealed_cannot_be_exchanged_unseen(prod: Environment) -> None:
 def test_without_the_table_of_notes_nothing_writes_to_it(system: System) -> None:
     with transaction.atomic():
         connection.check_constraints()  # PostgreSQL changes no table with checks that wait
-        noticing.remove(connection)
+        change_triggers.remove(connection)
         raw("ALTER TABLE audit_dbchange RENAME TO gone")
         System.objects.update(title="Unnoticed")
         raw("ALTER TABLE gone RENAME TO audit_dbchange")
-        noticed.notice(None)
+        change_capture.notice(None)
     compared()
     System.objects.update(title="Noticed again")
     assert len(compared()) == 1

@@ -20,10 +20,10 @@ from sigstore.errors import VerificationError
 
 from audit.merkle import consistency_proof, inclusion_proof, leaf_hash
 from audit.models import Checkpoint, Leaf, LogKey
-from audit.notes import Verifier
+from audit.signed_notes import Verifier
 from audit.tree import StoredTree
 from tests.audit.handovers import Handed, handed_over
-from tests.audit.sealed import many, sealed_all
+from tests.audit.sealed_log import many, sealed_all
 
 pytestmark = pytest.mark.django_db
 

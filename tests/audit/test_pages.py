@@ -13,13 +13,13 @@ from django.utils import timezone
 
 from accounts.models import User
 from agents import events as agent_events
-from audit.alarms import alarms
+from audit.event_proof import shield_of
+from audit.health import alarms
 from audit.models import Erasure, Event, Export, Hold, Quarantine, RetentionRule, WitnessState
-from audit.services import inspecting
+from audit.services import access_log
 from audit.services.recording import event_row, write_events
-from audit.shield import shield_of
 from common.actors import SYSTEM
-from tests.audit.sealed import ROSE, THING, many, said, sealed_all
+from tests.audit.sealed_log import ROSE, THING, many, said, sealed_all
 
 pytestmark = pytest.mark.django_db
 
@@ -159,7 +159,7 @@ def test_how_long_values_are_kept_is_set_with_a_reason() -> None:
 def test_all_is_well() -> None:
     many(3)
     sealed_all()
-    inspecting.note_verification(actor=SYSTEM, size=3, values=3, problems=0, first="")
+    access_log.note_verification(actor=SYSTEM, size=3, values=3, problems=0, first="")
     assert alarms() == []
 
 
@@ -177,7 +177,7 @@ def test_events_that_nobody_seals() -> None:
 def test_what_was_kept_out_and_what_did_not_hold() -> None:
     one = event()
     Quarantine.objects.create(event=one, reason="x", found_at=timezone.now())
-    inspecting.note_verification(actor=SYSTEM, size=3, values=3, problems=2, first="x")
+    access_log.note_verification(actor=SYSTEM, size=3, values=3, problems=2, first="x")
     assert len(alarms()) == 2
     assert shield_of(one).state == "kept_out"
 

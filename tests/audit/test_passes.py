@@ -21,14 +21,14 @@ from approvals.services import cast_vote
 from audit.errors import NoPassForThem, OutOfScope, PassEnded, PassInForce
 from audit.evidence.bundle import range_for, wanted
 from audit.models import AuditorPass, Event, Export
-from audit.services import exports, indexing, passes
-from audit.services.passes import Bounds
+from audit.services import auditor_passes, exports, search_index
+from audit.services.auditor_passes import Bounds
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, NotFound, ReasonRequired
 from tests.approvals.conftest import told  # noqa: F401 - a fixture
 from tests.approvals.questions import Outcomes, ask
-from tests.audit.sealed import sealed_all
+from tests.audit.sealed_log import sealed_all
 from tests.audit.test_explorer import OTTO, TILDA, begun, called, indexed
 from tests.audit.test_pages import url
 from tests.factories import Governed
@@ -60,7 +60,9 @@ def given(
     until: datetime | None = None,
 ) -> AuditorPass:
     bounds = Bounds(timezone.now() + timedelta(days=days), agents, since, until)
-    return passes.grant(eva.pk, bounds, actor=Actor.from_user(boss), reason="The yearly audit.")
+    return auditor_passes.grant(
+        eva.pk, bounds, actor=Actor.from_user(boss), reason="The yearly audit."
+    )
 
 
 def at_work(user: User) -> Client:
@@ -206,7 +208,7 @@ def test_a_pass_ends_and_what_it_opened_stays_closed(eva: User, boss: User) -> N
     assert client.get(url("event_changelist")).status_code in {302, 403}
     assert not eva.has_perm("audit.view_event") or eva.is_superuser
     # Not even a withdrawal makes it wider again.
-    passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Over.")
+    auditor_passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Over.")
     assert at_work(eva).get(url("event_changelist")).status_code in {302, 403}
     given(eva, boss, days=1)
     assert at_work(eva).get(url("event_changelist")).status_code == 200
@@ -217,10 +219,10 @@ def test_withdrawn_it_opens_nothing_from_the_next_click_on(eva: User, boss: User
     one = given(eva, boss)
     client = at_work(eva)
     assert client.get(url("event_changelist")).status_code == 200
-    passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="They left.")
+    auditor_passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="They left.")
     assert client.get(url("event_changelist")).status_code in {302, 403}
     with pytest.raises(PassEnded):
-        passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Again.")
+        auditor_passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Again.")
 
 
 def test_evidence_is_asked_for_within_the_pass(eva: User, boss: User) -> None:
@@ -258,11 +260,11 @@ def test_who_can_be_given_one(eva: User, boss: User, admin_user: User) -> None:
         (10**9, NotFound),
     ):
         with pytest.raises(refusal):
-            passes.grant(who, bounds, actor=by_boss, reason="Why not.")
+            auditor_passes.grant(who, bounds, actor=by_boss, reason="Why not.")
     with pytest.raises(InvalidInput):
-        passes.grant(eva.pk, Bounds(timezone.now()), actor=by_boss, reason="It ends now.")
+        auditor_passes.grant(eva.pk, Bounds(timezone.now()), actor=by_boss, reason="It ends now.")
     with pytest.raises(ReasonRequired):
-        passes.grant(eva.pk, bounds, actor=by_boss, reason=" ")
+        auditor_passes.grant(eva.pk, bounds, actor=by_boss, reason=" ")
     assert not AuditorPass.objects.exists()
     assert not Event.objects.filter(type="audit.pass_granted").exists()
     one = given(eva, boss)
@@ -278,11 +280,13 @@ def test_nobody_with_work_of_their_own_here_is_bound(eva: User, boss: User, grou
     colleague.groups.add(Group.objects.get(name=group))
     bounds = Bounds(timezone.now() + timedelta(days=1))
     with pytest.raises(NoPassForThem):
-        passes.grant(colleague.pk, bounds, actor=Actor.from_user(boss), reason="To be rid of them.")
+        auditor_passes.grant(
+            colleague.pk, bounds, actor=Actor.from_user(boss), reason="To be rid of them."
+        )
     permitted = User.objects.create_user("permitted", is_staff=True)
     permitted.user_permissions.add(Permission.objects.get(codename="resolve_action"))
     with pytest.raises(NoPassForThem):
-        passes.grant(permitted.pk, bounds, actor=Actor.from_user(boss), reason="Them too.")
+        auditor_passes.grant(permitted.pk, bounds, actor=Actor.from_user(boss), reason="Them too.")
     assert not AuditorPass.objects.exists()
     # Whose account is bound already can be given another one, whatever was added since.
     given(eva, boss)
@@ -299,10 +303,10 @@ def test_nobody_whom_a_record_names_is_bound(
     olga.groups.clear()
     olga.user_permissions.clear()
     with pytest.raises(NoPassForThem):
-        passes.grant(olga.pk, bounds, actor=by, reason="Rid of them.")
+        auditor_passes.grant(olga.pk, bounds, actor=by, reason="Rid of them.")
     Tier.objects.all()[0].groups.add(Group.objects.get(name=Groups.AUDITORS))
     with pytest.raises(NoPassForThem):
-        passes.grant(eva.pk, bounds, actor=by, reason="Rid of them.")
+        auditor_passes.grant(eva.pk, bounds, actor=by, reason="Rid of them.")
     assert not AuditorPass.objects.exists()
 
 
@@ -347,7 +351,7 @@ def test_what_was_approved_before_a_pass_is_not_taken_under_it(eva: User, boss: 
             exports.take(export.pk, actor=Actor.from_user(eva), start=0, end=1, size=1)
     taken(mine, eva)
     one = AuditorPass.objects.get()
-    passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Over.")
+    auditor_passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Over.")
     with pytest.raises(OutOfScope):
         exports.take(mine.pk, actor=Actor.from_user(eva), start=0, end=1, size=1)
     assert Event.objects.filter(type="audit.exported").count() == 1
@@ -364,7 +368,7 @@ def test_a_bundle_shows_what_the_pass_shows(eva: User, boss: User) -> None:
     called(mine.run_id or uuid4(), "crm.read", {"of": "late"})
     sealed_all()
     assert range_for(approved(exports.Wanted(), eva, boss)).end == end
-    indexing.index()
+    search_index.index()
     assert range_for(approved(exports.Wanted(), eva, boss)).end > end
 
 
@@ -410,17 +414,17 @@ def test_the_rights_of_an_own_account_come_back_by_command(eva: User, boss: User
     one = given(eva, boss)
     actor = Actor.from_user(boss)
     with pytest.raises(PassInForce):
-        passes.restore_rights(one.pk, actor=actor, reason="Too early.")
-    passes.withdraw(one.pk, actor=actor, reason="Over.")
+        auditor_passes.restore_rights(one.pk, actor=actor, reason="Too early.")
+    auditor_passes.withdraw(one.pk, actor=actor, reason="Over.")
     with pytest.raises(NoPassForThem):
-        passes.restore_rights(one.pk, actor=Actor.from_user(eva), reason="By herself.")
+        auditor_passes.restore_rights(one.pk, actor=Actor.from_user(eva), reason="By herself.")
     assert at_work(eva).get(url("event_changelist")).status_code != 200
-    passes.restore_rights(one.pk, actor=actor, reason="She is of the house.")
+    auditor_passes.restore_rights(one.pk, actor=actor, reason="She is of the house.")
     assert at_work(eva).get(url("event_changelist")).status_code == 200
     said = Event.objects.filter(type="audit.rights_restored").get()
     assert (said.subject_id, said.actor_id) == (str(one.pk), str(boss.pk))
     with pytest.raises(PassEnded):
-        passes.restore_rights(one.pk, actor=actor, reason="Again.")
+        auditor_passes.restore_rights(one.pk, actor=actor, reason="Again.")
 
 
 def test_a_former_pass_restores_nothing_while_another_one_is_in_force(
@@ -429,7 +433,7 @@ def test_a_former_pass_restores_nothing_while_another_one_is_in_force(
     former = given(eva, boss)
     given(eva, boss)  # in place of the former one
     with pytest.raises(PassEnded):
-        passes.restore_rights(former.pk, actor=Actor.from_user(boss), reason="By mistake.")
+        auditor_passes.restore_rights(former.pk, actor=Actor.from_user(boss), reason="By mistake.")
     assert at_work(eva).get("/admin/accounts/user/").status_code == 403
 
 
@@ -441,7 +445,7 @@ def test_the_pages_say_what_a_pass_takes_away_and_offer_to_restore_it(
     one = given(eva, boss)
     own = url("auditorpass_change", one.pk)
     assert "Restore the rights" not in admin_client.get(own).content.decode()
-    passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Over.")
+    auditor_passes.withdraw(one.pk, actor=Actor.from_user(boss), reason="Over.")
     assert "Restore the rights" in admin_client.get(own).content.decode()
     admin_client.post(url("auditorpass_restore", one.pk), {"reason": "She is of the house."})
     one.refresh_from_db()

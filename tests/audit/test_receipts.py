@@ -6,9 +6,9 @@ from django.test import Client
 from accounts.models import User
 from audit.merkle import check_inclusion, leaf_hash
 from audit.models import Event, LogKey
-from audit.notes import Verifier, opened_checkpoint, parsed_proof
+from audit.signed_notes import Verifier, opened_checkpoint, parsed_proof
 from common.ids import uuid7
-from tests.audit.sealed import many, said, sealed_all
+from tests.audit.sealed_log import many, said, sealed_all
 
 pytestmark = pytest.mark.django_db
 

@@ -11,15 +11,15 @@ from accounts.models import Environment
 from accounts.services import ensure_environment
 from agents import events as agent_events
 from audit.errors import RecordOutsideTransaction, UnknownEvent
+from audit.event_types import EventType, declare, declared, title_of
 from audit.models import Event
 from audit.services.recording import Subject, event_row, record
-from audit.vocabulary import EventType, declare, declared, title_of
 from common.actors import SYSTEM, Actor
 from common.canonical import NotCanonical
 from common.commands import command
 from common.errors import GovernanceError
 from common.ids import uuid7
-from common.requests import set_request_id
+from common.request_context import set_request_id
 
 THING = Subject("tests.thing", "1", "thing 1")
 TILDA = Actor("agent", "tilda.prod", "Tilda")

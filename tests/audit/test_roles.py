@@ -11,10 +11,10 @@ from django.db import DatabaseError, connection, transaction
 from accounts.models import User
 from actions.models import Action
 from audit.models import Checkpoint, Erasure, Event
-from audit.services import erasing, indexing, reconciling
+from audit.services import change_reconciliation, erasures, search_index
 from audit.verification import verify
 from common.actors import Actor
-from tests.audit.sealed import said, sealed_all
+from tests.audit.sealed_log import said, sealed_all
 from tests.factories import Governed
 
 LOG = (
@@ -86,13 +86,13 @@ def test_the_app_decides_records_and_erases_but_does_not_seal(
         assert sealed_all() > 0
     event = Event.objects.filter(type="decision.made").get()
     with acting_as("chancery_app"):
-        indexing.index()
-        reconciling.reconcile()
-        asked = erasing.ask(
+        search_index.index()
+        change_reconciliation.reconcile()
+        asked = erasures.ask(
             Erasure.About.EVENT, str(event.uid), actor=Actor.from_user(rosa),
             basis="objection", purpose="Theirs.",
         )  # fmt: skip
-        erasing.decide_erasure(asked.pk, actor=Actor.from_user(olga), approve=True, reason="Yes.")
+        erasures.decide_erasure(asked.pk, actor=Actor.from_user(olga), approve=True, reason="Yes.")
         assert Event.objects.get(pk=event.pk).payload.disclosures == {}
     with acting_as("chancery_sealer"):
         sealed_all()

@@ -11,14 +11,14 @@ from django.utils import timezone
 from audit import merkle
 from audit.errors import LogInconsistent, SealingKeyMissing
 from audit.events import HEARTBEAT
-from audit.leaves import parsed_leaf
+from audit.leaf_encoding import parsed_leaf
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
-from audit.notes import NoteInvalid, Verifier, opened_checkpoint, parsed_note
 from audit.services.sealing import seal
+from audit.signed_notes import NoteInvalid, Verifier, opened_checkpoint, parsed_note
 from audit.tree import StoredTree
 from common import triggers
 from common.ids import uuid7
-from tests.audit.sealed import ensure_sound, many, said, sealed_all
+from tests.audit.sealed_log import ensure_sound, many, said, sealed_all
 
 pytestmark = pytest.mark.django_db
 

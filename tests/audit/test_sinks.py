@@ -22,16 +22,16 @@ from django.conf import LazySettings
 from django.core.checks import run_checks
 from django.db import connection
 
-from audit.alarms import alarms
-from audit.leaves import parsed_leaf
+from audit.event_types import declared
+from audit.health import alarms
+from audit.leaf_encoding import parsed_leaf
 from audit.merkle import leaf_hash
 from audit.models import Event, Leaf, SinkState
-from audit.services import forwarding
-from audit.sinks import targets
-from audit.sinks.shapes import SHAPES, Sealed, ocsf
-from audit.sinks.targets import Sink, SinkInvalid, sinks
-from audit.vocabulary import declared
-from tests.audit.sealed import many, said, sealed_all
+from audit.services import delivery
+from audit.sinks import transports
+from audit.sinks.formats import SHAPES, Sealed, ocsf
+from audit.sinks.transports import Sink, SinkInvalid, sinks
+from tests.audit.sealed_log import many, said, sealed_all
 from tests.tools.servers import Received, Server, serving
 
 pytestmark = pytest.mark.django_db
@@ -52,7 +52,7 @@ def use(settings: LazySettings, *given: str) -> None:
 
 def forwarded() -> int:
     sealed_all()
-    return forwarding.forward_all()
+    return delivery.forward_all()
 
 
 def uids(place: int = 0) -> list[str]:
@@ -75,7 +75,7 @@ def test_a_file_gets_every_event_once_and_in_order(settings: LazySettings, tmp_p
     assert forwarded() == len(uids())
     many(3, of="more")
     forwarded()
-    assert forwarding.forward_all() == 0
+    assert delivery.forward_all() == 0
     found = lines(file)
     assert [one["id"] for one in found] == uids()
     assert [one["sequence"] for one in found] == sorted(one["sequence"] for one in found)
@@ -142,7 +142,7 @@ def test_a_sink_that_refuses_is_said_once_and_gets_all_of_it_later(
     use(settings, f"ocsf+{server.url}/in")
     said("a", "b")
     well, server.behaviour = server.behaviour, lambda _, handler: handler.send_error(500)
-    assert forwarded() == forwarding.forward_all() == 0
+    assert forwarded() == delivery.forward_all() == 0
     [told] = Event.objects.filter(type="audit.sink_refused")
     assert told.details["error"] == "status_500"
     state = SinkState.objects.get()
@@ -183,7 +183,7 @@ def test_delivering_holds_no_transaction_and_no_second_worker_delivers_meanwhile
 
     def slow(sink: Sink, batch: Sequence[Sealed]) -> None:
         assert not connection.in_atomic_block
-        assert forwarding.forward_all() == 0
+        assert delivery.forward_all() == 0
         delivered.append(len(batch))
 
     monkeypatch.setattr(Sink, "deliver", slow)
@@ -205,7 +205,7 @@ def test_who_lost_the_lease_notes_nothing(
     SinkState.objects.update(leased_until="2026-01-01T00:00Z")
     monkeypatch.undo()
     use(settings, f"ocsf+file://{tmp_path}/log.jsonl")
-    assert forwarding.forward_all() == Leaf.objects.count()
+    assert delivery.forward_all() == Leaf.objects.count()
 
 
 def test_an_address_that_no_host_can_have_is_trouble_of_that_sink_alone(
@@ -250,7 +250,7 @@ def test_a_collector_that_drips_its_answer_is_not_waited_for(
                 time.sleep(0.05)
 
     server.behaviour = dripping
-    monkeypatch.setattr(targets, "TIMEOUT", 0.5)
+    monkeypatch.setattr(transports, "TIMEOUT", 0.5)
     use(settings, f"ocsf+{server.url}/in", f"ocsf+file://{tmp_path}/log.jsonl")
     said("a")
     assert forwarded() == Leaf.objects.count()
@@ -288,7 +288,7 @@ def test_a_line_that_could_not_be_written_whole_is_not_left_in_part(
     assert forwarded() == 0
     monkeypatch.setattr(os, "write", write)
     assert file.read_text() == '{"left": "by a process that'
-    assert forwarding.forward_all() == Leaf.objects.count()
+    assert delivery.forward_all() == Leaf.objects.count()
     whole = [json.loads(line) for line in file.read_text().splitlines()[1:]]
     assert [one["id"] for one in whole] == uids()
 

@@ -19,55 +19,55 @@ from joserfc.jwk import ECKey
 
 from accounts.models import User
 from actions.models import Attempt
-from actions.services import elevating, resuming, runs, settling
+from actions.services import recovery, redecision, run_elevations, runs
 from agents.directory import directory
 from agents.models import AgentKey, Finding, Halt, SigningKey
 from agents.services import (
-    certifying,
     enrolment,
     federation,
     halts,
-    issuing,
     lifecycle,
-    persons,
-    signing,
+    recertification,
+    signing_keys,
     sponsors,
+    token_service,
+    user_delegations,
 )
 from agents.services.findings import Anomaly, escalate_unanswered, report, resolve
 from agents.services.limits import ensure_tokens_within
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import ask_for_factor, cast_vote, note_undecidable, settle_due, withdraw
+from audit.event_types import declared
 from audit.models import Event
-from audit.searching import Search
-from audit.services import inspecting
-from audit.services.reconciling import reconcile
+from audit.search import Search
+from audit.services import access_log
+from audit.services.change_reconciliation import reconcile
 from audit.services.recording import Subject
-from audit.services.refusing import record_refused_secret
-from audit.vocabulary import declared
+from audit.services.rejected_requests import record_refused_secret
 from common.actors import SYSTEM, Actor
 from common.ids import uuid7
-from common.rates import TooManyRequests
+from common.rate_limits import TooManyRequests
 from policies.models import Policy
 from policies.services import elevations, grants, releases
 from tests import factories
-from tests.audit.looked_after import the_log_is_looked_after, the_log_is_verified
+from tests.audit.log_operations import the_log_is_looked_after, the_log_is_verified
 from tests.factories import Governed
 from tests.toolbox import TOOLS
+from tests.tools.secret_system import shop
 from tests.tools.servers import serving
-from tests.tools.vaults import shop
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tests.workflows.test_failing import MAIL, PAY
 from tests.workflows.test_running import SIGNAL, later, signal
 from tests.workflows.test_undoing import BACK, CHILD, HAND, TWO
-from tools.calling import call_tool
 from tools.catalog import catalog
 from tools.connectors.base import Call, NotSent, Refused, Unanswered
+from tools.invocation import call_tool
 from tools.models import Breaker, System, Tool
-from tools.services import breakers, keeping
-from tools.services.defining import define_tool, reinstate_tool, withdraw_tool
+from tools.services import breakers, secrets
+from tools.services.registration import define_tool, reinstate_tool, withdraw_tool
 from workflows.models import Rollout
-from workflows.services import orders, publishing, rollouts, scheduling
-from workflows.services.scheduling import Times
+from workflows.services import operator_commands, rollouts, schedules, versions
+from workflows.services.schedules import Times
 
 pytestmark = pytest.mark.django_db
 
@@ -89,7 +89,7 @@ def an_agent_gets_a_key_and_a_token(governed: Governed, key: ECKey) -> None:
         return jwt.encode({"alg": "ES256", "kid": key.thumbprint()}, claims, key)
 
     enrolment.enrol(code=code, jwk=key.as_dict(private=False), proof=assertion())
-    issuing.issue_token(issuing.Asked(assertion(), scope="tools"))
+    token_service.issue_token(token_service.Asked(assertion(), scope="tools"))
 
 
 def keys_and_issuers_change(governed: Governed, olga: User) -> None:
@@ -122,20 +122,20 @@ def keys_and_issuers_change(governed: Governed, olga: User) -> None:
     federation.end_delegation(rule.pk, actor=SYSTEM, reason="It helped.")
     edited(AgentKey.objects.get(status="retiring"), retires_at=timezone.now())
     runtime.ask()
-    following = signing.prepare("prod", actor=SYSTEM)
+    following = signing_keys.prepare("prod", actor=SYSTEM)
     old = SigningKey.objects.get(status="active", environment="prod")
-    ready = timezone.now() - signing.READY_AFTER
+    ready = timezone.now() - signing_keys.READY_AFTER
     edited(SigningKey.objects.get(pk=following.pk), created_at=ready)
-    signing.activate("prod", actor=SYSTEM, reason="It is time.")
-    signing.revoke(old.pk, actor=SYSTEM, reason="It is over.")
+    signing_keys.activate("prod", actor=SYSTEM, reason="It is time.")
+    signing_keys.revoke(old.pk, actor=SYSTEM, reason="It is over.")
 
 
 def a_person_lets_an_agent_act(governed: Governed, olga: User) -> None:
     by_olga = Actor.from_user(olga)
-    made, _ = persons.let_act(
+    made, _ = user_delegations.let_act(
         governed.identity.pk, actor=by_olga, scope="tools", minutes=5, reason="It helps."
     )
-    persons.let_act_no_more(made.pk, actor=by_olga, reason="It helped.")
+    user_delegations.let_act_no_more(made.pk, actor=by_olga, reason="It helped.")
 
 
 def something_is_unusual(governed: Governed) -> None:
@@ -169,9 +169,9 @@ def people_answer_for_an_agent(governed: Governed, olga: User, rosa: User) -> No
     asked = ApprovalRequest.objects.pending().get()
     yes = Vote.Answer.APPROVE
     cast_vote(asked.pk, actor=Actor.from_user(rosa), answer=yes, reason="Yes.")
-    agent = certifying.certify(identity.agent_id, actor=by_olga, reason="It is needed.")
+    agent = recertification.certify(identity.agent_id, actor=by_olga, reason="It is needed.")
     assert agent.certified_until is not None
-    certifying.look_after(now=agent.certified_until - timedelta(days=1))
+    recertification.look_after(now=agent.certified_until - timedelta(days=1))
     edited(User.objects.get(pk=olga.pk), is_active=False)
     sponsors.suspend_unsponsored()
     asked = ApprovalRequest.objects.pending().filter(subject_label="ada").get()
@@ -211,11 +211,11 @@ def a_system_wants_to_see_a_secret(governed: Governed, monkeypatch: Any) -> None
         held = catalog.fresh()
         asked = Call(str(uuid7()), None, 10)
         call_tool(held, held.tools["shop.order"], {}, environment="prod", call=asked)
-    keeping.rotate_secret(secret.pk, actor=SYSTEM, value="another value", reason="It is time.")
+    secrets.rotate_secret(secret.pk, actor=SYSTEM, value="another value", reason="It is time.")
     new = base64.b64encode(bytes(32)).decode()
     monkeypatch.setattr(settings, "SEALING_KEY", f"{new},{settings.SEALING_KEY}")
     call_command("rewrap_keys", stdout=StringIO())
-    keeping.withdraw_secret(secret.pk, actor=SYSTEM, reason="It is over.")
+    secrets.withdraw_secret(secret.pk, actor=SYSTEM, reason="It is over.")
 
 
 def edited(record: Model, **values: Any) -> None:
@@ -251,7 +251,7 @@ def an_agent_is_elevated(governed: Governed, rosa: User, ruben: User) -> None:
             reason="To see.",
         )
     for answer in (Vote.Answer.APPROVE, Vote.Answer.REJECT):
-        elevation = elevating.ask_elevation(
+        elevation = run_elevations.ask_elevation(
             governed.caller,
             governed.run().pk,
             actor=governed.actor,
@@ -288,7 +288,7 @@ def people_are_asked(governed: Governed, rosa: User) -> None:
     cast_vote(
         approved.approval_id, actor=Actor.from_user(rosa), answer=Vote.Answer.APPROVE, reason="Yes."
     )
-    resuming.resume(approved.pk)
+    redecision.resume(approved.pk)
     governed.pay(run, 600)
     request = ApprovalRequest.objects.pending().get()
     settle_due(now=request.expires_at)
@@ -337,13 +337,13 @@ def an_answer_comes_late_and_a_person_says_what_was_done(governed: Governed) -> 
     def slowly(tool: str, arguments: Any) -> None:
         if tool == "mail" and arguments["to"] == "slow":
             Attempt.objects.filter(status="started").update(lease_until=timezone.now())
-            settling.settle_abandoned()
+            recovery.settle_abandoned()
 
     answering(governed, slowly)
     action = governed.propose(governed.run(), "toolbox.mail", {"to": "slow"}).action
     assert Attempt.objects.get(action=action).status == "late"
-    settling.resolve_unknown(
-        action.pk, actor=SYSTEM, answer=settling.Answer.TOOK_EFFECT, reason="The answer is there."
+    recovery.resolve_unknown(
+        action.pk, actor=SYSTEM, answer=recovery.Answer.TOOK_EFFECT, reason="The answer is there."
     )
 
 
@@ -355,43 +355,43 @@ def a_system_is_asked_what_it_did(governed: Governed) -> None:
     factories.publish()
     answering(governed, lambda tool, arguments: {"found": True} if tool == "find" else None)
     governed.toolbox.fail_with = [Unanswered("Silence.")]
-    run = later(desk.done(governed, MAIL), seconds=30)
+    run = later(workflow_helpers.done(governed, MAIL), seconds=30)
     assert run.status == "succeeded"
 
 
 def an_endpoint_breaks_down_and_comes_back(governed: Governed) -> None:
-    desk.publish(PAY)
+    workflow_helpers.publish(PAY)
     for _ in range(breakers.FAILURES):
         governed.toolbox.fail_with = [NotSent("Gone.")]
-        desk.driven(desk.begin(governed))
+        workflow_helpers.driven(workflow_helpers.begin(governed))
     assert Breaker.objects.get().state == "open"
     Breaker.objects.update(open_until=timezone.now())
-    assert desk.driven(desk.begin(governed)).status == "succeeded"
+    assert workflow_helpers.driven(workflow_helpers.begin(governed)).status == "succeeded"
     assert Breaker.objects.get().state == "closed"
 
 
 def versions_are_published_and_rejected(olga: User, clara: User) -> None:
     actor = Actor.from_user(olga)
     for answer in (Vote.Answer.REJECT, Vote.Answer.APPROVE):
-        version = publishing.draft_version(desk.text_of(PAY, "trial"), actor=actor)
-        request = publishing.ask_to_publish(version.pk, actor=actor)
+        version = versions.draft_version(workflow_helpers.text_of(PAY, "trial"), actor=actor)
+        request = versions.ask_to_publish(version.pk, actor=actor)
         cast_vote(request.pk, actor=Actor.from_user(clara), answer=answer, reason="As I see it.")
-    tried = desk.publish(MAIL, slug="trial", share=100)
+    tried = workflow_helpers.publish(MAIL, slug="trial", share=100)
     rollouts.roll_back(Rollout.objects.latest("pk").pk, actor=SYSTEM, reason="No better.")
-    publishing.retire_version(tried.pk, actor=SYSTEM, reason="Not needed.")
-    desk.publish(MAIL, slug="trial", share=100)
+    versions.retire_version(tried.pk, actor=SYSTEM, reason="Not needed.")
+    workflow_helpers.publish(MAIL, slug="trial", share=100)
     rollout = Rollout.objects.latest("pk")
     rollouts.change_share(rollout.pk, actor=SYSTEM, share=5_000)
     rollouts.complete(rollout.pk, actor=SYSTEM, reason="It does well.")
     for paused in (True, False):
-        workflow = desk.workflow("trial")
-        publishing.pause_workflow(workflow.pk, actor=SYSTEM, paused=paused, reason="To see.")
+        workflow = workflow_helpers.workflow("trial")
+        versions.pause_workflow(workflow.pk, actor=SYSTEM, paused=paused, reason="To see.")
 
 
 def a_run_waits_is_told_and_succeeds(governed: Governed) -> None:
-    run = desk.done(governed, SIGNAL)
+    run = workflow_helpers.done(governed, SIGNAL)
     assert signal(run, 11)
-    assert desk.driven(run).status == "succeeded"
+    assert workflow_helpers.driven(run).status == "succeeded"
 
 
 def a_run_goes_wrong_and_is_undone_by_order(governed: Governed) -> None:
@@ -402,45 +402,45 @@ steps:
   one: {{tool: toolbox.pay, with: {{account: a, amount: 1}}, {BACK % 1}}}
   two: {{needs: [one], wait: {{signal: never, timeout: 1s}}}}
 """
-    run = desk.done(governed, body)
+    run = workflow_helpers.done(governed, body)
     governed.toolbox.accounts["back"] = {"frozen": True}
     run = later(run, seconds=5)
     assert run.status == "compensation_failed"
     governed.toolbox.accounts["back"] = {"frozen": False}
-    orders.resume(run.pk, actor=SYSTEM, reason="It works again.")
-    assert desk.driven(run).status == "compensated"
+    operator_commands.resume(run.pk, actor=SYSTEM, reason="It works again.")
+    assert workflow_helpers.driven(run).status == "compensated"
 
 
 def a_run_is_halted_and_goes_on(governed: Governed) -> None:
-    run = desk.done(governed, TWO)
+    run = workflow_helpers.done(governed, TWO)
     halt = halts.place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Look into it.")
     run = later(run, hours=2)
     assert run.status == "halted"
     halts.lift_halt(halt.pk, actor=SYSTEM, reason="All is well.")
-    orders.resume(run.pk, actor=SYSTEM, reason="All is well.")
-    assert desk.driven(run).status == "succeeded"
+    operator_commands.resume(run.pk, actor=SYSTEM, reason="All is well.")
+    assert workflow_helpers.driven(run).status == "succeeded"
 
 
 def work_is_handed_over(governed: Governed, olga: User) -> None:
     bob = factories.identity("bob", owner=olga, environment=governed.identity.environment)
     grants.add_member(governed.role, bob, actor=SYSTEM)
-    desk.publish(CHILD, slug="child")
-    assert desk.done(governed, HAND).status == "succeeded"
+    workflow_helpers.publish(CHILD, slug="child")
+    assert workflow_helpers.done(governed, HAND).status == "succeeded"
 
 
 def a_schedule_fires_and_is_paused(governed: Governed) -> None:
-    desk.publish(PAY, slug="nightly")
-    schedule = scheduling.save_schedule(
+    workflow_helpers.publish(PAY, slug="nightly")
+    schedule = schedules.save_schedule(
         "nightly",
         actor=SYSTEM,
-        workflow=desk.workflow("nightly"),
+        workflow=workflow_helpers.workflow("nightly"),
         identity=governed.identity,
         times=Times("0 3 * * *"),
         inputs={},
     )
-    assert scheduling.fire_due(now=timezone.now() + timedelta(days=1)) == 1
+    assert schedules.fire_due(now=timezone.now() + timedelta(days=1)) == 1
     for paused in (True, False):
-        scheduling.pause_schedule(schedule.pk, actor=SYSTEM, paused=paused, reason="To see.")
+        schedules.pause_schedule(schedule.pk, actor=SYSTEM, paused=paused, reason="To see.")
 
 
 def test_every_declared_event_is_written_by_some_command(  # noqa: PLR0915 - a long day
@@ -486,8 +486,8 @@ def test_every_declared_event_is_written_by_some_command(  # noqa: PLR0915 - a l
     an_agent_is_stopped_in_every_way(governed)
     the_log_is_looked_after(olga, clara, settings, monkeypatch)
     the_log_is_verified()
-    inspecting.note_search(Search(tool="toolbox.pay"), actor=Actor.from_user(olga))
-    inspecting.note_report(
+    access_log.note_search(Search(tool="toolbox.pay"), actor=Actor.from_user(olga))
+    access_log.note_report(
         "R1", actor=Actor.from_user(olga), since="2026-01-01", until="2026-02-01"
     )
     people_come_and_go(olga)

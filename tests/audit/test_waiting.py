@@ -5,8 +5,8 @@ from django.test import Client
 
 from accounts.models import User
 from audit.models import Erasure, Export
-from audit.services import erasing, exports
-from audit.waiting import waiting_for_second_person
+from audit.queue_lag import waiting_for_second_person
+from audit.services import erasures, exports
 from common.actors import Actor
 from tests.audit.test_passes import at_work, boss, eva  # noqa: F401 - fixtures
 
@@ -39,11 +39,11 @@ def test_who_asked_and_who_may_not_decide_do_not(eva: User, admin_user: User) ->
 
 def test_what_is_decided_waits_no_longer(eva: User, admin_user: User) -> None:  # noqa: F811
     export = asked_by(eva)
-    erasing.ask(
+    erasures.ask(
         Erasure.About.PERSON,
         str(eva.pk),
         actor=Actor.from_user(eva),
-        basis=next(iter(erasing.BASES)),
+        basis=next(iter(erasures.BASES)),
         purpose="She left.",
     )
     assert len(waiting_for_second_person(admin_user)) == 2

@@ -18,8 +18,11 @@ from django.db import connection
 
 from audit.merkle import consistency_proof, root
 from audit.models import Checkpoint, Cosignature, Event, WitnessState
-from audit.notes import Checkpoint as Statement
-from audit.notes import (
+from audit.proofs import as_text, receipt
+from audit.services import witness_client
+from audit.services.sealing import signers
+from audit.signed_notes import Checkpoint as Statement
+from audit.signed_notes import (
     Note,
     NoteInvalid,
     Signer,
@@ -28,13 +31,10 @@ from audit.notes import (
     opened_checkpoint,
     parsed_note,
 )
-from audit.proving import as_text, receipt
-from audit.services import witnessing
-from audit.services.sealing import signers
-from audit.witness import SIZE, Witness
+from audit.witness_server import SIZE, Witness
 from common import triggers
-from tests.audit.sealed import many, sealed_all
-from tests.audit.trees import Grown
+from tests.audit.merkle_trees import Grown
+from tests.audit.sealed_log import many, sealed_all
 
 LOG = Signer.from_seed("log.example/x", b"l" * 32)
 MINE = Signer.from_seed("witness.example/w", b"w" * 32)
@@ -158,8 +158,8 @@ def test_the_log_is_witnessed_and_what_goes_back_is_refused(served: str, setting
     for _ in range(3):
         many(30)
         sealed_all()
-        assert witnessing.ask_all() == 1
-    assert witnessing.ask_all() == 1
+        assert witness_client.ask_all() == 1
+    assert witness_client.ask_all() == 1
     assert Cosignature.objects.count() == 3
     last = Checkpoint.objects.all()[0]
     MINE.witness.ensure_signed(parsed_note(as_text(last)))
@@ -171,9 +171,9 @@ def test_the_log_is_witnessed_and_what_goes_back_is_refused(served: str, setting
     _rolled_back()
     many(80, of="another past")
     sealed_all()
-    assert witnessing.ask_all() == 0
+    assert witness_client.ask_all() == 0
     assert state().trouble in {"conflict", "status_422"}
-    assert witnessing.ask_all() == 0
+    assert witness_client.ask_all() == 0
     assert len(refusals()) == 1  # said once, not each time
 
 
@@ -216,7 +216,7 @@ def test_what_a_witness_answers_is_not_believed(
     monkeypatch.setattr(httpx.Client, "post", post)
     many(3)
     sealed_all()
-    assert witnessing.ask_all() == 0
+    assert witness_client.ask_all() == 0
     assert state().trouble == code
     assert not Cosignature.objects.exists()
     assert refusals() == [code]
@@ -224,13 +224,16 @@ def test_what_a_witness_answers_is_not_believed(
 
 def test_without_witnesses_nobody_is_asked() -> None:
     assert configured.LOG_WITNESSES == ""
-    assert witnessing.witnesses() == []
+    assert witness_client.witnesses() == []
 
 
 def test_a_witness_is_a_key_and_an_address(settings: Any) -> None:
     settings.LOG_WITNESSES = f"{MINE.witness} https://a.example , {MINE.witness} https://b.example/"
-    assert [one.url for one in witnessing.witnesses()] == ["https://a.example", "https://b.example"]
+    assert [one.url for one in witness_client.witnesses()] == [
+        "https://a.example",
+        "https://b.example",
+    ]
     settings.LOG_WITNESSES = "https://a.example"
     with pytest.raises(NoteInvalid):
-        witnessing.witnesses()
+        witness_client.witnesses()
     assert Verifier.from_text(str(MINE.witness)) == MINE.witness

@@ -12,10 +12,10 @@ from django.db import IntegrityError, connection, transaction
 from accounts.models import Environment
 from agents import events as agent_events
 from audit.errors import RecordOutsideTransaction
-from audit.leaves import parsed_leaf
+from audit.leaf_encoding import parsed_leaf
 from audit.models import Event
 from audit.services.recording import Subject, record
-from audit.writers import next_numbers
+from audit.writer_sequences import next_numbers
 from common.actors import SYSTEM
 
 THING = Subject("tests.thing", "1", "thing 1")

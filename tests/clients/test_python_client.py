@@ -36,7 +36,7 @@ from pytest_django import Settings
 from accounts.models import User
 from actions.models import Action
 from actions.models import Run as RunRow
-from actions.services import resuming
+from actions.services import redecision
 from agents.models import AgentKey, Halt
 from agents.services import enrolment, federation, halts, lifecycle
 from approvals.models import ApprovalRequest, Vote
@@ -155,7 +155,7 @@ def test_people_are_waited_for(
         request = ApprovalRequest.objects.pending().get()
         cast_vote(request.pk, actor=Actor.from_user(rosa), answer=answer, reason="So.")
         if answer == Vote.Answer.APPROVE:
-            resuming.resume(Action.objects.get().pk)
+            redecision.resume(Action.objects.get().pk)
         connection.close()
 
     thread = threading.Timer(0.5, later)

@@ -5,25 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from common.each import each
+from common.isolation import each
 
 ROOT = Path(__file__).resolve().parents[2]
 # Every loop over things that have nothing to do with each other.
 LOOPS = (
-    "actions/services/settling.py",
-    "actions/services/watching.py",
-    "agents/services/certifying.py",
+    "actions/services/recovery.py",
+    "actions/services/usage_monitoring.py",
+    "agents/services/recertification.py",
     "agents/services/issuer_keys.py",
-    "agents/services/signing.py",
+    "agents/services/signing_keys.py",
     "agents/services/sponsors.py",
     "approvals/services.py",
-    "audit/services/forwarding.py",
-    "audit/services/indexing.py",
-    "audit/services/retaining.py",
-    "audit/services/witnessing.py",
+    "audit/services/delivery.py",
+    "audit/services/search_index.py",
+    "audit/services/retention.py",
+    "audit/services/witness_client.py",
     "workflows/management/commands/workflow_worker.py",
     "workflows/services/rollouts.py",
-    "workflows/services/scheduling.py",
+    "workflows/services/schedules.py",
 )
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.odd_text import is_odd, parts
 from common.templatetags.blocks import badge, value, visible
+from common.unusual_text import is_odd, parts
 
 
 @pytest.mark.parametrize(

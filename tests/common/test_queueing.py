@@ -2,7 +2,7 @@ import pytest
 from django.db import transaction
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
-from common.queueing import Queue
+from common.task_queue import Queue
 from tests.conftest import Hints
 
 pytestmark = pytest.mark.django_db

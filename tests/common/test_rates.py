@@ -1,6 +1,6 @@
 from contextlib import suppress
 
-from common.rates import TooManyRequests, ensure_within
+from common.rate_limits import TooManyRequests, ensure_within
 
 LIMIT = 5
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 from pytest_django import Settings
 
-from common.sealing import CannotUnseal, decoded_key, seal, unseal
+from common.encryption import CannotUnseal, decoded_key, seal, unseal
 
 SECRET = b"a private key"
 ROW = "signing-key:prod:kid-1"

@@ -14,7 +14,7 @@ from common.actors import SYSTEM
 from common.ids import uuid7
 from common.sql import Expanding, Insert, Row, Update, Write, write
 from tools.models import System, Tool
-from tools.services.defining import define_tool, register_system
+from tools.services.registration import define_tool, register_system
 
 pytestmark = pytest.mark.django_db
 

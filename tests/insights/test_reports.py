@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions.events import CALL_FAILED, CALL_REQUESTED
-from actions.services import resuming, settling
-from actions.services.settling import Answer
+from actions.services import recovery, redecision
+from actions.services.recovery import Answer
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
 from audit.controls import controls
@@ -22,9 +22,9 @@ from audit.models import Checkpoint, Event
 from audit.services.recording import Subject, record
 from audit.services.sealing import seal
 from common.actors import SYSTEM, Actor
-from insights import facts
-from insights.facts import Period, facts_of, types_like
-from insights.parts import Content, duration, middle
+from insights import event_data
+from insights.components import Content, duration, middle
+from insights.event_data import Period, facts_of, types_like
 from insights.reports import REPORTS
 from insights.reports.log import _longest_gap
 from tests.audit.test_pages import person
@@ -40,7 +40,7 @@ def day(governed: Governed, rosa: User) -> Governed:
     run = governed.run()
     governed.toolbox.fail_with = [Unanswered("no answer")]
     mail = governed.propose(run, "toolbox.mail", {"to": "a@example.org"}).action
-    settling.resolve_unknown(
+    recovery.resolve_unknown(
         mail.pk, actor=Actor.from_user(rosa), answer=Answer.FAILED, reason="Not sent."
     )
     for _ in range(2):
@@ -52,7 +52,7 @@ def day(governed: Governed, rosa: User) -> Governed:
         answer=Vote.Answer.APPROVE,
         reason="Yes.",
     )
-    resuming.resume(paid.pk)
+    redecision.resume(paid.pk)
     governed.toolbox.accounts["a"]["frozen"] = True
     governed.pay(run)
     governed.propose(run, "toolbox.read_account", {"id": "a"})
@@ -177,7 +177,7 @@ def test_a_period_that_makes_no_sense_is_said(day: Governed) -> None:
 def test_more_events_than_are_counted_is_said(
     day: Governed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts, "MAX_EVENTS", 5)
+    monkeypatch.setattr(event_data, "MAX_EVENTS", 5)
     found = facts_of(today(), ["decision.*", "tool.call.*"])
     assert found.left_out
     assert len(found.rows) == 5

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions.models import Action, Run
-from actions.services import elevating
+from actions.services import run_elevations
 from agents.services import sponsors
 from approvals.errors import NotAnApprover, OwnAgent
 from approvals.models import ApprovalRequest, Vote
@@ -25,7 +25,7 @@ from tests.conftest import Api
 from tests.factories import Governed
 from tests.toolbox import TOOLS
 from tools.models import Tool
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 pytestmark = pytest.mark.django_db
 
@@ -145,7 +145,7 @@ def test_it_ends_by_time(
     # The row still says that it is in force: its end is looked at with every call.
     at(row.ends_at, monkeypatch)
     assert governed.pay(runs_of(run)).action.status == "denied"
-    assert elevating.end_due() == 1
+    assert run_elevations.end_due() == 1
     row.refresh_from_db()
     assert (row.status, row.ended_because) == ("ended", "Its time was over.")
 
@@ -158,10 +158,10 @@ def test_it_ends_with_its_run(api: Api, rosa: User, ruben: User) -> None:
     run, waiting = opened(api), opened(api)
     answered(asked(api, run).json(), rosa, ruben)
     still = asked(api, waiting).json()
-    assert elevating.end_due() == 0
+    assert run_elevations.end_due() == 0
     for one in (run, waiting):
         api.post(f"runs/{one}/close", {"outcome": "done"})
-    assert elevating.end_due() == 2
+    assert run_elevations.end_due() == 2
     assert sorted(Elevation.objects.values_list("status", flat=True)) == ["ended", "refused"]
     assert ApprovalRequest.objects.get(pk=still["approval"]).status == "withdrawn"
 
@@ -299,7 +299,7 @@ def test_a_narrow_token_asks_within_its_scope(governed: Governed) -> None:
     run = opened(narrow)
     assert asked(narrow, run).status_code == 400
     with pytest.raises(InvalidInput):
-        elevating.ask_elevation(
+        run_elevations.ask_elevation(
             factories.caller_for(governed.identity, "tool:toolbox.mail"),
             runs_of(run).pk,
             actor=SYSTEM,

@@ -20,7 +20,7 @@ from tests import factories
 from tests.factories import Governed
 from tests.toolbox import TOOLS, ToolboxSystem
 from tools.models import Tool
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 pytestmark = pytest.mark.django_db
 

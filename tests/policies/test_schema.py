@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agents.directory import Directory, KnownIdentity
 from agents.tokens import Caller
-from policies.asking import AskedCall, RunState, request_for
+from policies.authorization import AskedCall, RunState, request_for
 from policies.evaluation import NOT_REPRESENTABLE, Decision, decide
 from policies.schema import (
     NotRepresentable,
@@ -27,7 +27,7 @@ from tests.factories import Governed, publish
 from tools.catalog import Catalog
 from tools.definitions import ToolSpec, compile_spec
 from tools.json_schema import with_defaults
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 TEXT = {"type": "String"}
 LONG = {"type": "Long"}

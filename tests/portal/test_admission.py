@@ -14,7 +14,7 @@ from accounts.models import User
 from actions.models import Action
 from approvals.models import ApprovalRequest, Vote
 from audit.models import Event
-from tests.audit.sealed import sealed_all
+from tests.audit.sealed_log import sealed_all
 from tests.factories import Governed
 
 pytestmark = pytest.mark.django_db

@@ -17,7 +17,7 @@ from approvals.models import ApprovalRequest
 from common.actors import SYSTEM
 from policies.services import releases
 from tests.factories import Governed
-from tests.workflows import offices
+from tests.workflows import sample_data
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 REQUIRED = os.environ.get("CHANCERY_REQUIRE_BROWSER") == "1"
@@ -43,7 +43,7 @@ def busy(governed: Governed, admin_user: User) -> Governed:
     releases.save_policy("next", text, actor=SYSTEM)
     release = releases.draft_release(actor=SYSTEM, note="Next.")
     releases.ask_to_publish(release.pk, actor=SYSTEM)
-    offices.workflows_at_work(governed)
+    sample_data.workflows_at_work(governed)
     place_halt(Halt.Kind.TOOL, actor=SYSTEM, target="toolbox.mail", reason="Under repair.")
     return governed
 

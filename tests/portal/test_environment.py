@@ -9,7 +9,7 @@ import pytest
 from django.core import mail
 
 from agents.models import Agent
-from agents.services.telling import tell
+from agents.services.notifications import tell
 from common.local_env import written
 from portal import environment
 from tests.factories import Governed
@@ -58,7 +58,7 @@ def test_a_mail_that_cannot_be_sent_stops_nothing_and_is_logged_without_names(
         message = "to somebody@example.com"
         raise smtplib.SMTPServerDisconnected(message)
 
-    monkeypatch.setattr("agents.services.telling.send_mail", refuse)
+    monkeypatch.setattr("agents.services.notifications.send_mail", refuse)
     with django_capture_on_commit_callbacks(execute=True):
         tell(agent, "Its key is old", "Change it.")
     assert "a mail to 2 people was not sent: SMTPServerDisconnected" in caplog.text

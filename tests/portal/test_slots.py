@@ -15,8 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
 from common.known_tokens import MAX_KNOWN, identity_of, remember_token
-from portal import slots
-from portal.slots import NoSlot, Slots, SlotsMiddleware
+from portal import request_slots
+from portal.request_slots import NoSlot, Slots, SlotsMiddleware
 from tests.conftest import Api
 from tests.databases import url_of
 from tests.portal.test_connections import web
@@ -76,15 +76,16 @@ def served() -> tuple[Callable[..., Any], threading.Event]:
 def test_agents_never_take_the_last_threads(
     served: tuple[Callable[..., Any], threading.Event],
 ) -> None:
-    reading = slots.READING_FOR_AGENTS + slots.READING_FOR_PEOPLE
-    assert slots.SERVING_AGENTS + reading < settings.WEB_THREADS
+    reading = request_slots.READING_FOR_AGENTS + request_slots.READING_FOR_PEOPLE
+    assert request_slots.SERVING_AGENTS + reading < settings.WEB_THREADS
     ask, leave = served
     agents = [
-        threading.Thread(target=ask, args=("/api/v1/tools",)) for _ in range(slots.SERVING_AGENTS)
+        threading.Thread(target=ask, args=("/api/v1/tools",))
+        for _ in range(request_slots.SERVING_AGENTS)
     ]
     for one in agents:
         one.start()
-    while slots._serving._taken.total() < slots.SERVING_AGENTS:
+    while request_slots._serving._taken.total() < request_slots.SERVING_AGENTS:
         threading.Event().wait(0.01)
     try:
         refused = ask("/api/v1/actions")
@@ -112,11 +113,11 @@ def test_one_identity_leaves_slots_for_another(
 
     noisy = [
         threading.Thread(target=ask, args=("/api/v1/tools", token("noisy.prod")))
-        for _ in range(slots.SERVING_ONE_IDENTITY)
+        for _ in range(request_slots.SERVING_ONE_IDENTITY)
     ]
     for one in noisy:
         one.start()
-    while slots._serving._taken.total() < slots.SERVING_ONE_IDENTITY:
+    while request_slots._serving._taken.total() < request_slots.SERVING_ONE_IDENTITY:
         threading.Event().wait(0.01)
     try:
         assert ask("/api/v1/tools", token("noisy.prod")).status_code == 503
@@ -139,7 +140,7 @@ def forged(subject: str) -> str:
 def test_a_token_that_nobody_has_verified_counts_for_its_address(header: str) -> None:
     remember_token("the real one", "victim.prod")
     request = RequestFactory().get("/api/v1/tools", headers={"Authorization": header})
-    assert slots._sender(request) == "127.0.0.1"
+    assert request_slots._sender(request) == "127.0.0.1"
 
 
 @pytest.mark.django_db

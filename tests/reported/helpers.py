@@ -9,7 +9,7 @@ from common.actors import SYSTEM
 from tests import factories
 from tests.conftest import Api
 from tests.factories import Governed
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 RUN = {"initiator_kind": "user", "initiator": "somebody", "purpose": "testing"}
 PERMIT = '@id("permit-toolbox")\npermit(principal in Role::"keepers", action, resource);'

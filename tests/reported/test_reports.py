@@ -21,34 +21,34 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import User
-from actions.services import resuming
-from actions.services.resuming import resume
+from actions.services import redecision
+from actions.services.redecision import resume
 from agents.models import AgentIdentity, FederatedCredential
 from agents.services import federation
 from approvals.errors import RequestExpired
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote, settle_due
 from audit.models import Event
-from audit.services import forwarding
+from audit.services import delivery
 from common.actors import SYSTEM, Actor
-from common.requests import client_address
+from common.request_context import client_address
 from policies.services import grants
 from tests import factories
 from tests.agents.runtimes import Runtime, enrolled
 from tests.agents.test_revoking import ISSUER, SUBJECT, Bound, Pipeline
-from tests.audit.sealed import sealed_all
+from tests.audit.sealed_log import sealed_all
 from tests.audit.test_sinks import use
 from tests.conftest import Api
 from tests.factories import Governed
 from tests.reported.helpers import PERMIT, RUN, act, obj, opened, says, tool
 from tests.tools.servers import Answer, serving
 from tests.tools.test_http_connector import Names, ask
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tests.workflows.test_schedules import NINE, fires, published, scheduled  # noqa: F401
 from tools.connectors.base import Unavailable
 from workflows.models import Schedule, WorkflowRun
-from workflows.services import scheduling
-from workflows.services.scheduling import Times, fire_due, fire_times
+from workflows.services import schedules
+from workflows.services.schedules import Times, fire_due, fire_times
 
 pytestmark = [pytest.mark.django_db, pytest.mark.filterwarnings("ignore:No directory at")]
 PARIS = "Europe/Paris"
@@ -154,7 +154,7 @@ def test_b12_a_rule_of_time_counts_when_it_is_carried_out(
     class Later:
         now = staticmethod(lambda: real() + timedelta(hours=3))
 
-    monkeypatch.setattr(resuming, "timezone", Later)
+    monkeypatch.setattr(redecision, "timezone", Later)
     carried_out(body["id"])
     assert api.get(f"actions/{body['id']}").json()["status"] == "denied"
     assert governed.toolbox.effects == []
@@ -271,7 +271,7 @@ def test_b54_a_mark_in_place_of_a_value_is_not_passed_on_as_the_value(
         return {}
 
     monkeypatch.setattr(type(governed.toolbox), "__call__", system)
-    desk.done(
+    workflow_helpers.done(
         governed,
         """\
 steps:
@@ -383,7 +383,7 @@ def test_b57_a_log_sink_that_takes_nothing_blocks_nobody(
     use(settings, "cloudevents+syslog://127.0.0.1:1", f"cloudevents+file://{file}")
     assert act(api, "pay", {"account": "a", "amount": 1}).json()["status"] == "succeeded"
     sealed_all()
-    forwarding.forward_all()
+    delivery.forward_all()
     assert "tool.call.completed" in file.read_text()
 
 
@@ -437,7 +437,7 @@ def test_b37_spring(cron: str, zone: str, start: str, end: str, expected: list[s
 
 def test_b39_another_time_zone_floods_nothing(published: Governed) -> None:  # noqa: F811
     s = scheduled(published, Times("0 9 * * *", catch_up="latest", overlap="allow"))
-    scheduling.save_schedule(
+    schedules.save_schedule(
         s.slug,
         actor=SYSTEM,
         workflow=s.workflow,
@@ -452,10 +452,10 @@ def test_b41_a_halted_run_that_keeps_later_ones_away_is_said(
     governed: Governed, admin_user: User
 ) -> None:
     """Right by design (skip): but people must see the run that stands in the way."""
-    desk.publish("steps:\n  stop: {tool: toolbox.wipe, with: {id: a}}\n")
+    workflow_helpers.publish("steps:\n  stop: {tool: toolbox.wipe, with: {id: a}}\n")
     s = scheduled(governed, Times("0 * * * *", overlap="skip"), inputs={})
     fire_due(now=NINE)
-    desk.driven(WorkflowRun.objects.get())
+    workflow_helpers.driven(WorkflowRun.objects.get())
     for h in range(1, 25):
         fire_due(now=NINE + timedelta(hours=h))
     assert [st for _, st in fires(s)].count("skipped") == 24

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.canonical import canonical_json
-from common.intake import SecretFound
+from common.input_checks import SecretFound
 from tests.factories import Governed
 from tests.tools.definitions import compiled_tool
 from tools.annotations import _Walk
@@ -21,7 +21,7 @@ from tools.data_classes import (
 )
 from tools.definitions import ensure_output_schema, with_facts_apart
 from tools.errors import InvalidDefinition
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 NAME = "Hildegard"
 PERSONAL: dict[str, Any] = {"type": "string", "x-data-class": "personal"}

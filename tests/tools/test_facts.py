@@ -6,8 +6,7 @@ import pytest
 
 from tests.tools.definitions import TEXT, compiled_tool
 from tests.tools.servers import Answer, say_nothing, serving
-from tools import calling
-from tools.calling import gather_facts
+from tools import invocation
 from tools.catalog import Catalog
 from tools.connectors import in_process
 from tools.connectors.base import (
@@ -22,6 +21,7 @@ from tools.connectors.base import (
 )
 from tools.definitions import ToolSpec
 from tools.errors import FactsUnavailable
+from tools.invocation import gather_facts
 
 READERS = ("account", "owner", "limits")
 ACCOUNT = {"name": "account", "tool": "account", "arguments": {"id": "args.account"}}
@@ -127,7 +127,7 @@ def test_sources_are_read_for_the_run_and_without_a_key(bank: Bank) -> None:
     learned({"frozen": "account.frozen == true"})
     call = bank.calls[0]
     assert (call.run_id, call.idempotency_key) == (RUN, None)
-    assert 0 < call.timeout_seconds <= calling.FACTS_TIMEOUT_SECONDS
+    assert 0 < call.timeout_seconds <= invocation.FACTS_TIMEOUT_SECONDS
 
 
 def test_a_tool_without_sources_asks_nobody(bank: Bank) -> None:
@@ -244,7 +244,7 @@ def test_a_system_that_nothing_answers_for_leaves_no_facts() -> None:
 def test_all_sources_together_have_one_time_limit(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calling, "FACTS_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(invocation, "FACTS_TIMEOUT_SECONDS", 0.02)
     bank.delay_seconds = 0.05
     with pytest.raises(FactsUnavailable, match="too long"):
         learned({"large": "args.amount > 10"}, sources=(ACCOUNT, OWNER))
@@ -252,7 +252,7 @@ def test_all_sources_together_have_one_time_limit(
 
 
 def test_a_source_over_http_is_given_up_at_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calling, "FACTS_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(invocation, "FACTS_TIMEOUT_SECONDS", 0.2)
     with serving() as server:
         server.behaviour = say_nothing
         catalog = catalog_of(reader("account", kind="http"), base_url=server.url)

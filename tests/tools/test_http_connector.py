@@ -23,7 +23,6 @@ from tests.tools.servers import (
     self_signed,
     serving,
 )
-from tools.calling import call_tool
 from tools.catalog import Catalog
 from tools.connectors.base import (
     Call,
@@ -36,6 +35,7 @@ from tools.connectors.base import (
     Unavailable,
 )
 from tools.connectors.http import HttpConnector
+from tools.invocation import call_tool
 
 PATIENT, IMPATIENT = 10.0, 0.2
 
@@ -119,7 +119,7 @@ def test_what_becomes_too_late_once_connected_is_not_sent(
 
     def slowly(*args: Any, **kwargs: Any) -> Any:
         stream = connect(*args, **kwargs)
-        monkeypatch.setattr("common.deadlines.time.monotonic", lambda: until + 0.001)
+        monkeypatch.setattr("common.http_deadline.time.monotonic", lambda: until + 0.001)
         return stream
 
     monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", slowly)

@@ -20,11 +20,11 @@ from policies.services import grants
 from tests import factories
 from tests.conftest import Api
 from tests.factories import Governed
-from tests.tools.seeds import secrets_of_all_kinds
+from tests.tools.factories import secrets_of_all_kinds
+from tests.tools.secret_system import everything_stored, forms_of, shop
 from tests.tools.servers import Server
-from tests.tools.vaults import everything_stored, forms_of, shop
 from tools.models import Tool
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 
 RUN = {"initiator_kind": "user", "initiator": "somebody", "purpose": "testing"}
 PASSWORD = "correct horse battery"

@@ -17,27 +17,27 @@ from pytest_django import Settings
 from accounts.models import Environment, User
 from agents.models import SigningKey
 from audit.models import Event
-from audit.services.reconciling import reconcile
+from audit.services.change_reconciliation import reconcile
 from common.actors import SYSTEM
+from common.encryption import CannotUnseal, sealing_key_id
 from common.errors import InvalidInput, NotFound
-from common.sealing import CannotUnseal, sealing_key_id
 from policies.services import grants
 from portal import startup
 from tests import factories
 from tests.common.test_sealing import a_key
 from tests.factories import Governed
+from tests.tools.secret_system import CANARY, Shop, echo, everything_stored, forms_of, shop
 from tests.tools.servers import Answer, Server
-from tests.tools.vaults import CANARY, Shop, echo, everything_stored, forms_of, shop
 from tools import envelope
-from tools.calling import call_tool
 from tools.catalog import catalog
 from tools.connectors.base import Call, NotPermitted, ToolResult
 from tools.credentials import MASK, Credential, Hidden, scrubbed
 from tools.envelope import Envelope, Place
 from tools.errors import SecretNotInForce
+from tools.invocation import call_tool
 from tools.models import Endpoint, Secret, SecretLease, SecretVersion, Tool
-from tools.services import keeping, leasing
-from tools.services.defining import set_endpoint
+from tools.services import secret_leases, secrets
+from tools.services.registration import set_endpoint
 
 pytestmark = pytest.mark.django_db
 OTHER = "another-value-of-it"
@@ -87,7 +87,7 @@ def test_an_address_parameter_carries_it_encoded(kept: Shop, server: Server) -> 
 
 def test_what_is_sealed_stays_out_of_the_change_log(kept: Shop) -> None:
     secret = kept.secret()
-    keeping.rotate_secret(secret.pk, actor=SYSTEM, value=OTHER, reason="It is time.")
+    secrets.rotate_secret(secret.pk, actor=SYSTEM, value=OTHER, reason="It is time.")
     written = str(list(LogEntry.objects.values_list("changes", "object_repr")))
     assert "secretversion" in str(list(LogEntry.objects.values_list("content_type__model")))
     assert "destroyed" in written
@@ -124,7 +124,7 @@ def test_each_use_is_written_down_before_it(kept: Shop, server: Server) -> None:
 
 def test_no_record_no_use(kept: Shop, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.secret()
-    monkeypatch.setattr(leasing, "write", lambda *args: (_ for _ in ()).throw(IntegrityError))
+    monkeypatch.setattr(secret_leases, "write", lambda *args: (_ for _ in ()).throw(IntegrityError))
     with pytest.raises(IntegrityError):
         order()
     assert server.received == []
@@ -204,7 +204,7 @@ def test_an_agents_token_is_never_sent_on(governed: Governed, server: Server) ->
 
 def test_a_new_value_is_used_at_once_and_the_old_one_is_gone(kept: Shop, server: Server) -> None:
     secret = kept.secret()
-    keeping.rotate_secret(secret.pk, actor=SYSTEM, value=OTHER, reason="It is time.")
+    secrets.rotate_secret(secret.pk, actor=SYSTEM, value=OTHER, reason="It is time.")
     order()
     assert server.received[0].headers["X-Api-Key"] == OTHER
     former = SecretVersion.objects.get(number=1)
@@ -214,7 +214,7 @@ def test_a_new_value_is_used_at_once_and_the_old_one_is_gone(kept: Shop, server:
 def test_a_withdrawn_secret_is_destroyed(kept: Shop, server: Server) -> None:
     secret = kept.secret()
     stale = catalog.fresh()
-    keeping.withdraw_secret(secret.pk, actor=SYSTEM, reason="No longer needed.")
+    secrets.withdraw_secret(secret.pk, actor=SYSTEM, reason="No longer needed.")
     with pytest.raises(NotPermitted):
         call_tool(stale, stale.tools["shop.order"], {}, environment="prod", call=call())
     assert server.received == []
@@ -223,8 +223,8 @@ def test_a_withdrawn_secret_is_destroyed(kept: Shop, server: Server) -> None:
     assert not SecretVersion.objects.exclude(ciphertext="").exists()
     before = state()
     for refused in (
-        lambda: keeping.withdraw_secret(secret.pk, actor=SYSTEM, reason="Again."),
-        lambda: keeping.rotate_secret(secret.pk, actor=SYSTEM, value=OTHER, reason="Again."),
+        lambda: secrets.withdraw_secret(secret.pk, actor=SYSTEM, reason="Again."),
+        lambda: secrets.rotate_secret(secret.pk, actor=SYSTEM, value=OTHER, reason="Again."),
     ):
         with pytest.raises(SecretNotInForce):
             refused()
@@ -261,7 +261,7 @@ def test_a_secret_does_not_go_in_the_clear(kept: Shop) -> None:
     with pytest.raises(InvalidInput, match="https"):
         kept.secret()
     with pytest.raises(NotFound):
-        keeping.add_secret(
+        secrets.add_secret(
             0, actor=SYSTEM, name="a", placement=Secret.Placement.HEADER, value=CANARY
         )
 
@@ -396,10 +396,10 @@ def test_the_command_takes_the_value_from_its_input(
 def test_leases_are_forgotten_after_a_while(kept: Shop) -> None:
     kept.secret()
     order()
-    assert leasing.prune() == 0
+    assert secret_leases.prune() == 0
     lease = SecretLease.objects.get()
-    SecretLease.objects.update(opened_at=lease.opened_at - leasing.KEPT_FOR)
-    assert leasing.prune() == 1
+    SecretLease.objects.update(opened_at=lease.opened_at - secret_leases.KEPT_FOR)
+    assert secret_leases.prune() == 1
     assert Event.objects.filter(type="secret.used").count() == 1
 
 

@@ -15,8 +15,8 @@ from tools.catalog import catalog
 from tools.definitions import compile_spec
 from tools.errors import InvalidDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
-from tools.services import defining
-from tools.services.defining import (
+from tools.services import registration
+from tools.services.registration import (
     define_tool,
     register_system,
     reinstate_tool,
@@ -283,8 +283,8 @@ def test_a_definition_that_somebody_else_changed_meanwhile_is_compiled_again(
             Tool.objects.filter(name="pay").update(description="By somebody else.")
         return real(row)
 
-    monkeypatch.setattr(defining, "compile_spec", meanwhile)
-    tool = defining.define_tool(governed.system, "pay", actor=SYSTEM, title="Pay now")
+    monkeypatch.setattr(registration, "compile_spec", meanwhile)
+    tool = registration.define_tool(governed.system, "pay", actor=SYSTEM, title="Pay now")
     assert compiled == ["Pay now", "Pay now"]
     tool.refresh_from_db()
     assert (tool.title, tool.description) == ("Pay now", "By somebody else.")
@@ -300,7 +300,7 @@ def test_nothing_is_compiled_while_the_generation_is_locked(
         depths.append(len(connection.savepoint_ids))
         return real(row)
 
-    monkeypatch.setattr(defining, "compile_spec", noting)
+    monkeypatch.setattr(registration, "compile_spec", noting)
     before = len(connection.savepoint_ids)
-    defining.define_tool(governed.system, "pay", actor=SYSTEM, title="Pay now")
+    registration.define_tool(governed.system, "pay", actor=SYSTEM, title="Pay now")
     assert depths == [before]

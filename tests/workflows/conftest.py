@@ -4,7 +4,7 @@ import pytest
 
 from accounts.models import Groups
 from approvals.models import Tier
-from tests.workflows.browsing import Browser, person
+from tests.workflows.admin_client import Browser, person
 
 
 @pytest.fixture

@@ -11,21 +11,21 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from actions.services.locking import RunRow
+from actions.services.run_locks import RunRow
 from common.ids import uuid7
 from tests.workflows.definitions import WORLD
-from workflows.advancing import Begin, Moves, advance
 from workflows.definitions.compiling import compile_source
 from workflows.definitions.source import Source
 from workflows.definitions.spec import StepSpec, WorkflowSpec
 from workflows.models import StepRun
-from workflows.services import kinds, taking
-from workflows.services.answers import MAX_CRASHES, MAX_PROBES, PROBE_AFTER
-from workflows.services.loading import Loaded
-from workflows.services.looking import needs_look
-from workflows.services.reopening import go_back, go_forward
-from workflows.services.turns import Turn
-from workflows.states import Case, StepState, forward_path
+from workflows.planning import Begin, Moves, advance
+from workflows.run_state import Case, StepState, forward_path
+from workflows.services import step_handlers, tick
+from workflows.services.call_outcomes import MAX_CRASHES, MAX_PROBES, PROBE_AFTER
+from workflows.services.preparation import needs_look
+from workflows.services.recovery import go_back, go_forward
+from workflows.services.run_loading import Loaded
+from workflows.services.unit_of_work import Turn
 
 Decision = Literal["allowed", "asked", "denied", "halted", "held_back", "not_proposed"]
 Answer = Literal["succeeded", "refused", "not_sent", "unanswered"]
@@ -123,14 +123,14 @@ class Simulation:
         path = self._claimed(turn, moves, decision, looked)
         if path is not None:
             moves = self._after(turn, moves, path)
-        more = taking._calls_left(turn, moves)
-        taking._set_alarm(turn, moves, has_more=more > 0, claimed=None)
+        more = tick._calls_left(turn, moves)
+        tick._set_alarm(turn, moves, has_more=more > 0, claimed=None)
         self._written(turn)
         return path is not None or more > 0
 
     def goes_on(self) -> dict[str, str]:
         """Turns are taken as long as there are calls to make; how the steps stand then."""
-        for _ in range(taking.MAX_PASSES):
+        for _ in range(tick.MAX_PASSES):
             if not self.take_turn():
                 break
         return {path: state.status for path, state in self.rows.items()}
@@ -156,7 +156,7 @@ class Simulation:
                     state.action_status = "withdrawn"
 
     def _moved_on(self, turn: Turn) -> Moves:
-        for _ in range(taking.MAX_PASSES):
+        for _ in range(tick.MAX_PASSES):
             moves = self.advance()
             if moves.end is not None:
                 turn.end(moves.end.status, moves.end.reason, moves.end.ending)
@@ -185,7 +185,7 @@ class Simulation:
             )
             turn.finish(state, "failed", code=failure.code, message=failure.message)
         for scope, good in moves.fold.items():
-            kinds.fold_item(turn, scope, good=good)
+            step_handlers.fold_item(turn, scope, good=good)
         for path in moves.settle:
             total, failed = steps[path].total, steps[path].failures
             turn.finish(steps[path], "succeeded", output={"total": total, "failed": failed})
@@ -211,7 +211,7 @@ class Simulation:
     def _begin(self, turn: Turn, one: Begin) -> None:
         step = one.step
         if step.kind == "foreach" or (step.wait is not None and not step.wait.signal):
-            kinds.begin(turn, one)
+            step_handlers.begin(turn, one)
             return
         state = turn.begun(one.path, step.kind, "waiting", scope=one.scope, undoes=one.undoes)
         self.case.steps_count += 0 if one.undoes else 1
@@ -219,7 +219,9 @@ class Simulation:
             state.approval_id, state.approval_status = uuid7(), "pending"
             turn.wait(state, For.APPROVAL)
         elif step.wait is not None:
-            turn.wait(state, For.SIGNAL, until=self.now + (step.wait.timeout or kinds.MAX_WAIT))
+            turn.wait(
+                state, For.SIGNAL, until=self.now + (step.wait.timeout or step_handlers.MAX_WAIT)
+            )
             self._took_signal(turn, state)
         else:
             begun = self.case.steps.get(one.undoes)

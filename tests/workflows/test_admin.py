@@ -12,14 +12,14 @@ from common.actors import SYSTEM
 from tests import factories
 from tests import toolbox as box
 from tests.factories import Governed
-from tests.workflows import desk
-from tests.workflows.browsing import NOT_POSSIBLE, REASON, Browser, person, recorded, said
+from tests.workflows import workflow_helpers
+from tests.workflows.admin_client import NOT_POSSIBLE, REASON, Browser, person, recorded, said
+from tests.workflows.assertions import nothing_changed
 from tests.workflows.test_undoing import BACK
-from tests.workflows.unchanged import nothing_changed
 from tools.connectors.base import Refused
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 from workflows.models import Rollout, Workflow, WorkflowRun, WorkflowVersion
-from workflows.services import publishing
+from workflows.services import versions
 
 pytestmark = pytest.mark.django_db
 
@@ -41,7 +41,7 @@ SCRIPT = "<script>alert(1)</script>"
 
 
 def draft(body: str = BODY) -> WorkflowVersion:
-    return publishing.draft_version(desk.text_of(body), actor=SYSTEM)
+    return versions.draft_version(workflow_helpers.text_of(body), actor=SYSTEM)
 
 
 # -- writing a version ---------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def draft(body: str = BODY) -> WorkflowVersion:
 
 def test_a_version_is_written_and_becomes_a_draft(governed: Governed, wanda: Browser) -> None:
     assert said("workflow: my-workflow", wanda.shows("workflows_workflow_write"))
-    text = desk.text_of(BODY).replace("\n", "\r\n")  # as a browser sends it
+    text = workflow_helpers.text_of(BODY).replace("\n", "\r\n")  # as a browser sends it
     html = wanda.does("workflows_workflow_write", text=text, note="To begin with.")
     assert said("The draft is saved. Ask for it to be published.", html)
     version = WorkflowVersion.objects.get()
@@ -127,7 +127,7 @@ def test_an_empty_or_endless_text_is_not_taken(governed: Governed, wanda: Browse
 
 def asked(wanda: Browser, share: float = 100) -> tuple[WorkflowVersion, ApprovalRequest]:
     """A version that Wanda wrote and asks to have published."""
-    wanda.does("workflows_workflow_write", text=desk.text_of(BODY), note="It pays.")
+    wanda.does("workflows_workflow_write", text=workflow_helpers.text_of(BODY), note="It pays.")
     version = WorkflowVersion.objects.latest("pk")
     html = wanda.does("workflows_workflowversion_ask", version.pk, share=share)
     assert said("People were asked.", html)
@@ -151,7 +151,7 @@ def test_another_person_publishes_it_from_the_inbox(
     assert said("Your answer is recorded.", answers(cora, request))
     version.refresh_from_db()
     assert (version.status, version.published_by) == ("published", "cora")
-    assert desk.workflow().live == version
+    assert workflow_helpers.workflow().live == version
     html = wanda.shows("workflows_workflow_change", version.workflow_id)
     assert said("Version 1, as it runs now", html)
     assert said("Start a run", html)
@@ -167,14 +167,14 @@ def test_nobody_publishes_what_they_wrote(governed: Governed, tiers: Any) -> Non
             "approvals_approvalrequest_decide", request.pk, answer="approve", reason="Mine."
         )
     assert said(OwnRequest.sentence, html)
-    assert desk.workflow().live is None
+    assert workflow_helpers.workflow().live is None
 
 
 def test_nobody_publishes_what_they_wrote_though_another_asked(
     governed: Governed, wanda: Browser, tiers: Any
 ) -> None:
     both = Browser(person("both", "add_workflowversion", groups=(Groups.COMPLIANCE,)))
-    both.does("workflows_workflow_write", text=desk.text_of(BODY))
+    both.does("workflows_workflow_write", text=workflow_helpers.text_of(BODY))
     wanda.does("workflows_workflowversion_ask", WorkflowVersion.objects.get().pk, share=100)
     request = ApprovalRequest.objects.get()
     with nothing_changed():
@@ -187,12 +187,12 @@ def test_nobody_publishes_what_they_wrote_though_another_asked(
 def test_a_share_of_new_runs_is_asked_for(
     governed: Governed, wanda: Browser, cora: Browser
 ) -> None:
-    first = desk.publish(BODY)
+    first = workflow_helpers.publish(BODY)
     version, request = asked(wanda, share=12.5)
     answers(cora, request)
     rollout = Rollout.objects.get()
     assert (rollout.stable, rollout.candidate, rollout.share) == (first, version, 1_250)
-    assert desk.workflow().live == first
+    assert workflow_helpers.workflow().live == first
 
 
 def test_a_version_that_was_not_approved_is_not_live(
@@ -201,7 +201,7 @@ def test_a_version_that_was_not_approved_is_not_live(
     version, request = asked(wanda)
     answers(cora, request, "reject")
     version.refresh_from_db()
-    assert (version.status, desk.workflow().live) == ("rejected", None)
+    assert (version.status, workflow_helpers.workflow().live) == ("rejected", None)
     html = wanda.does("workflows_workflowversion_ask", version.pk, share=100)
     assert said(NOT_POSSIBLE, html)
     assert not ApprovalRequest.objects.pending().exists()
@@ -219,7 +219,7 @@ def test_a_version_is_asked_about_once_and_while_it_is_current(
         fields = {"answer": "approve", "reason": "I have read it."}
         html = cora.is_refused("approvals_approvalrequest_decide", request.pk, **fields)
     assert said("toolbox.pay has changed since this version was drafted", html)
-    assert desk.workflow().live is None
+    assert workflow_helpers.workflow().live is None
 
 
 def test_a_share_that_is_none_is_not_asked_for(governed: Governed, wanda: Browser) -> None:
@@ -230,7 +230,7 @@ def test_a_share_that_is_none_is_not_asked_for(governed: Governed, wanda: Browse
 
 
 def test_a_version_is_retired_when_nothing_needs_it(governed: Governed, oscar: Browser) -> None:
-    first, second = desk.publish(REST), desk.publish(BODY)
+    first, second = workflow_helpers.publish(REST), workflow_helpers.publish(BODY)
     with nothing_changed():
         html = oscar.is_refused("workflows_workflowversion_retire", second.pk, **REASON)
         assert said("it is the one that new runs start on", html)
@@ -245,7 +245,7 @@ def test_a_version_is_retired_when_nothing_needs_it(governed: Governed, oscar: B
 
 
 def test_a_person_starts_a_run_for_an_agent(governed: Governed, wanda: Browser) -> None:
-    workflow = desk.publish(BODY).workflow
+    workflow = workflow_helpers.publish(BODY).workflow
     assert said("tilda.prod", wanda.shows("workflows_workflow_start", workflow.pk))
     fields = {"inputs": '{"amount": 3}', "purpose": "Ticket 7."}
     html = wanda.does(
@@ -257,7 +257,7 @@ def test_a_person_starts_a_run_for_an_agent(governed: Governed, wanda: Browser) 
     assert (started.inputs, started.status) == ({"amount": 3}, "running")
     assert (run.initiator_kind, run.initiator, run.purpose) == ("user", "wanda", "Ticket 7.")
     assert run.agent == "tilda"
-    assert desk.driven(started).status == "waiting"
+    assert workflow_helpers.driven(started).status == "waiting"
     assert governed.toolbox.effects[0][1]["amount"] == 3
 
 
@@ -275,7 +275,7 @@ MISFITS = [
 def test_a_run_is_not_started_with_inputs_that_do_not_fit(
     governed: Governed, wanda: Browser
 ) -> None:
-    workflow = desk.publish(BODY).workflow
+    workflow = workflow_helpers.publish(BODY).workflow
     fields = {"identity": governed.identity.pk, "purpose": "Ticket 7."}
     with nothing_changed():
         for inputs, why in MISFITS:
@@ -286,7 +286,7 @@ def test_a_run_is_not_started_with_inputs_that_do_not_fit(
 
 
 def test_inputs_may_be_nested_too_deep_to_be_read(governed: Governed, wanda: Browser) -> None:
-    workflow = desk.publish(BODY).workflow
+    workflow = workflow_helpers.publish(BODY).workflow
     fields = {"identity": governed.identity.pk, "inputs": "[" * 50_000, "purpose": "Ticket 7."}
     with nothing_changed():
         html = wanda.is_refused("workflows_workflow_start", workflow.pk, **fields)
@@ -296,7 +296,7 @@ def test_inputs_may_be_nested_too_deep_to_be_read(governed: Governed, wanda: Bro
 def test_a_run_is_started_only_within_the_agents_rights(
     governed: Governed, wanda: Browser, olga: User, prod: Environment
 ) -> None:
-    workflow = desk.publish(BODY).workflow
+    workflow = workflow_helpers.publish(BODY).workflow
     bob = factories.identity("bob", owner=olga, environment=prod)
     with nothing_changed():
         fields = {"inputs": "{}", "purpose": "Ticket 7."}
@@ -313,7 +313,7 @@ def test_a_run_is_started_only_within_the_agents_rights(
 def test_a_workflow_is_paused_and_started_again(
     governed: Governed, oscar: Browser, wanda: Browser
 ) -> None:
-    workflow = desk.publish(BODY).workflow
+    workflow = workflow_helpers.publish(BODY).workflow
     html = oscar.does("workflows_workflow_pause", workflow.pk, **REASON)
     assert said("paused", html)
     assert recorded("workflow.paused") == ("oscar", REASON)
@@ -333,8 +333,8 @@ def test_a_workflow_is_paused_and_started_again(
 @pytest.fixture
 def rollout(governed: Governed) -> Rollout:
     """Version 2 for 30 % of new runs, beside version 1."""
-    desk.publish(REST)
-    desk.publish(MAIL, share=3_000)
+    workflow_helpers.publish(REST)
+    workflow_helpers.publish(MAIL, share=3_000)
     return Rollout.objects.get()
 
 
@@ -361,7 +361,7 @@ def test_a_rollout_is_ended_with_a_reason(
     rollout.refresh_from_db()
     assert (rollout.status, rollout.reason) == (status, REASON["reason"])
     assert recorded(f"workflow.rollout.{status}")[0] == "oscar"
-    found = desk.workflow().live
+    found = workflow_helpers.workflow().live
     assert found is not None
     assert found.number == live
     with nothing_changed():
@@ -375,8 +375,8 @@ def test_a_rollout_shows_how_both_versions_do(
 ) -> None:
     Rollout.objects.update(share=9_999)
     governed.toolbox.fail_with = [Refused("No.")]
-    desk.driven(desk.begin(governed))
-    desk.driven(desk.begin(governed))
+    workflow_helpers.driven(workflow_helpers.begin(governed))
+    workflow_helpers.driven(workflow_helpers.begin(governed))
     html = oscar.shows("workflows_rollout_change", rollout.pk)
     assert said("Version 2 (new)", html)
     assert '<p class="figure">50.0 %</p>' in html
@@ -387,9 +387,9 @@ def test_a_rollout_shows_how_both_versions_do(
 
 
 def test_who_may_only_look_does_nothing(governed: Governed, vera: Browser) -> None:
-    stable = desk.publish(REST)
-    run = desk.driven(desk.begin(governed))
-    rollout = desk.publish(BODY, share=1_000).workflow.rollouts.get()
+    stable = workflow_helpers.publish(REST)
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
+    rollout = workflow_helpers.publish(BODY, share=1_000).workflow.rollouts.get()
     commands: list[tuple[str, tuple[Any, ...]]] = [
         ("workflows_workflow_write", ()),
         ("workflows_workflow_start", (stable.workflow_id,)),
@@ -407,7 +407,7 @@ def test_who_may_only_look_does_nothing(governed: Governed, vera: Browser) -> No
         "inputs": "{}",
         "purpose": "To see.",
         "share": 50,
-        "text": desk.text_of(BODY),
+        "text": workflow_helpers.text_of(BODY),
         "name": "paid",
         **REASON,
     }
@@ -419,9 +419,9 @@ def test_who_may_only_look_does_nothing(governed: Governed, vera: Browser) -> No
 def test_a_right_opens_its_own_pages_and_no_others(
     governed: Governed, wanda: Browser, oscar: Browser, tina: Browser
 ) -> None:
-    version = desk.publish(BODY)
-    run = desk.driven(desk.begin(governed))
-    fields = {"text": desk.text_of(BODY), "share": 50, "name": "paid", **REASON}
+    version = workflow_helpers.publish(BODY)
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
+    fields = {"text": workflow_helpers.text_of(BODY), "share": 50, "name": "paid", **REASON}
     closed: list[tuple[Browser, str, tuple[Any, ...]]] = [
         (wanda, "workflows_workflow_pause", (version.workflow_id,)),
         (wanda, "workflows_workflowversion_retire", (version.pk,)),
@@ -465,14 +465,14 @@ def strange(governed: Governed, wanda: Browser, oscar: Browser) -> list[tuple[st
     """Pages that show what somebody wrote as if it were a script."""
     wanda.does("workflows_workflow_write", text=STRANGE, note=SCRIPT)
     first = WorkflowVersion.objects.get()
-    publishing.publish(first.pk, actor=SYSTEM)
+    versions.publish(first.pk, actor=SYSTEM)
     fields = {"identity": governed.identity.pk, "inputs": "{}", "purpose": SCRIPT}
     wanda.does("workflows_workflow_start", first.workflow_id, **fields)
     governed.toolbox.fail_with = [Refused(SCRIPT)]
-    failed = desk.driven(WorkflowRun.objects.get())
-    waiting = desk.driven(desk.begin(governed, purpose=SCRIPT))
+    failed = workflow_helpers.driven(WorkflowRun.objects.get())
+    waiting = workflow_helpers.driven(workflow_helpers.begin(governed, purpose=SCRIPT))
     assert (failed.status, waiting.status) == ("failed", "waiting")
-    publishing.publish(draft(MAIL).pk, actor=SYSTEM, share=100)
+    versions.publish(draft(MAIL).pk, actor=SYSTEM, share=100)
     rollout = Rollout.objects.get()
     oscar.does("workflows_rollout_roll_back", rollout.pk, reason=SCRIPT)
     return [

@@ -12,9 +12,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.workflows.anything import Events, comes_to_rest
-from tests.workflows.laws import Watched
+from tests.workflows.invariants import Watched
 from tests.workflows.simulation import Answer, compiled
+from tests.workflows.state_machine import Events, comes_to_rest
 from workflows.definitions.source import read
 
 

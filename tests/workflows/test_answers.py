@@ -11,9 +11,9 @@ from tests import factories
 from tests.factories import Governed
 from tests.tools import servers
 from tests.tools.servers import Answer, Server
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tools.models import System, Tool
-from tools.services.defining import define_tool, register_system, set_endpoint
+from tools.services.registration import define_tool, register_system, set_endpoint
 
 pytestmark = pytest.mark.django_db
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {}}
@@ -43,9 +43,9 @@ def shop(governed: Governed) -> Iterator[Server]:
 
 
 def ended(governed: Governed, tool: str) -> tuple[str, str]:
-    desk.publish(f"steps:\n  one: {{tool: shop.{tool}}}\n")
-    run = desk.driven(desk.begin(governed), times=1)
-    found = desk.step(run, "one")
+    workflow_helpers.publish(f"steps:\n  one: {{tool: shop.{tool}}}\n")
+    run = workflow_helpers.driven(workflow_helpers.begin(governed), times=1)
+    found = workflow_helpers.step(run, "one")
     return found.status, found.error_code
 
 
@@ -103,11 +103,11 @@ def test_every_try_carries_the_same_key_and_another_step_another(
     governed: Governed, shop: Server
 ) -> None:
     shop.answer = Answer(500)
-    desk.publish(
+    workflow_helpers.publish(
         "steps:\n"
         "  one: {tool: shop.buy, retry: {max_attempts: 3, backoff: 1ms, max_backoff: 1ms}}\n"
         "  two: {tool: shop.buy, retry: {max_attempts: 2, backoff: 1ms, max_backoff: 1ms}}\n"
     )
-    desk.driven(desk.begin(governed))
+    workflow_helpers.driven(workflow_helpers.begin(governed))
     keys = [one.headers["Idempotency-Key"] for one in shop.received]
     assert sorted(keys.count(key) for key in set(keys)) == [2, 3]

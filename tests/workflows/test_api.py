@@ -20,14 +20,14 @@ from tests import factories
 from tests.actions.test_api import refused, shown
 from tests.conftest import Api, Hints
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
+from tests.workflows.assertions import nothing_changed
 from tests.workflows.test_running import EACH, SIGNAL
 from tests.workflows.test_undoing import CHILD, HAND
-from tests.workflows.unchanged import nothing_changed
 from tools.connectors.base import Refused, Unanswered
 from workflows.api import serializers
 from workflows.models import WorkflowRun
-from workflows.services import driving, publishing
+from workflows.services import versions, worker
 
 pytestmark = pytest.mark.django_db
 
@@ -58,7 +58,7 @@ SECRET = "4711-secret"
 @pytest.fixture
 def published(governed: Governed) -> Governed:
     """Tilda, and a workflow that she may start."""
-    desk.publish(BODY)
+    workflow_helpers.publish(BODY)
     return governed
 
 
@@ -68,10 +68,10 @@ def start(api: Api, body: Any = None, *, slug: str = "work", key: str = "k") -> 
 
 def begun(api: Api, governed: Governed, text: str, inputs: Any = None) -> WorkflowRun:
     """A run of that text, started over HTTP and driven as far as it goes."""
-    desk.publish(text)
+    workflow_helpers.publish(text)
     response = start(api, {"inputs": inputs or {}}, key=str(uuid7()))
     assert response.status_code == 201, response.json()
-    return desk.driven(WorkflowRun.objects.get(pk=response.json()["id"]))
+    return workflow_helpers.driven(WorkflowRun.objects.get(pk=response.json()["id"]))
 
 
 def send(api: Api, run: WorkflowRun, payload: Any = None, *, key: str = "s", **more: Any) -> Any:
@@ -91,11 +91,11 @@ def test_an_agent_sees_the_workflows_that_its_roles_may_start(
 ) -> None:
     grants.create_role("strangers", actor=SYSTEM, title="Strangers")
     for slug, roles in (("theirs", "[strangers]"), ("ours", "[strangers, keepers]")):
-        text = desk.text_of(MAIL, slug).replace("[keepers]", roles)
-        publishing.publish(publishing.draft_version(text, actor=SYSTEM).pk, actor=SYSTEM)
-    publishing.draft_version(desk.text_of(MAIL, "draft"), actor=SYSTEM)
-    paused = desk.publish(MAIL, slug="paused").workflow
-    publishing.pause_workflow(paused.pk, actor=SYSTEM, paused=True, reason="Wait.")
+        text = workflow_helpers.text_of(MAIL, slug).replace("[keepers]", roles)
+        versions.publish(versions.draft_version(text, actor=SYSTEM).pk, actor=SYSTEM)
+    versions.draft_version(workflow_helpers.text_of(MAIL, "draft"), actor=SYSTEM)
+    paused = workflow_helpers.publish(MAIL, slug="paused").workflow
+    versions.pause_workflow(paused.pk, actor=SYSTEM, paused=True, reason="Wait.")
     body = shown(api.get("workflows"), 200, serializers.WorkflowSerializer)
     assert [found["slug"] for found in body] == ["ours", "work"]
     work = body[1]
@@ -114,10 +114,10 @@ def test_an_agent_out_of_its_role_sees_nothing_to_start(api: Api, published: Gov
 
 
 def test_only_the_version_that_is_live_is_described(api: Api, published: Governed) -> None:
-    desk.publish(BODY.replace("what is due", "less than is due"), share=5_000)
+    workflow_helpers.publish(BODY.replace("what is due", "less than is due"), share=5_000)
     assert [found["description"] for found in api.get("workflows").json()] == ["Pays what is due."]
-    text = desk.text_of(BODY.replace("what is due", "more than is due"))
-    publishing.draft_version(text, actor=SYSTEM)
+    text = workflow_helpers.text_of(BODY.replace("what is due", "more than is due"))
+    versions.draft_version(text, actor=SYSTEM)
     assert [found["description"] for found in api.get("workflows").json()] == ["Pays what is due."]
 
 
@@ -163,12 +163,14 @@ def test_the_same_key_gives_the_same_run_however_far_it_is(api: Api, published: 
     first = seen(start(api), 201)
     with nothing_changed():
         assert seen(start(api)) == first
-    desk.driven(WorkflowRun.objects.get())
+    workflow_helpers.driven(WorkflowRun.objects.get())
     with nothing_changed():
         again = seen(start(api))
     assert (again["id"], again["workflow"]["status"]) == (first["id"], "succeeded")
     assert len(published.toolbox.effects) == 1
-    publishing.pause_workflow(desk.workflow().pk, actor=SYSTEM, paused=True, reason="Wait.")
+    versions.pause_workflow(
+        workflow_helpers.workflow().pk, actor=SYSTEM, paused=True, reason="Wait."
+    )
     with nothing_changed():
         assert seen(start(api)) == again
     assert seen(api.get(f"runs/{first['id']}")) == again
@@ -237,12 +239,16 @@ def test_an_agent_in_none_of_the_roles_starts_nothing(
 
 
 def test_a_paused_workflow_or_a_draft_is_not_started(api: Api, published: Governed) -> None:
-    publishing.pause_workflow(desk.workflow().pk, actor=SYSTEM, paused=True, reason="Wait.")
-    publishing.draft_version(desk.text_of(BODY, "draft"), actor=SYSTEM)
+    versions.pause_workflow(
+        workflow_helpers.workflow().pk, actor=SYSTEM, paused=True, reason="Wait."
+    )
+    versions.draft_version(workflow_helpers.text_of(BODY, "draft"), actor=SYSTEM)
     with nothing_changed():
         refused(start(api), 409, "workflow_paused")
         refused(start(api, slug="draft"), 409, "workflow_not_published")
-    publishing.pause_workflow(desk.workflow().pk, actor=SYSTEM, paused=False, reason="Go on.")
+    versions.pause_workflow(
+        workflow_helpers.workflow().pk, actor=SYSTEM, paused=False, reason="Go on."
+    )
     assert start(api).status_code == 201  # the refused one has not used up the key
 
 
@@ -250,7 +256,7 @@ def test_a_run_takes_no_more_than_it_was_given(api: Api, published: Governed) ->
     body = seen(start(api, {**STARTED, "budget": {"actions": 5, "amount": "2.50"}}), 201)
     run = Run.objects.get(pk=body["id"])
     assert (run.budget_actions, run.budget_amount) == (5, Decimal("2.5"))
-    desk.driven(WorkflowRun.objects.get())
+    workflow_helpers.driven(WorkflowRun.objects.get())
     found = seen(api.get(f"runs/{run.pk}"))
     assert found["workflow"]["status"] == "halted"
     pay = found["workflow"]["steps"][1]
@@ -314,7 +320,7 @@ def test_what_a_step_waits_for_and_why_one_failed_is_shown(api: Api, governed: G
     resting = begun(api, governed, REST)
     [rest] = seen(api.get(f"runs/{resting.pk}"))["workflow"]["steps"]
     assert (rest["kind"], rest["status"], rest["waits_for"]) == ("wait", "waiting", "time")
-    due = desk.step(resting, "rest").due_at
+    due = workflow_helpers.step(resting, "rest").due_at
     assert due is not None
     assert (rest["due_at"], rest["ended_at"]) == (due.isoformat(), None)
     governed.toolbox.fail_with = [Refused("No such address.")]
@@ -371,7 +377,7 @@ def test_who_waits_hears_of_the_end(api: Api, governed: Governed) -> None:
     with ThreadPoolExecutor(1) as other:
         answer = other.submit(waited)
         assert send(api, run).status_code == 201
-        driving.drive(run.pk)
+        worker.drive(run.pk)
         workflow = answer.result()["workflow"]
     assert (workflow["status"], workflow["output"]) == ("succeeded", {"amount": 11})
 
@@ -407,7 +413,7 @@ def test_a_run_within_a_run_is_shown_to_the_agent_whose_it_is(
 ) -> None:
     bob = factories.identity("bob", owner=olga, environment=prod)
     grants.add_member(governed.role, bob, actor=SYSTEM)
-    desk.publish(CHILD, slug="child")
+    workflow_helpers.publish(CHILD, slug="child")
     run = begun(api, governed, HAND)
     child = WorkflowRun.objects.get(parent=run)
     body = seen(Api(factories.token_for(bob)).get(f"runs/{child.pk}"))

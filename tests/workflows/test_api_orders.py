@@ -19,15 +19,15 @@ from tests import factories
 from tests.actions.test_api import UNREADABLE, refused, refused_events, shown
 from tests.conftest import Api
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
+from tests.workflows.assertions import nothing_changed
 from tests.workflows.test_api import BODY, MAIL, REST, STARTED, begun, seen, send, start
 from tests.workflows.test_running import SIGNAL, later
 from tests.workflows.test_undoing import BACK, TWO
-from tests.workflows.unchanged import nothing_changed
 from tools.connectors.base import Refused
 from workflows.api import serializers
 from workflows.models import Signal
-from workflows.services import orders
+from workflows.services import operator_commands
 
 pytestmark = pytest.mark.django_db
 
@@ -60,7 +60,7 @@ def test_a_signal_is_kept_once_and_taken_up(api: Api, governed: Governed) -> Non
     assert (sent["name"], sent["consumed_by"]) == ("paid", "")
     with nothing_changed():
         assert shown(send(api, run), 200, serializers.SentSignalSerializer) == sent
-    assert desk.driven(run).status == "succeeded"
+    assert workflow_helpers.driven(run).status == "succeeded"
     again = shown(send(api, run), 200, serializers.SentSignalSerializer)
     assert again == {**sent, "consumed_by": "told"}
     event = Event.objects.get(type="workflow.signal.received")
@@ -91,7 +91,7 @@ def test_a_halted_run_keeps_what_it_is_told(api: Api, governed: Governed) -> Non
     run = begun(api, governed, BODY, {"account": "b"})
     assert run.status == "halted"
     assert send(api, run).status_code == 201
-    assert desk.driven(run).status == "halted"
+    assert workflow_helpers.driven(run).status == "halted"
 
 
 def test_a_signal_that_is_not_well_formed_is_refused(api: Api, governed: Governed) -> None:
@@ -134,18 +134,18 @@ def test_an_agent_cancels_its_run_where_it_is(api: Api, governed: Governed) -> N
     assert (event.actor_id, event.details["order"]) == ("tilda.prod", "cancel")
     with nothing_changed():
         refused(order(api, run, "cancel"), 409, "wrong_workflow_run_state")
-    assert desk.driven(run).status == "cancelled"
+    assert workflow_helpers.driven(run).status == "cancelled"
     assert governed.toolbox.calls == []
 
 
 def test_an_agent_leaves_a_halted_run_to_people(api: Api, governed: Governed) -> None:
     rule = 'stop_when: [{if: "${ run.steps >= 1 }", reason: enough, then: halt}]\n'
-    run = desk.driven(begun(api, governed, rule + TWO))
+    run = workflow_helpers.driven(begun(api, governed, rule + TWO))
     assert run.status == "halted"
     with nothing_changed():
         refused(order(api, run, "cancel"), 409, "wrong_workflow_run_state")
-    orders.cancel(run.pk, actor=SYSTEM, reason="A person looked.")
-    assert desk.driven(run).status == "cancelled"
+    operator_commands.cancel(run.pk, actor=SYSTEM, reason="A person looked.")
+    assert workflow_helpers.driven(run).status == "cancelled"
 
 
 def test_what_people_are_asked_is_withdrawn_with_a_cancelled_run(
@@ -175,7 +175,7 @@ def test_a_failed_run_goes_on_and_what_succeeded_is_not_done_again(
     assert statuses == {"look": "succeeded", "pay": "retry"}
     event = Event.objects.get(type="workflow.run.ordered")
     assert (event.actor_id, event.details["order"]) == ("tilda.prod", "resume")
-    assert desk.driven(run).status == "succeeded"
+    assert workflow_helpers.driven(run).status == "succeeded"
     assert Action.objects.filter(tool="toolbox.read_account").count() == 1
     assert len(governed.toolbox.effects) == 1
 
@@ -231,7 +231,7 @@ def test_a_run_is_of_one_environment(api: Api, governed: Governed, staging: Envi
 
 
 def test_a_key_is_its_agents_own(api: Api, otto: Api, governed: Governed) -> None:
-    desk.publish(BODY)
+    workflow_helpers.publish(BODY)
     first, second = seen(start(api), 201), seen(start(otto), 201)
     assert first["id"] != second["id"]
     assert (first["agent"], second["agent"]) == ("tilda", "otto")
@@ -261,13 +261,13 @@ def test_without_a_valid_token_nothing_is_shown_or_done(api: Api, governed: Gove
 
 
 def test_a_persons_session_starts_nothing(governed: Governed, admin_user: User) -> None:
-    desk.publish(BODY)
+    workflow_helpers.publish(BODY)
     browser = Client()
     browser.force_login(admin_user)
     with nothing_changed():
         refused(browser.get("/api/v1/workflows"), 401, "invalid_token")
         response = browser.post(
-            f"/api/v1/workflows/{desk.SLUG}/runs",
+            f"/api/v1/workflows/{workflow_helpers.SLUG}/runs",
             json.dumps(STARTED),
             "application/json",
             headers={"Idempotency-Key": "k"},
@@ -280,7 +280,7 @@ def test_a_persons_session_starts_nothing(governed: Governed, admin_user: User) 
 
 def test_a_body_that_cannot_be_read_is_refused(api: Api, governed: Governed) -> None:
     run = begun(api, governed, SIGNAL)
-    paths = [f"workflows/{desk.SLUG}/runs"]
+    paths = [f"workflows/{workflow_helpers.SLUG}/runs"]
     paths += [f"runs/{run.pk}/{order}" for order in ("signals", "cancel", "retry")]
     with nothing_changed():
         for body, status, code in UNREADABLE:

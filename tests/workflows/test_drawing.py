@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.workflows.definitions import VENDOR_CREDIT, WORLD
 from workflows.definitions.compiling import compile_text
 from workflows.definitions.spec import WorkflowSpec
-from workflows.drawing import (
+from workflows.diagrams import (
     Bar,
     Lane,
     Mark,

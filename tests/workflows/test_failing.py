@@ -9,18 +9,18 @@ from django.utils import timezone
 from accounts.models import User
 from actions.errors import OutcomeKnown
 from actions.models import Action, Attempt
-from actions.services import execution, settling
-from actions.services.settling import Answer
+from actions.services import execution, recovery
+from actions.services.recovery import Answer
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tests.workflows.test_running import later
 from tools.connectors.base import Call, NotSent, Refused, Unanswered, Unavailable
 from tools.models import Breaker
 from tools.services import breakers
 from workflows.models import WorkflowRun
-from workflows.services import answers, driving, taking
+from workflows.services import call_outcomes, tick, worker
 
 pytestmark = pytest.mark.django_db
 
@@ -36,15 +36,15 @@ def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
         def uniform(self, low: float, high: float) -> float:
             return high
 
-    monkeypatch.setattr(answers, "_jitter", Longest())
+    monkeypatch.setattr(call_outcomes, "_jitter", Longest())
 
 
 def test_a_call_that_did_not_arrive_is_made_again_after_a_while(governed: Governed) -> None:
     governed.toolbox.fail_with = [NotSent("x"), Unavailable("x")]
-    run = desk.done(governed, PAY)
+    run = workflow_helpers.done(governed, PAY)
     assert run.status == "waiting"
-    assert desk.steps(run) == {"pay": "retry"}
-    due = desk.step(run, "pay").due_at
+    assert workflow_helpers.steps(run) == {"pay": "retry"}
+    due = workflow_helpers.step(run, "pay").due_at
     assert due is not None
     assert timedelta(0) < due - timezone.now() <= timedelta(seconds=1)
     assert later(run, seconds=1).status == "waiting"
@@ -55,41 +55,41 @@ def test_a_call_that_did_not_arrive_is_made_again_after_a_while(governed: Govern
     assert keys.count() == 1
     statuses = Attempt.objects.filter(action__run_id=run.pk).values_list("status", flat=True)
     assert list(statuses) == ["failed", "failed", "succeeded"]
-    assert desk.step(run, "pay").tries == 3
+    assert workflow_helpers.step(run, "pay").tries == 3
 
 
 def test_the_system_says_when_to_come_again(governed: Governed) -> None:
     governed.toolbox.fail_with = [Unavailable("x", retry_after=120)]
-    run = desk.done(governed, PAY)
-    due = desk.step(run, "pay").due_at
+    run = workflow_helpers.done(governed, PAY)
+    due = workflow_helpers.step(run, "pay").due_at
     assert due is not None
     assert due - timezone.now() > timedelta(seconds=100)
 
 
 def test_a_call_that_never_arrives_fails_after_its_tries(governed: Governed) -> None:
     governed.toolbox.fail_with = [NotSent("x")] * 3
-    run = later(later(desk.done(governed, PAY), seconds=5), seconds=5)
-    assert (run.status, desk.step(run, "pay").error_code) == ("failed", "not_sent")
+    run = later(later(workflow_helpers.done(governed, PAY), seconds=5), seconds=5)
+    assert (run.status, workflow_helpers.step(run, "pay").error_code) == ("failed", "not_sent")
     assert governed.toolbox.effects == []
 
 
 def test_a_no_of_the_system_is_not_asked_again(governed: Governed) -> None:
     governed.toolbox.fail_with = [Refused("no")]
-    run = desk.done(governed, PAY)
-    assert (run.status, desk.step(run, "pay").tries) == ("failed", 1)
+    run = workflow_helpers.done(governed, PAY)
+    assert (run.status, workflow_helpers.step(run, "pay").tries) == ("failed", 1)
 
 
 def test_an_unanswered_call_is_repeated_only_if_it_may_be(governed: Governed) -> None:
     governed.toolbox.fail_with = [Unanswered("x")]
-    run = desk.done(governed, PAY)
-    assert desk.steps(run) == {"pay": "retry"}
+    run = workflow_helpers.done(governed, PAY)
+    assert workflow_helpers.steps(run) == {"pay": "retry"}
     assert later(run, seconds=5).status == "succeeded"
     governed.toolbox.fail_with = [Unanswered("x")]
-    run = desk.done(governed, MAIL)
-    assert desk.steps(run) == {"mail": "unknown"}
+    run = workflow_helpers.done(governed, MAIL)
+    assert workflow_helpers.steps(run) == {"mail": "unknown"}
     assert (run.status, run.unknown_count) == ("waiting", 1)
     run = later(run, days=1)
-    assert desk.steps(run) == {"mail": "unknown"}
+    assert workflow_helpers.steps(run) == {"mail": "unknown"}
     assert governed.toolbox.calls.count("mail") == 1
 
 
@@ -97,15 +97,15 @@ def test_an_unanswered_call_is_repeated_only_if_it_may_be(governed: Governed) ->
 def unknown(governed: Governed) -> WorkflowRun:
     """A run with a mail of which nobody knows whether it went out."""
     governed.toolbox.fail_with = [Unanswered("x")]
-    return desk.done(governed, MAIL + 'output: {said: "${ steps.mail.output }"}\n')
+    return workflow_helpers.done(governed, MAIL + 'output: {said: "${ steps.mail.output }"}\n')
 
 
 def resolved(run: WorkflowRun, answer: Answer, person: User, **given: Any) -> WorkflowRun:
     action = Action.objects.get(run_id=run.pk)
-    settling.resolve_unknown(
+    recovery.resolve_unknown(
         action.pk, actor=Actor.from_user(person), answer=answer, reason="Looked it up.", **given
     )
-    return desk.driven(run)
+    return workflow_helpers.driven(run)
 
 
 def test_a_person_says_that_it_took_effect(unknown: WorkflowRun, rosa: User) -> None:
@@ -120,7 +120,10 @@ def test_a_person_says_that_it_took_effect(unknown: WorkflowRun, rosa: User) -> 
 
 def test_a_person_says_that_it_did_not(unknown: WorkflowRun, rosa: User) -> None:
     run = resolved(unknown, Answer.FAILED, rosa)
-    assert (run.status, desk.step(run, "mail").error_code) == ("failed", "did_not_take_effect")
+    assert (run.status, workflow_helpers.step(run, "mail").error_code) == (
+        "failed",
+        "did_not_take_effect",
+    )
 
 
 def test_a_person_has_it_tried_again(unknown: WorkflowRun, rosa: User, governed: Governed) -> None:
@@ -151,27 +154,27 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise Died
         return result
 
-    monkeypatch.setattr(driving, "called", called)
-    monkeypatch.setattr(desk, "Died", Died, raising=False)
+    monkeypatch.setattr(worker, "called", called)
+    monkeypatch.setattr(workflow_helpers, "Died", Died, raising=False)
     return deaths
 
 
 def die(run: WorkflowRun) -> WorkflowRun:
     """Drive until death, then let the sweeper find what it left."""
-    with pytest.raises(desk.Died):  # type: ignore[attr-defined]  # put there by the fixture
-        driving.drive(run.pk)
+    with pytest.raises(workflow_helpers.Died):  # type: ignore[attr-defined]  # put there by the fixture
+        worker.drive(run.pk)
     Attempt.objects.filter(status="started").update(lease_until=timezone.now())
-    assert settling.settle_abandoned() == 1
-    return desk.driven(run)
+    assert recovery.settle_abandoned() == 1
+    return workflow_helpers.driven(run)
 
 
 def test_a_repeatable_call_is_made_again_with_the_same_key(
     governed: Governed, dying: list[str]
 ) -> None:
-    desk.publish(PAY)
+    workflow_helpers.publish(PAY)
     dying.append("after")
-    run = die(desk.begin(governed))
-    assert desk.steps(run) == {"pay": "retry"}
+    run = die(workflow_helpers.begin(governed))
+    assert workflow_helpers.steps(run) == {"pay": "retry"}
     run = later(run, seconds=5)
     assert run.status == "succeeded"
     assert governed.toolbox.calls == ["pay", "pay"]
@@ -180,28 +183,28 @@ def test_a_repeatable_call_is_made_again_with_the_same_key(
 
 
 def test_another_call_is_left_to_people(governed: Governed, dying: list[str]) -> None:
-    desk.publish(MAIL)
+    workflow_helpers.publish(MAIL)
     dying.append("after")
-    run = die(desk.begin(governed))
-    assert desk.steps(run) == {"mail": "unknown"}
+    run = die(workflow_helpers.begin(governed))
+    assert workflow_helpers.steps(run) == {"mail": "unknown"}
     assert governed.toolbox.calls == ["mail"]
 
 
 def test_a_step_that_kills_its_driver_three_times_fails(
     governed: Governed, dying: list[str]
 ) -> None:
-    desk.publish(PAY.replace("}}", "}, retry: {max_attempts: 20}}"))
-    run = desk.begin(governed)
+    workflow_helpers.publish(PAY.replace("}}", "}, retry: {max_attempts: 20}}"))
+    run = workflow_helpers.begin(governed)
     for _ in range(3):
         dying.append("before")
         later_run = die(run)
         WorkflowRun.objects.filter(pk=run.pk).update(wake_at=timezone.now())
-        desk_step = desk.step(later_run, "pay")
+        desk_step = workflow_helpers.step(later_run, "pay")
         if desk_step.due_at:
             type(desk_step).objects.filter(pk=desk_step.pk).update(due_at=timezone.now())
-    run = desk.driven(run)
-    assert (run.status, desk.step(run, "pay").error_code) == ("failed", "poison")
-    assert desk.step(run, "pay").crashes == 3
+    run = workflow_helpers.driven(run)
+    assert (run.status, workflow_helpers.step(run, "pay").error_code) == ("failed", "poison")
+    assert workflow_helpers.step(run, "pay").crashes == 3
 
 
 def test_a_late_answer_is_kept_and_not_applied(
@@ -212,34 +215,34 @@ def test_a_late_answer_is_kept_and_not_applied(
     def slow(*args: Any, **kwargs: Any) -> Any:
         result = real(*args, **kwargs)
         Attempt.objects.update(lease_until=timezone.now())
-        settling.settle_abandoned()
+        recovery.settle_abandoned()
         return result
 
-    monkeypatch.setattr(driving, "called", slow)
-    run = desk.done(governed, MAIL)
+    monkeypatch.setattr(worker, "called", slow)
+    run = workflow_helpers.done(governed, MAIL)
     attempt = Attempt.objects.get()
     assert attempt.status == Attempt.Status.LATE
     assert attempt.evidence
     assert attempt.evidence["outcome"] == "succeeded"
-    assert desk.steps(run) == {"mail": "unknown"}
+    assert workflow_helpers.steps(run) == {"mail": "unknown"}
     assert Event.objects.filter(type="tool.call.answered_late").count() == 1
 
 
 def test_a_result_that_was_committed_is_not_applied_twice(governed: Governed) -> None:
     """The commit was applied and its reply lost: the driver takes the same turn again."""
-    desk.publish(PAY)
-    run = desk.begin(governed)
-    taken = taking.take_turn(run.pk, lease=driving.lease())
-    taken = taking.take_turn(
+    workflow_helpers.publish(PAY)
+    run = workflow_helpers.begin(governed)
+    taken = tick.take_turn(run.pk, lease=worker.lease())
+    taken = tick.take_turn(
         run.pk,
-        lease=driving.lease(),
-        look=driving._looked(taken.case),  # type: ignore[arg-type]
+        lease=worker.lease(),
+        look=worker._looked(taken.case),  # type: ignore[arg-type]
     )
     assert taken.claimed is not None
-    outcome = driving._made(taken.claimed)
+    outcome = worker._made(taken.claimed)
     for _ in range(2):
-        taking.take_turn(run.pk, lease=driving.lease(), outcome=outcome)
-    assert desk.driven(run).status == "succeeded"
+        tick.take_turn(run.pk, lease=worker.lease(), outcome=outcome)
+    assert workflow_helpers.driven(run).status == "succeeded"
     assert Event.objects.filter(type="tool.call.completed").count() == 1
     assert len(governed.toolbox.effects) == 1
 
@@ -251,7 +254,7 @@ def test_a_result_that_was_committed_is_not_applied_twice(governed: Governed) ->
 def probed(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The mail tool with a probe that tells by key; the answers it is to give."""
     from tests.toolbox import TOOLS, _schema  # noqa: PLC0415 - only here
-    from tools.services.defining import define_tool  # noqa: PLC0415
+    from tools.services.registration import define_tool  # noqa: PLC0415
 
     find = {
         "title": "Find a call",
@@ -283,22 +286,22 @@ def probed(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
 def test_the_system_is_asked_by_key_and_had_done_it(
     governed: Governed, probed: dict[str, Any], dying: list[str]
 ) -> None:
-    desk.publish(MAIL)
+    workflow_helpers.publish(MAIL)
     dying.append("after")
-    run = later(die(desk.begin(governed)), seconds=20)
+    run = later(die(workflow_helpers.begin(governed)), seconds=20)
     assert run.status == "succeeded"
     assert governed.toolbox.calls == ["mail"]
     assert probed["asked"] == [str(Action.objects.get().pk)]
-    assert desk.step(run, "mail").output == {"by": "probe"}
+    assert workflow_helpers.step(run, "mail").output == {"by": "probe"}
     assert Event.objects.get(type="tool.call.probed").details["found"] is True
 
 
 def test_the_system_is_asked_by_key_and_had_not(
     governed: Governed, probed: dict[str, Any], dying: list[str]
 ) -> None:
-    desk.publish(MAIL)
+    workflow_helpers.publish(MAIL)
     dying.append("before")
-    run = later(die(desk.begin(governed)), seconds=20)
+    run = later(die(workflow_helpers.begin(governed)), seconds=20)
     assert run.status == "succeeded"
     assert governed.toolbox.calls == ["mail"]
     assert Attempt.objects.count() == 2
@@ -307,24 +310,24 @@ def test_the_system_is_asked_by_key_and_had_not(
 def test_the_system_is_not_asked_before_the_calls_time_limit_is_over(
     governed: Governed, probed: dict[str, Any], dying: list[str]
 ) -> None:
-    desk.publish(MAIL)
+    workflow_helpers.publish(MAIL)
     dying.append("after")
-    run = later(die(desk.begin(governed)), seconds=5)  # the tool has ten
-    assert (desk.steps(run), probed["asked"]) == ({"mail": "unknown"}, [])
+    run = later(die(workflow_helpers.begin(governed)), seconds=5)  # the tool has ten
+    assert (workflow_helpers.steps(run), probed["asked"]) == ({"mail": "unknown"}, [])
 
 
 def test_people_are_asked_when_the_system_cannot_say(
     governed: Governed, probed: dict[str, Any], dying: list[str]
 ) -> None:
-    desk.publish(MAIL)
+    workflow_helpers.publish(MAIL)
     dying.append("after")
-    run = die(desk.begin(governed))
+    run = die(workflow_helpers.begin(governed))
     probed["error"] = NotSent("x")
-    for _ in range(answers.MAX_PROBES + 2):
+    for _ in range(call_outcomes.MAX_PROBES + 2):
         run = later(run, hours=1)
-    assert len(probed["asked"]) == answers.MAX_PROBES
-    assert desk.steps(run) == {"mail": "unknown"}
-    assert desk.step(run, "mail").due_at is None
+    assert len(probed["asked"]) == call_outcomes.MAX_PROBES
+    assert workflow_helpers.steps(run) == {"mail": "unknown"}
+    assert workflow_helpers.step(run, "mail").due_at is None
 
 
 # -- breakers ------------------------------------------------------------------------------------
@@ -332,14 +335,14 @@ def test_people_are_asked_when_the_system_cannot_say(
 
 def test_a_breaker_opens_and_holds_calls_back_without_using_up_tries(governed: Governed) -> None:
     governed.toolbox.fail_with = [NotSent("x")] * breakers.FAILURES
-    desk.publish(PAY.replace("}}", "}, retry: {max_attempts: 20}}"))
-    run = desk.driven(desk.begin(governed))
+    workflow_helpers.publish(PAY.replace("}}", "}, retry: {max_attempts: 20}}"))
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
     for _ in range(breakers.FAILURES - 1):
         run = later(run, minutes=10)
     assert Breaker.objects.get().state == Breaker.State.OPEN
     assert Event.objects.filter(type="breaker.opened").count() == 1
-    other = desk.driven(desk.begin(governed))
-    waiting = desk.step(other, "pay")
+    other = workflow_helpers.driven(workflow_helpers.begin(governed))
+    waiting = workflow_helpers.step(other, "pay")
     assert (waiting.status, waiting.waits_for, waiting.tries) == ("waiting", "breaker", 0)
     assert len(governed.toolbox.calls) == breakers.FAILURES
     # The wait is over: one call is let through, and its success closes the breaker.
@@ -363,7 +366,7 @@ def test_a_probe_that_fails_doubles_the_wait(governed: Governed) -> None:
 
 def test_refusals_do_not_open_a_breaker(governed: Governed) -> None:
     governed.toolbox.fail_with = [Refused("x")] * 10
-    desk.publish(PAY)
+    workflow_helpers.publish(PAY)
     for _ in range(10):
-        desk.driven(desk.begin(governed))
+        workflow_helpers.driven(workflow_helpers.begin(governed))
     assert not Breaker.objects.exists()

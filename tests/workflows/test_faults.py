@@ -18,11 +18,11 @@ from django.utils import timezone
 from redis import Redis
 
 from actions.models import Action, Attempt
-from actions.services import settling
+from actions.services import recovery
 from agents.models import Halt
 from agents.services.halts import place_halt
 from audit.models import Event
-from benchmarks import site
+from benchmarks import fixtures
 from common.actors import SYSTEM
 from common.clock import database_now
 from demo.catalogue import ACCOUNTING
@@ -31,12 +31,12 @@ from tests import factories
 from tests.actions.test_worker import eventually, reach
 from tests.databases import url_of, valkey
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tools.models import Breaker, System, Tool
-from tools.services.defining import define_tool, register_system, set_endpoint
+from tools.services.registration import define_tool, register_system, set_endpoint
 from workflows.models import ScheduleFire, StepRun, WorkflowRun
-from workflows.services import driving, orders, scheduling, sweeping, taking
-from workflows.services.scheduling import Times
+from workflows.services import operator_commands, schedules, sweeper, tick, worker
+from workflows.services.schedules import Times
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 LEASE = 1.5
@@ -82,7 +82,7 @@ def _short_lease(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def books(governed: Governed, tmp_path: Path) -> Iterator[str]:
     """The accounting service, slow enough to be caught in the middle of a call."""
-    with site.accounting(tmp_path, "--slow-ms", "60") as url:
+    with fixtures.accounting(tmp_path, "--slow-ms", "60") as url:
         accounting_at(governed, url)
         yield url
 
@@ -90,7 +90,7 @@ def books(governed: Governed, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def slow_books(governed: Governed, tmp_path: Path) -> Iterator[str]:
     """One that takes its time to say what it has done."""
-    with site.accounting(tmp_path, "--slow-ms", "400") as url:
+    with fixtures.accounting(tmp_path, "--slow-ms", "400") as url:
         accounting_at(governed, url)
         yield url
 
@@ -110,8 +110,8 @@ def brought_to_rest(run: WorkflowRun, seconds: float = 20) -> WorkflowRun:
     """What a sweeper and a worker do, again and again, until the run rests or waits for people."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        settling.settle_abandoned()
-        driving.drive(run.pk)
+        recovery.settle_abandoned()
+        worker.drive(run.pk)
         run = WorkflowRun.objects.get(pk=run.pk)
         stuck = StepRun.objects.filter(run_id=run.pk, status="unknown", due_at=None).exists()
         if run.status in WorkflowRun.RESTING or stuck:
@@ -121,7 +121,7 @@ def brought_to_rest(run: WorkflowRun, seconds: float = 20) -> WorkflowRun:
 
 
 def effects(url: str, operation: str) -> int:
-    return int(site.totals(url).get(operation, {}).get("effects", 0))
+    return int(fixtures.totals(url).get(operation, {}).get("effects", 0))
 
 
 # -- kill -9 at each point -----------------------------------------------------------------------
@@ -140,9 +140,16 @@ def effects(url: str, operation: str) -> int:
 def test_a_driver_killed_at_any_point_loses_nothing(
     governed: Governed, slow_books: str, point: str, unknown: int
 ) -> None:
-    desk.publish(THREE)
-    run = desk.begin(governed)
-    command = [sys.executable, "-m", "tests.workflows.victim", str(run.pk), point, slow_books]
+    workflow_helpers.publish(THREE)
+    run = workflow_helpers.begin(governed)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.workflows.crash_process",
+        str(run.pk),
+        point,
+        slow_books,
+    ]
     done = subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
     assert done.returncode in ({-signal.SIGKILL} if point != "before_hint" else {0, -9})
     run = brought_to_rest(run)
@@ -158,9 +165,16 @@ def test_a_driver_frozen_before_it_sends_does_not_send_what_another_has_sent(
     governed: Governed, books: str
 ) -> None:
     """The system was asked meanwhile, and knew of no such call: it was made anew."""
-    desk.publish(THREE)
-    run = desk.begin(governed)
-    command = [sys.executable, "-m", "tests.workflows.victim", str(run.pk), "before_sending", books]
+    workflow_helpers.publish(THREE)
+    run = workflow_helpers.begin(governed)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.workflows.crash_process",
+        str(run.pk),
+        "before_sending",
+        books,
+    ]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as frozen:
         eventually(lambda: Path(f"/proc/{frozen.pid}/stat").read_text().split()[2] == "T")
         assert Attempt.objects.filter(status="started").count() == 1
@@ -177,12 +191,19 @@ def test_a_driver_frozen_before_it_sends_does_not_send_what_another_has_sent(
 def test_a_letter_of_a_killed_driver_is_left_to_people(
     governed: Governed, slow_books: str, point: str
 ) -> None:
-    desk.publish(LETTER)
-    run = desk.begin(governed)
-    command = [sys.executable, "-m", "tests.workflows.victim", str(run.pk), point, slow_books]
+    workflow_helpers.publish(LETTER)
+    run = workflow_helpers.begin(governed)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.workflows.crash_process",
+        str(run.pk),
+        point,
+        slow_books,
+    ]
     subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
     run = brought_to_rest(run)
-    assert (run.status, desk.steps(run)) == ("waiting", {"letter": "unknown"})
+    assert (run.status, workflow_helpers.steps(run)) == ("waiting", {"letter": "unknown"})
     time.sleep(0.2)
     assert effects(slow_books, "send_letter") == (0 if point == "after_intent" else 1)
 
@@ -207,18 +228,18 @@ def process(*arguments: str, broker: str) -> Iterator["subprocess.Popen[bytes]"]
         started.wait(timeout=20)
 
 
-def worker(broker: str) -> Any:
+def celery_worker(broker: str) -> Any:
     options = ("--concurrency", "2", "--without-gossip", "--without-mingle")
     return process("-m", "celery", "-A", "portal", "worker", *options, broker=broker)
 
 
-def sweeper(broker: str) -> Any:
+def sweeper_process(broker: str) -> Any:
     arguments = ("manage.py", "workflow_worker", "--sweep-only", "--every", "0.2")
     return process(*arguments, broker=broker)
 
 
 def batch(governed: Governed, number: int = 12) -> list[WorkflowRun]:
-    return [desk.begin(governed, {"n": str(one)}) for one in range(number)]
+    return [workflow_helpers.begin(governed, {"n": str(one)}) for one in range(number)]
 
 
 def finished(runs: list[WorkflowRun]) -> int:
@@ -249,27 +270,27 @@ def children_of(pid: int) -> list[int]:
 def test_a_killed_child_and_a_killed_worker_cost_time_only(
     governed: Governed, books: str, broker: str
 ) -> None:
-    desk.publish(THREE)
-    with sweeper(broker):
-        with worker(broker) as first:
+    workflow_helpers.publish(THREE)
+    with sweeper_process(broker):
+        with celery_worker(broker) as first:
             runs = batch(governed)
             eventually(lambda: finished(runs) >= 2)
             os.kill(children_of(first.pid)[0], signal.SIGKILL)
             eventually(lambda: finished(runs) >= 4)
-        with worker(broker):
+        with celery_worker(broker):
             all_done(runs, books)
 
 
 def test_a_worker_that_sleeps_beyond_its_lease_changes_nothing_afterwards(
     governed: Governed, books: str, broker: str
 ) -> None:
-    desk.publish(REFUND)
-    with sweeper(broker), worker(broker) as slow:
+    workflow_helpers.publish(REFUND)
+    with sweeper_process(broker), celery_worker(broker) as slow:
         runs = batch(governed, 8)
         eventually(lambda: Attempt.objects.filter(status="started").exists())
         os.killpg(slow.pid, signal.SIGSTOP)
         time.sleep(LEASE + 1)
-        with worker(broker):
+        with celery_worker(broker):
             eventually(lambda: finished(runs) == len(runs))
             closed = {a.pk: a.status for a in Attempt.objects.filter(status="succeeded")}
             os.killpg(slow.pid, signal.SIGCONT)
@@ -281,10 +302,10 @@ def test_a_worker_that_sleeps_beyond_its_lease_changes_nothing_afterwards(
 def test_a_broker_that_is_emptied_stopped_and_started_costs_time_only(
     governed: Governed, books: str, settings: Any
 ) -> None:
-    desk.publish(THREE)
+    workflow_helpers.publish(THREE)
     with valkey() as url:
         reach(url, settings)
-        with sweeper(url), worker(url):
+        with sweeper_process(url), celery_worker(url):
             runs = batch(governed)
             Redis.from_url(url).flushall()
             eventually(lambda: finished(runs) >= 3)
@@ -293,18 +314,18 @@ def test_a_broker_that_is_emptied_stopped_and_started_costs_time_only(
     assert all(run.pk for run in late)
     with valkey() as url:
         reach(url, settings)
-        with sweeper(url), worker(url):
+        with sweeper_process(url), celery_worker(url):
             all_done([*runs, *late], books)
 
 
 def test_two_beats_and_three_sweepers_do_each_thing_once(
     governed: Governed, books: str, broker: str, tmp_path: Path
 ) -> None:
-    desk.publish(THREE)
-    schedule = scheduling.save_schedule(
+    workflow_helpers.publish(THREE)
+    schedule = schedules.save_schedule(
         "often",
         actor=SYSTEM,
-        workflow=desk.workflow(),
+        workflow=workflow_helpers.workflow(),
         identity=governed.identity,
         times=Times("0 0 1 1 *", overlap="allow"),
         inputs={},
@@ -312,9 +333,9 @@ def test_two_beats_and_three_sweepers_do_each_thing_once(
     due = database_now().replace(microsecond=0)
     type(schedule).objects.filter(pk=schedule.pk).update(next_fire_at=due)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(worker(broker))
+        stack.enter_context(celery_worker(broker))
         for number in range(3):
-            stack.enter_context(sweeper(broker))
+            stack.enter_context(sweeper_process(broker))
             if number < 2:
                 file = str(tmp_path / f"beat-{number}")
                 beat = ("-m", "celery", "-A", "portal", "beat", "--schedule", file)
@@ -330,13 +351,13 @@ def test_two_beats_and_three_sweepers_do_each_thing_once(
 
 
 def test_hints_too_many_too_late_and_for_nothing_do_nothing(governed: Governed, books: str) -> None:
-    desk.publish(REFUND)
-    run = desk.begin(governed)
+    workflow_helpers.publish(REFUND)
+    run = workflow_helpers.begin(governed)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: closing(driving.drive, run.pk), range(40)))
+        list(pool.map(lambda number: closing(worker.drive, run.pk), range(40)))
     assert WorkflowRun.objects.get(pk=run.pk).status == "succeeded"
     before = Event.objects.count()
-    assert driving.drive(run.pk) == 0
+    assert worker.drive(run.pk) == 0
     assert effects(books, "refund") == 1
     assert Event.objects.count() == before
 
@@ -354,8 +375,8 @@ def closing(work: Callable[..., Any], *given: Any) -> Any:
 def test_a_commit_whose_reply_is_lost_makes_no_second_intent(
     governed: Governed, books: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.publish(REFUND)
-    run = desk.begin(governed)
+    workflow_helpers.publish(REFUND)
+    run = workflow_helpers.begin(governed)
     plain: Any = connection
     real, lost = plain._commit, [True]
 
@@ -367,7 +388,7 @@ def test_a_commit_whose_reply_is_lost_makes_no_second_intent(
             raise OperationalError(message)
 
     monkeypatch.setattr(plain, "_commit", commit)
-    driving.drive(run.pk)
+    worker.drive(run.pk)
     assert not lost
     monkeypatch.undo()
     _short_again()
@@ -387,13 +408,13 @@ def _short_again() -> None:
 
 
 def test_a_backend_that_is_terminated_costs_a_retry(governed: Governed, books: str) -> None:
-    desk.publish(THREE)
-    run = desk.begin(governed)
+    workflow_helpers.publish(THREE)
+    run = workflow_helpers.begin(governed)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         [pid] = cursor.fetchone()
     ended: list[bool] = []
-    real = vars(driving)["called"]
+    real = vars(worker)["called"]
 
     def called(*args: Any, **kwargs: Any) -> Any:
         result = real(*args, **kwargs)
@@ -407,7 +428,7 @@ def test_a_backend_that_is_terminated_costs_a_retry(governed: Governed, books: s
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driving, "called", called)
+        patch.setattr(worker, "called", called)
         run = brought_to_rest(run)
     assert run.status == "succeeded"
     assert list(Attempt.objects.values_list("status", flat=True).distinct()) == ["succeeded"]
@@ -417,19 +438,19 @@ def test_a_backend_that_is_terminated_costs_a_retry(governed: Governed, books: s
 def test_a_wrong_clock_of_a_worker_changes_nothing(
     governed: Governed, books: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.publish(REFUND.replace("steps:\n", "steps:\n  rest: {wait: {for: 30m}}\n"))
-    run = desk.begin(governed)
-    taken = taking.take_turn(run.pk, lease=timedelta(seconds=30))
+    workflow_helpers.publish(REFUND.replace("steps:\n", "steps:\n  rest: {wait: {for: 30m}}\n"))
+    run = workflow_helpers.begin(governed)
+    taken = tick.take_turn(run.pk, lease=timedelta(seconds=30))
     assert taken.case is not None
-    look = driving._looked(taken.case)
-    taking.take_turn(run.pk, lease=timedelta(seconds=30), look=look)
+    look = worker._looked(taken.case)
+    tick.take_turn(run.pk, lease=timedelta(seconds=30), look=look)
     real = timezone.now
     for hours in (1, -1):
         monkeypatch.setattr(timezone, "now", lambda shift=hours: real() + timedelta(hours=shift))
-        assert settling.settle_abandoned() == 0
-        assert sweeping.sweep() == 0
-        driving.drive(run.pk)
-        assert desk.step(run, "rest").status == "waiting"
+        assert recovery.settle_abandoned() == 0
+        assert sweeper.sweep() == 0
+        worker.drive(run.pk)
+        assert workflow_helpers.step(run, "rest").status == "waiting"
         assert Attempt.objects.get().status == "started"
 
 
@@ -437,7 +458,7 @@ def test_a_wrong_clock_of_a_worker_changes_nothing(
 
 
 def test_after_a_halt_no_attempt_begins(governed: Governed, books: str) -> None:
-    desk.publish(
+    workflow_helpers.publish(
         """\
 steps:
   all:
@@ -449,9 +470,9 @@ steps:
         refund: {tool: accounting.refund, with: {reservation: "${ item }", customer: c, amount: 1}}
 """
     )
-    run = desk.begin(governed)
+    run = workflow_helpers.begin(governed)
     with ThreadPoolExecutor(6) as pool:
-        drivers = [pool.submit(closing, driving.drive, run.pk) for _ in range(6)]
+        drivers = [pool.submit(closing, worker.drive, run.pk) for _ in range(6)]
         eventually(lambda: Attempt.objects.filter(status="succeeded").exists())
         place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Stop.")
         halted = Event.objects.get(type="halt.placed").pk
@@ -471,12 +492,12 @@ steps:
 def test_a_call_under_way_is_recorded_after_its_run_was_cancelled(
     governed: Governed, books: str
 ) -> None:
-    desk.publish(THREE)
-    run = desk.begin(governed)
+    workflow_helpers.publish(THREE)
+    run = workflow_helpers.begin(governed)
     with ThreadPoolExecutor(1) as pool:
-        driver = pool.submit(closing, driving.drive, run.pk)
+        driver = pool.submit(closing, worker.drive, run.pk)
         eventually(lambda: Attempt.objects.filter(status="started").exists())
-        orders.cancel(run.pk, actor=SYSTEM, reason="Not needed.")
+        operator_commands.cancel(run.pk, actor=SYSTEM, reason="Not needed.")
         driver.result()
     assert WorkflowRun.objects.get(pk=run.pk).status == "cancelled"
     assert Attempt.objects.get().status == "succeeded"
@@ -488,14 +509,14 @@ def test_a_call_under_way_is_recorded_after_its_run_was_cancelled(
 
 
 def test_exactly_one_of_eight_probes_an_open_breaker(governed: Governed, books: str) -> None:
-    desk.publish(REFUND)
+    workflow_helpers.publish(REFUND)
     runs = batch(governed, 8)
     now = database_now()
     Breaker.objects.create(
         system="accounting", environment="prod", state="open", open_until=now, opened_times=1
     )
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda run: closing(driving.drive, run.pk), runs))
+        list(pool.map(lambda run: closing(worker.drive, run.pk), runs))
     assert Attempt.objects.count() <= 8
     events = Event.objects.filter(type="breaker.closed")
     assert events.count() == 1

@@ -8,22 +8,22 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions.models import Run
+from actions.services.recovery import Answer
 from actions.services.runs import close_run
-from actions.services.settling import Answer
 from agents.services.lifecycle import activate, suspend
 from common.actors import SYSTEM
 from tests import factories
 from tests.factories import Governed
 from tests.toolbox import TOOLS
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tests.workflows.test_failing import die, dying, probed, resolved
 from tests.workflows.test_running import later
 from tests.workflows.test_undoing import CHILD, bob, paid
 from tools.connectors.base import Unanswered
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 from workflows.errors import InvalidDefinition
 from workflows.models import WorkflowRun
-from workflows.services import driving, orders, signalling, sweeping
+from workflows.services import operator_commands, run_signals, sweeper, worker
 
 pytestmark = pytest.mark.django_db
 __all__ = ["bob", "dying", "probed"]
@@ -59,38 +59,38 @@ steps:
 
 
 def test_items_that_are_no_json_are_written_as_what_stands_for_them(governed: Governed) -> None:
-    desk.publish(LENGTHS)
-    run = desk.driven(desk.begin(governed))
+    workflow_helpers.publish(LENGTHS)
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
     assert run.status == "waiting"
-    assert desk.step(run, "each").input == [3.0]
+    assert workflow_helpers.step(run, "each").input == [3.0]
 
 
 def test_an_undoing_that_waits_past_its_limit_is_not_looked_at_on_and_on(
     governed: Governed,
 ) -> None:
-    desk.publish(MAIL)
+    workflow_helpers.publish(MAIL)
     governed.toolbox.fail_with = [Unanswered("x")]
-    run = desk.driven(desk.begin(governed))
-    orders.undo(run.pk, actor=SYSTEM, reason="Take it back.")
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
+    operator_commands.undo(run.pk, actor=SYSTEM, reason="Take it back.")
     past = timezone.now() - timedelta(hours=1)
     WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=past, wake_at=past)
-    driving.drive(run.pk)
+    worker.drive(run.pk)
     run.refresh_from_db()
-    assert (run.status, desk.steps(run)) == ("compensating", {"mail": "unknown"})
+    assert (run.status, workflow_helpers.steps(run)) == ("compensating", {"mail": "unknown"})
     assert run.wake_at is not None
     assert run.wake_at > timezone.now() + timedelta(minutes=5)
-    assert run.pk not in sweeping.to_drive(limit=50)
+    assert run.pk not in sweeper.to_drive(limit=50)
 
 
 def test_a_counted_item_is_not_done_anew_when_a_later_step_is(governed: Governed) -> None:
     governed.toolbox.accounts["frozen"] = {"frozen": True}
-    desk.publish(COLLECT)
-    run = desk.driven(desk.begin(governed))
+    workflow_helpers.publish(COLLECT)
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
     assert run.status == "failed"
     governed.toolbox.accounts["frozen"] = {"frozen": False}
-    orders.resume(run.pk, actor=SYSTEM, reason="It was thawed.")
-    run = desk.driven(run)
-    assert (run.status, desk.steps(run)) == (
+    operator_commands.resume(run.pk, actor=SYSTEM, reason="It was thawed.")
+    run = workflow_helpers.driven(run)
+    assert (run.status, workflow_helpers.steps(run)) == (
         "succeeded",
         {"each": "succeeded", "each[0].pay": "denied", "each[1].pay": "succeeded"}
         | {"last": "succeeded"},
@@ -101,14 +101,14 @@ def test_a_counted_item_is_not_done_anew_when_a_later_step_is(governed: Governed
 def test_an_agent_that_was_stopped_meanwhile_hands_nothing_over(
     governed: Governed, bob: Governed
 ) -> None:
-    desk.publish(CHILD, slug="child")
-    desk.publish(LATER)
-    run = desk.driven(desk.begin(governed))
+    workflow_helpers.publish(CHILD, slug="child")
+    workflow_helpers.publish(LATER)
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
     agent_id = governed.identity.agent_id
     suspend(agent_id, actor=SYSTEM, reason="Its key was stolen.")
     activate(agent_id, actor=SYSTEM, reason="It has a new key.")
     run = later(run, hours=2)
-    assert desk.step(run, "hand").error_code == "handoff_refused"
+    assert workflow_helpers.step(run, "hand").error_code == "handoff_refused"
     assert not WorkflowRun.objects.filter(parent=run).exists()
     assert paid(governed) == []
     assert run.status == "failed"
@@ -128,7 +128,7 @@ steps:
 @pytest.mark.parametrize("fail", ["stop", "collect"])
 def test_what_policy_denies_halts_the_run_within_items_too(governed: Governed, fail: str) -> None:
     governed.toolbox.accounts["frozen"] = {"frozen": True}
-    run = desk.done(governed, DENIED_ITEM % fail)
+    run = workflow_helpers.done(governed, DENIED_ITEM % fail)
     assert run.status == "halted"
     assert run.reason.startswith("Policy denied the step each[1].pay")
     assert paid(governed) == [("a", 1)]
@@ -146,15 +146,18 @@ inputs: {type: object, properties: {ns: {type: array, items: {type: integer}}}}
 
 
 def test_more_items_than_go_into_one_transaction_are_gone_on_with(governed: Governed) -> None:
-    run = desk.done(governed, SKIPS, {"ns": [0] * 700})
+    run = workflow_helpers.done(governed, SKIPS, {"ns": [0] * 700})
     assert run.status == "succeeded", run.reason
-    assert desk.step(run, "each").done == 700
+    assert workflow_helpers.step(run, "each").done == 700
 
 
 @pytest.mark.parametrize("value", ["0.0 / 0.0", "b'x'", "type(1)"])
 def test_items_that_cannot_be_written_down_fail_the_step(governed: Governed, value: str) -> None:
-    run = desk.done(governed, LENGTHS.replace("duration('3s')", value))
-    assert (run.status, desk.step(run, "each").error_code) == ("failed", "expression_failed")
+    run = workflow_helpers.done(governed, LENGTHS.replace("duration('3s')", value))
+    assert (run.status, workflow_helpers.step(run, "each").error_code) == (
+        "failed",
+        "expression_failed",
+    )
 
 
 DEEP = """\
@@ -178,15 +181,15 @@ def nested(levels: int) -> Any:
 
 
 def test_what_items_brought_fails_the_step_if_it_is_too_deep_to_keep(governed: Governed) -> None:
-    run = desk.done(governed, DEEP)
-    signalling.send(run.pk, actor=SYSTEM, name="deep", payload=nested(31), key="k")
-    run = desk.driven(run)
-    assert desk.step(run, "each").error_code == "output_not_kept"
+    run = workflow_helpers.done(governed, DEEP)
+    run_signals.send(run.pk, actor=SYSTEM, name="deep", payload=nested(31), key="k")
+    run = workflow_helpers.driven(run)
+    assert workflow_helpers.step(run, "each").error_code == "output_not_kept"
     assert run.status == "compensated"
 
 
 def test_an_output_that_cannot_be_computed_goes_by_on_failure(governed: Governed) -> None:
-    run = desk.done(
+    run = workflow_helpers.done(
         governed,
         "on_failure: compensate\n"
         "steps:\n"
@@ -200,13 +203,13 @@ def test_an_output_that_cannot_be_computed_goes_by_on_failure(governed: Governed
 
 
 def test_what_an_expression_failed_on_is_not_quoted(governed: Governed) -> None:
-    run = desk.done(
+    run = workflow_helpers.done(
         governed,
         "inputs: {type: object, properties: {secret: {}}}\n"
         "steps: {rest: {wait: {until: \"${ inputs.secret['hunter2'] }\"}}}\n",
         {"secret": {"not hunter": 1}},
     )
-    step = desk.step(run, "rest")
+    step = workflow_helpers.step(run, "rest")
     assert (run.status, step.error_code) == ("failed", "expression_failed")
     assert step.error == "The expression could not be evaluated: key not found in map."
     assert "hunter2" not in factories.everything_recorded()
@@ -227,13 +230,13 @@ def test_a_schema_that_could_take_long_to_check_is_refused(
     governed: Governed, inputs: str, sentence: str
 ) -> None:
     with pytest.raises(InvalidDefinition) as refused:
-        desk.publish(f"inputs: {inputs}\nsteps:\n  rest: {{wait: {{for: 1h}}}}\n")
+        workflow_helpers.publish(f"inputs: {inputs}\nsteps:\n  rest: {{wait: {{for: 1h}}}}\n")
     assert sentence in str(refused.value)
 
 
 def test_text_that_is_no_unicode_is_refused_with_a_sentence(governed: Governed) -> None:
     with pytest.raises(InvalidDefinition) as refused:
-        desk.publish('steps:\n  rest: {title: "\ud800", wait: {for: 1h}}\n')
+        workflow_helpers.publish('steps:\n  rest: {title: "\ud800", wait: {for: 1h}}\n')
     assert "UTF-8" in str(refused.value)
 
 
@@ -246,9 +249,9 @@ def test_a_system_that_had_done_a_call_labels_the_run_as_if_it_had_answered(
         governed.system, "mail", actor=SYSTEM, **TOOLS["mail"], probe="find", labels=["outbound"]
     )
     factories.publish()
-    desk.publish(MAIL)
+    workflow_helpers.publish(MAIL)
     dying.append("after")
-    run = later(die(desk.begin(governed)), seconds=20)
+    run = later(die(workflow_helpers.begin(governed)), seconds=20)
     assert run.status == "succeeded"
     assert Run.objects.get(pk=run.pk).labels == ["outbound"]
 
@@ -259,13 +262,13 @@ def test_a_person_who_says_that_a_call_was_done_labels_the_run_too(
     define_tool(governed.system, "mail", actor=SYSTEM, **TOOLS["mail"], labels=["outbound"])
     factories.publish()
     governed.toolbox.fail_with = [Unanswered("x")]
-    run = desk.done(governed, MAIL)
+    run = workflow_helpers.done(governed, MAIL)
     assert Run.objects.get(pk=run.pk).labels == []
     run = resolved(run, Answer.TOOK_EFFECT, rosa)
     assert Run.objects.get(pk=run.pk).labels == ["outbound"]
 
 
 def test_a_run_that_is_closed_does_not_wait_any_more(governed: Governed) -> None:
-    run = desk.done(governed, "steps:\n  told: {wait: {signal: paid, timeout: 9h}}\n")
+    run = workflow_helpers.done(governed, "steps:\n  told: {wait: {signal: paid, timeout: 9h}}\n")
     close_run(run.pk, actor=SYSTEM, identity_id=governed.identity.pk, outcome="enough")
-    assert desk.driven(run).status == "halted"
+    assert workflow_helpers.driven(run).status == "halted"

@@ -18,9 +18,9 @@ from common.errors import InvalidInput, NotFound, ReasonRequired
 from tests import factories
 from tests import toolbox as box
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tests.workflows.test_running import later
-from tools.services.defining import define_tool
+from tools.services.registration import define_tool
 from workflows.errors import (
     AlreadyAsked,
     InvalidDefinition,
@@ -30,7 +30,7 @@ from workflows.errors import (
     WorkflowPaused,
 )
 from workflows.models import Rollout, Workflow, WorkflowRun, WorkflowVersion
-from workflows.services import publishing
+from workflows.services import versions
 
 pytestmark = pytest.mark.django_db
 
@@ -53,7 +53,7 @@ FROZEN: dict[str, Any] = {
 
 
 def draft(body: str = PAY, actor: Actor = SYSTEM) -> WorkflowVersion:
-    return publishing.draft_version(desk.text_of(body), actor=actor)
+    return versions.draft_version(workflow_helpers.text_of(body), actor=actor)
 
 
 def live() -> WorkflowVersion | None:
@@ -78,7 +78,7 @@ def vote(request: ApprovalRequest, user: User, answer: Vote.Answer = Vote.Answer
 def asked(user: User, by: User | None = None) -> tuple[WorkflowVersion, ApprovalRequest]:
     """A draft by the user, and the question whether it may be published."""
     version = draft(actor=Actor.from_user(user))
-    return version, publishing.ask_to_publish(version.pk, actor=Actor.from_user(by or user))
+    return version, versions.ask_to_publish(version.pk, actor=Actor.from_user(by or user))
 
 
 # -- drafting ------------------------------------------------------------------------------------
@@ -86,13 +86,13 @@ def asked(user: User, by: User | None = None) -> tuple[WorkflowVersion, Approval
 
 def test_a_draft_is_numbered_and_says_who_wrote_it(governed: Governed, olga: User) -> None:
     first = draft()
-    second = publishing.draft_version(
-        desk.text_of(MAIL), actor=Actor.from_user(olga), note="A mail does."
+    second = versions.draft_version(
+        workflow_helpers.text_of(MAIL), actor=Actor.from_user(olga), note="A mail does."
     )
     assert (first.number, second.number) == (1, 2)
     second.refresh_from_db()
     assert (second.drafted_by, second.drafted_by_id) == ("olga", str(olga.pk))
-    assert (second.text, second.note) == (desk.text_of(MAIL), "A mail does.")
+    assert (second.text, second.note) == (workflow_helpers.text_of(MAIL), "A mail does.")
     assert (second.status, second.published_at) == ("draft", None)
     assert live() is None
     event = Event.objects.filter(type="workflow.version.drafted").latest("id")
@@ -102,7 +102,7 @@ def test_a_draft_is_numbered_and_says_who_wrote_it(governed: Governed, olga: Use
 
 def test_versions_of_each_workflow_are_numbered_for_themselves(governed: Governed) -> None:
     draft()
-    other = publishing.draft_version(desk.text_of(PAY, "other"), actor=SYSTEM)
+    other = versions.draft_version(workflow_helpers.text_of(PAY, "other"), actor=SYSTEM)
     assert (other.workflow.slug, other.number) == ("other", 1)
 
 
@@ -205,7 +205,7 @@ def test_a_version_was_published_if_and_only_if_its_status_says_so(governed: Gov
 
 
 def test_compliance_publishes_a_version(governed: Governed, clara: User, olga: User) -> None:
-    former = desk.publish(MAIL)
+    former = workflow_helpers.publish(MAIL)
     version, request = asked(olga)
     assert request.tier_id == "policy"
     assert request.snapshot == {
@@ -228,16 +228,16 @@ def test_compliance_publishes_a_version(governed: Governed, clara: User, olga: U
     event = Event.objects.filter(type="workflow.version.published").latest("id")
     assert event.actor_label == "clara"
     assert event.details == {"number": 2, "digest": version.digest, "share": 10_000}
-    assert desk.driven(desk.begin(governed)).status == "succeeded"
+    assert workflow_helpers.driven(workflow_helpers.begin(governed)).status == "succeeded"
     assert governed.toolbox.calls == ["pay"]
 
 
 def test_what_people_agreed_to_is_the_share_that_they_were_shown(
     governed: Governed, clara: User, olga: User
 ) -> None:
-    former = desk.publish(MAIL)
+    former = workflow_helpers.publish(MAIL)
     version = draft(actor=Actor.from_user(olga))
-    request = publishing.ask_to_publish(version.pk, actor=Actor.from_user(olga), share=500)
+    request = versions.ask_to_publish(version.pk, actor=Actor.from_user(olga), share=500)
     vote(request, clara)
     rollout = Rollout.objects.get()
     assert (rollout.stable, rollout.candidate, rollout.share) == (former, version, 500)
@@ -271,15 +271,15 @@ def test_who_is_not_of_compliance_does_not_approve_a_version(
 
 
 def test_a_rejected_version_is_never_published(governed: Governed, clara: User, olga: User) -> None:
-    former = desk.publish(MAIL)
+    former = workflow_helpers.publish(MAIL)
     version, request = asked(olga)
     vote(request, clara, Vote.Answer.REJECT)
     assert status_of(version) == "rejected"
     assert Event.objects.get(type="workflow.version.rejected").details == {"number": 2}
     with pytest.raises(VersionNotADraft):
-        publishing.publish(version.pk, actor=SYSTEM)
+        versions.publish(version.pk, actor=SYSTEM)
     with pytest.raises(VersionNotADraft):
-        publishing.ask_to_publish(version.pk, actor=Actor.from_user(olga))
+        versions.ask_to_publish(version.pk, actor=Actor.from_user(olga))
     assert status_of(version) == "rejected"
     assert live() == former
     assert ApprovalRequest.objects.count() == 1
@@ -298,7 +298,7 @@ def test_people_are_asked_once_at_a_time(governed: Governed, olga: User, clara: 
     version, request = asked(olga)
     for person in (olga, clara):
         with pytest.raises(AlreadyAsked) as refusal:
-            publishing.ask_to_publish(version.pk, actor=Actor.from_user(person), share=10)
+            versions.ask_to_publish(version.pk, actor=Actor.from_user(person), share=10)
         assert refusal.value.code == "already_asked"
     assert ApprovalRequest.objects.get() == request
     vote(request, clara)
@@ -322,9 +322,9 @@ def test_managers_decide_where_there_is_no_tier_for_policies(
 
 
 def test_only_a_draft_is_published(governed: Governed) -> None:
-    version = desk.publish(PAY)
+    version = workflow_helpers.publish(PAY)
     before = Event.objects.count()
-    for command in (publishing.publish, publishing.ask_to_publish):
+    for command in (versions.publish, versions.ask_to_publish):
         with pytest.raises(VersionNotADraft) as refusal:
             command(version.pk, actor=SYSTEM)
         assert refusal.value.code == "workflow_version_not_a_draft"
@@ -338,10 +338,10 @@ def test_only_a_draft_is_published(governed: Governed) -> None:
 def test_a_version_is_out_of_date_once_a_tool_that_it_calls_has_changed(
     governed: Governed, olga: User
 ) -> None:
-    former, version = desk.publish(MAIL), draft()
+    former, version = workflow_helpers.publish(MAIL), draft()
     changed(governed, "pay")
     before = Event.objects.count()
-    for command in (publishing.publish, publishing.ask_to_publish):
+    for command in (versions.publish, versions.ask_to_publish):
         with pytest.raises(VersionOutOfDate, match=r"toolbox\.pay has changed") as refusal:
             command(version.pk, actor=SYSTEM)
         assert refusal.value.code == "workflow_version_out_of_date"
@@ -350,13 +350,13 @@ def test_a_version_is_out_of_date_once_a_tool_that_it_calls_has_changed(
     assert live() == former
     assert not ApprovalRequest.objects.exists()
     assert Event.objects.count() == before
-    assert desk.publish(PAY) == live()
+    assert workflow_helpers.publish(PAY) == live()
 
 
 def test_a_tool_that_a_version_does_not_call_may_change(governed: Governed) -> None:
     version = draft(PAY)
     changed(governed, "mail")
-    publishing.publish(version.pk, actor=SYSTEM)
+    versions.publish(version.pk, actor=SYSTEM)
     assert live() == version
 
 
@@ -375,7 +375,7 @@ def test_an_approval_of_an_outdated_version_is_refused_whole(
 
 
 def test_the_first_version_takes_every_run_whatever_its_share(governed: Governed) -> None:
-    version = desk.publish(PAY, share=1)
+    version = workflow_helpers.publish(PAY, share=1)
     assert live() == version
     assert not Rollout.objects.exists()
 
@@ -384,10 +384,10 @@ NO_PART = (0, -1, 10_001)
 
 
 def test_nothing_is_published_for_a_share_that_is_no_part(governed: Governed) -> None:
-    former, version = desk.publish(MAIL), draft()
+    former, version = workflow_helpers.publish(MAIL), draft()
     for share in NO_PART:
         with pytest.raises(InvalidInput) as refusal:
-            publishing.publish(version.pk, actor=SYSTEM, share=share)
+            versions.publish(version.pk, actor=SYSTEM, share=share)
         assert refusal.value.code == "invalid_input"
     assert status_of(version) == "draft"
     assert live() == former
@@ -395,11 +395,11 @@ def test_nothing_is_published_for_a_share_that_is_no_part(governed: Governed) ->
 
 
 def test_people_are_not_asked_about_a_share_that_is_no_part(governed: Governed, olga: User) -> None:
-    desk.publish(MAIL)
+    workflow_helpers.publish(MAIL)
     version = draft(actor=Actor.from_user(olga))
     for share in NO_PART:
         with pytest.raises(InvalidInput):
-            publishing.ask_to_publish(version.pk, actor=Actor.from_user(olga), share=share)
+            versions.ask_to_publish(version.pk, actor=Actor.from_user(olga), share=share)
     assert not ApprovalRequest.objects.exists()
 
 
@@ -409,38 +409,38 @@ def test_people_are_not_asked_about_a_share_that_is_no_part(governed: Governed, 
 def test_a_run_is_halted_where_a_tool_is_not_the_one_it_was_checked_against(
     governed: Governed,
 ) -> None:
-    desk.publish(PAY)
+    workflow_helpers.publish(PAY)
     changed(governed, "pay")
-    run = desk.driven(desk.begin(governed))
-    step = desk.step(run, "pay")
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
+    step = workflow_helpers.step(run, "pay")
     assert (run.status, step.status, step.error_code) == ("halted", "denied", "tool_changed")
     assert "toolbox.pay has changed" in run.reason
     assert governed.toolbox.calls == []
     assert not Action.objects.exists()
     assert governed.pay(governed.run()).action.outcome == "allowed"  # the rules have nothing
-    desk.publish(PAY)
-    assert desk.driven(desk.begin(governed)).status == "succeeded"
+    workflow_helpers.publish(PAY)
+    assert workflow_helpers.driven(workflow_helpers.begin(governed)).status == "succeeded"
     assert governed.toolbox.calls == ["pay", "pay"]
 
 
 def test_a_tool_that_changes_under_a_run_is_not_called_by_it(governed: Governed) -> None:
-    run = desk.done(governed, REST_AND_PAY)
+    run = workflow_helpers.done(governed, REST_AND_PAY)
     assert run.status == "waiting"
     changed(governed, "pay")
     run = later(run, hours=2)
-    assert (run.status, desk.step(run, "pay").error_code) == ("halted", "tool_changed")
+    assert (run.status, workflow_helpers.step(run, "pay").error_code) == ("halted", "tool_changed")
     assert governed.toolbox.calls == []
 
 
 def test_a_tool_that_changes_while_people_are_asked_is_not_called(
     governed: Governed, rosa: User
 ) -> None:
-    run = desk.done(governed, PAY.replace("amount: 1", "amount: 500"))
+    run = workflow_helpers.done(governed, PAY.replace("amount: 1", "amount: 500"))
     request = ApprovalRequest.objects.pending().get()
     changed(governed, "pay")
     vote(request, rosa)
-    run = desk.driven(run)
-    assert (run.status, desk.steps(run)) == ("halted", {"pay": "denied"})
+    run = workflow_helpers.driven(run)
+    assert (run.status, workflow_helpers.steps(run)) == ("halted", {"pay": "denied"})
     action = Action.objects.get()
     assert action.decided_again is not None
     assert action.decided_again["reasons"][0]["rule"] == "chancery:tool-changed"
@@ -448,15 +448,15 @@ def test_a_tool_that_changes_while_people_are_asked_is_not_called(
 
 
 def test_a_run_finishes_on_the_version_that_it_was_started_on(governed: Governed) -> None:
-    first = desk.publish(REST_AND_PAY)
-    run = desk.driven(desk.begin(governed))
-    second = desk.publish(MAIL)
+    first = workflow_helpers.publish(REST_AND_PAY)
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
+    second = workflow_helpers.publish(MAIL)
     assert live() == second
-    new = desk.driven(desk.begin(governed))
+    new = workflow_helpers.driven(workflow_helpers.begin(governed))
     assert (new.version, new.status) == (second, "succeeded")
     run = later(run, hours=2)
     assert (run.version, run.status) == (first, "succeeded")
-    assert desk.steps(run) == {"rest": "succeeded", "pay": "succeeded"}
+    assert workflow_helpers.steps(run) == {"rest": "succeeded", "pay": "succeeded"}
     assert governed.toolbox.calls == ["mail", "pay"]
 
 
@@ -465,8 +465,8 @@ def test_steps_that_do_not_need_one_another_are_taken_as_they_are_written(
 ) -> None:
     written = ["zeta_first", "mid", "a"]
     lines = [f"  {name}: {{tool: toolbox.mail, with: {{to: {name}}}}}\n" for name in written]
-    desk.publish("steps:\n" + "".join(lines))
-    assert desk.driven(desk.begin(governed)).status == "succeeded"
+    workflow_helpers.publish("steps:\n" + "".join(lines))
+    assert workflow_helpers.driven(workflow_helpers.begin(governed)).status == "succeeded"
     assert [arguments["to"] for _, arguments in governed.toolbox.effects] == written
 
 
@@ -474,13 +474,13 @@ def test_steps_that_do_not_need_one_another_are_taken_as_they_are_written(
 
 
 def retire(version: WorkflowVersion, reason: str = "It is replaced.") -> WorkflowVersion:
-    return publishing.retire_version(version.pk, actor=SYSTEM, reason=reason)
+    return versions.retire_version(version.pk, actor=SYSTEM, reason=reason)
 
 
 def test_a_version_is_retired_once_all_its_runs_are_finished(governed: Governed) -> None:
-    first = desk.publish(REST_AND_PAY)
-    run = desk.driven(desk.begin(governed))
-    desk.publish(MAIL)
+    first = workflow_helpers.publish(REST_AND_PAY)
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
+    workflow_helpers.publish(MAIL)
     with pytest.raises(VersionInUse) as refusal:
         retire(first)
     assert refusal.value.code == "workflow_version_in_use"
@@ -493,18 +493,18 @@ def test_a_version_is_retired_once_all_its_runs_are_finished(governed: Governed)
 
 
 def test_a_version_with_a_halted_run_is_not_retired(governed: Governed) -> None:
-    first = desk.publish(PAY)
+    first = workflow_helpers.publish(PAY)
     changed(governed, "pay")
-    assert desk.driven(desk.begin(governed)).status == "halted"
-    desk.publish(MAIL)
+    assert workflow_helpers.driven(workflow_helpers.begin(governed)).status == "halted"
+    workflow_helpers.publish(MAIL)
     with pytest.raises(VersionInUse):
         retire(first)
     assert status_of(first) == "published"
 
 
 def test_what_new_runs_start_on_is_not_retired(governed: Governed) -> None:
-    stable = desk.publish(PAY)
-    candidate = desk.publish(MAIL, share=500)
+    stable = workflow_helpers.publish(PAY)
+    candidate = workflow_helpers.publish(MAIL, share=500)
     for version in (stable, candidate):
         with pytest.raises(VersionInUse):
             retire(version)
@@ -513,7 +513,7 @@ def test_what_new_runs_start_on_is_not_retired(governed: Governed) -> None:
 
 
 def test_retiring_needs_a_published_version_and_a_reason(governed: Governed) -> None:
-    first, second = desk.publish(PAY), desk.publish(MAIL)
+    first, second = workflow_helpers.publish(PAY), workflow_helpers.publish(MAIL)
     with pytest.raises(ReasonRequired):
         retire(first, reason="  ")
     assert status_of(first) == "published"
@@ -524,27 +524,27 @@ def test_retiring_needs_a_published_version_and_a_reason(governed: Governed) -> 
             retire(version)
         assert status_of(version) == before
     with pytest.raises(NotFound):
-        publishing.retire_version(0, actor=SYSTEM, reason="Why not.")
+        versions.retire_version(0, actor=SYSTEM, reason="Why not.")
     assert live() == second
 
 
 def pause(*, paused: bool, reason: str = "An audit is on.") -> Workflow:
-    found = desk.workflow()
-    return publishing.pause_workflow(found.pk, actor=SYSTEM, paused=paused, reason=reason)
+    found = workflow_helpers.workflow()
+    return versions.pause_workflow(found.pk, actor=SYSTEM, paused=paused, reason=reason)
 
 
 def test_a_paused_workflow_starts_nothing_and_lets_runs_go_on(governed: Governed) -> None:
-    run = desk.done(governed, REST_AND_PAY)
+    run = workflow_helpers.done(governed, REST_AND_PAY)
     pause(paused=True)
     with pytest.raises(WorkflowPaused) as refusal:
-        desk.begin(governed)
+        workflow_helpers.begin(governed)
     assert refusal.value.code == "workflow_paused"
     assert (WorkflowRun.objects.get(), Run.objects.get().pk) == (run, run.pk)
     assert later(run, hours=2).status == "succeeded"
     assert governed.toolbox.calls == ["pay"]
     pause(paused=False, reason="It is over.")
-    assert desk.driven(desk.begin(governed)).status == "waiting"
-    told = Event.objects.about("workflows.workflow", desk.workflow().pk)
+    assert workflow_helpers.driven(workflow_helpers.begin(governed)).status == "waiting"
+    told = Event.objects.about("workflows.workflow", workflow_helpers.workflow().pk)
     told = told.filter(type__startswith="workflow.").order_by("id")
     assert [(event.type, event.details) for event in told] == [
         ("workflow.paused", {"reason": "An audit is on."}),
@@ -553,12 +553,12 @@ def test_a_paused_workflow_starts_nothing_and_lets_runs_go_on(governed: Governed
 
 
 def test_pausing_needs_a_workflow_and_a_reason(governed: Governed) -> None:
-    desk.publish(PAY)
+    workflow_helpers.publish(PAY)
     with pytest.raises(ReasonRequired):
         pause(paused=True, reason=" ")
     with pytest.raises(NotFound):
-        publishing.pause_workflow(0, actor=SYSTEM, paused=True, reason="Why not.")
-    assert not desk.workflow().paused
+        versions.pause_workflow(0, actor=SYSTEM, paused=True, reason="Why not.")
+    assert not workflow_helpers.workflow().paused
     assert not Event.objects.filter(type="workflow.paused").exists()
 
 
@@ -568,8 +568,8 @@ def test_a_later_version_that_is_live_hides_no_writer(
     draft(actor=Actor.from_user(clara))
     second = draft(actor=Actor.from_user(olga))
     third = draft(MAIL, actor=Actor.from_user(rosa))
-    publishing.publish(third.pk, actor=SYSTEM)
-    request = publishing.ask_to_publish(second.pk, actor=Actor.from_user(olga))
+    versions.publish(third.pk, actor=SYSTEM)
+    request = versions.ask_to_publish(second.pk, actor=Actor.from_user(olga))
     with pytest.raises(OwnAgent):
         vote(request, clara)
     assert status_of(second) == "draft"

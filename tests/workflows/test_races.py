@@ -12,15 +12,15 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from actions.models import Action, Attempt, Run
-from actions.services import execution, settling
+from actions.services import execution, recovery
 from audit.models import Event
 from common.actors import Actor
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tests.workflows.test_failing import MAIL
 from tests.workflows.test_undoing import CHILD, PARENT
 from workflows.models import WorkflowRun
-from workflows.services import driving, orders
+from workflows.services import operator_commands, worker
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 ROSE = Actor("human", "1", "rose")
@@ -59,8 +59,8 @@ def test_an_attempt_given_up_while_its_driver_waits_is_not_applied(
     governed: Governed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sweeper holds the run when the answer comes: what it writes counts, not what was."""
-    desk.publish(MAIL)
-    run = desk.begin(governed)
+    workflow_helpers.publish(MAIL)
+    run = workflow_helpers.begin(governed)
     held, threads = Flag(), []
     real = execution.called
 
@@ -68,7 +68,7 @@ def test_an_attempt_given_up_while_its_driver_waits_is_not_applied(
         with transaction.atomic():
             Run.objects.select_for_update().get(pk=run.pk)
             Attempt.objects.update(lease_until=timezone.now())
-            assert settling.settle_abandoned() == 1
+            assert recovery.settle_abandoned() == 1
             held.set()
             until_somebody_waits()
 
@@ -78,30 +78,30 @@ def test_an_attempt_given_up_while_its_driver_waits_is_not_applied(
         assert held.wait(10)
         return result
 
-    monkeypatch.setattr(driving, "called", called)
-    driving.drive(run.pk)
+    monkeypatch.setattr(worker, "called", called)
+    worker.drive(run.pk)
     for thread in threads:
         thread.join()
     assert Attempt.objects.get().status == "late"
     assert Action.objects.get().status == "unknown"
-    assert desk.steps(desk.driven(run)) == {"mail": "unknown"}
+    assert workflow_helpers.steps(workflow_helpers.driven(run)) == {"mail": "unknown"}
     assert Event.objects.filter(type="tool.call.answered_late").count() == 1
 
 
 def test_a_child_ends_while_its_parent_is_held(governed: Governed) -> None:
     """What it leaves for its parent refers to the parent's row and does not wait for its lock."""
-    desk.publish(CHILD, slug="child")
-    desk.publish(PARENT)
-    run = desk.begin(governed)
-    driving.drive(run.pk)
+    workflow_helpers.publish(CHILD, slug="child")
+    workflow_helpers.publish(PARENT)
+    run = workflow_helpers.begin(governed)
+    worker.drive(run.pk)
     child = WorkflowRun.objects.get(parent=run)
     done = Flag()
 
     def ends() -> None:
-        driving.drive(child.pk)
+        worker.drive(child.pk)
         done.set()
 
-    from workflows.services.loading import locked_case  # noqa: PLC0415 - only here
+    from workflows.services.run_loading import locked_case  # noqa: PLC0415 - only here
 
     with transaction.atomic():
         assert locked_case(run.pk, wait=True) is not None
@@ -109,31 +109,31 @@ def test_a_child_ends_while_its_parent_is_held(governed: Governed) -> None:
         assert done.wait(10), "the child waited for its parent's lock"
     thread.join()
     assert WorkflowRun.objects.get(pk=child.pk).status == "succeeded"
-    assert desk.driven(run).status == "succeeded"
+    assert workflow_helpers.driven(run).status == "succeeded"
 
 
 def drives(ids: list[UUID]) -> Callable[[], None]:
     def work() -> None:
         for pk in ids * 6:
-            driving.drive(pk)
+            worker.drive(pk)
 
     return work
 
 
 def test_a_parent_is_undone_while_its_child_is_driven(governed: Governed) -> None:
     """Locks go from the outer run to the inner one, and never back."""
-    desk.publish(CHILD, slug="child")
-    desk.publish(PARENT)
-    runs = [desk.driven(desk.begin(governed)) for _ in range(5)]
+    workflow_helpers.publish(CHILD, slug="child")
+    workflow_helpers.publish(PARENT)
+    runs = [workflow_helpers.driven(workflow_helpers.begin(governed)) for _ in range(5)]
     for run in runs:
-        orders.undo(run.pk, actor=ROSE, reason="A mistake.")
+        operator_commands.undo(run.pk, actor=ROSE, reason="A mistake.")
     children = list(WorkflowRun.objects.filter(parent__in=runs).values_list("pk", flat=True))
 
     threads = [beside(drives([run.pk for run in runs])), beside(drives(children))]
     for thread in threads:
         thread.join()
     for run in runs:
-        assert desk.driven(run).status == "compensated"
+        assert workflow_helpers.driven(run).status == "compensated"
     assert len(governed.toolbox.effects) == 5 * 3
 
 

@@ -7,20 +7,20 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions.models import Action, Run
-from actions.services import settling
-from actions.services.settling import Answer
+from actions.services import recovery
+from actions.services.recovery import Answer
 from approvals.models import ApprovalRequest, Tier, Vote
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tests.workflows.test_failing import MAIL, die, dying, resolved
 from tests.workflows.test_running import later, signal, vote
 from tests.workflows.test_undoing import CHILD, PARENT, fail_at, paid
 from tools.connectors.base import NotSent, Refused, Unanswered
 from workflows.errors import WrongRunState
 from workflows.models import StepRun, WorkflowRun
-from workflows.services import orders
+from workflows.services import operator_commands
 
 pytestmark = pytest.mark.django_db
 __all__ = ["dying"]
@@ -43,31 +43,31 @@ output: {paid: "${ size(steps.each.output.items) }"}
 
 
 def resumed(run: WorkflowRun) -> WorkflowRun:
-    orders.resume(run.pk, actor=ROSE, reason="Once more.")
-    return desk.driven(run)
+    operator_commands.resume(run.pk, actor=ROSE, reason="Once more.")
+    return workflow_helpers.driven(run)
 
 
 def test_a_foreach_goes_on_with_the_items_that_are_not_done(governed: Governed) -> None:
     fail_at(governed, 3, Refused("no"))
-    run = desk.done(governed, ITEMS % "fail")
+    run = workflow_helpers.done(governed, ITEMS % "fail")
     assert (run.status, paid(governed)) == ("failed", [("a", 1), ("b", 1)])
     run = resumed(run)
     assert (run.status, run.output) == ("succeeded", {"paid": 4})
     assert paid(governed) == [("a", 1), ("b", 1), ("c", 1), ("d", 1)]
-    each = desk.step(run, "each")
+    each = workflow_helpers.step(run, "each")
     assert (each.total, each.begun, each.done, each.failures) == (4, 4, 4, 0)
 
 
 def test_finished_items_are_taken_back_too(governed: Governed) -> None:
     fail_at(governed, 3, Refused("no"))
-    run = desk.done(governed, ITEMS % "compensate")
+    run = workflow_helpers.done(governed, ITEMS % "compensate")
     assert run.status == "compensated"
     assert paid(governed) == [("a", 1), ("b", 1), ("b", 2), ("a", 2)]
 
 
 def test_finished_items_count_as_what_a_failed_run_has_changed(governed: Governed) -> None:
     fail_at(governed, 2, Refused("no"))
-    run = desk.done(governed, ITEMS % "fail")
+    run = workflow_helpers.done(governed, ITEMS % "fail")
     assert (run.status, run.is_partial) == ("failed", True)
 
 
@@ -89,12 +89,12 @@ steps:
 
 def test_an_item_that_stops_the_others_is_resumed_alone(governed: Governed) -> None:
     """However often it fails, no more are taken up than may go at a time."""
-    run = desk.done(governed, NEVER)
+    run = workflow_helpers.done(governed, NEVER)
     for _ in range(3):
         assert run.status == "failed"
         assert set(run.steps.exclude(scope="").values_list("scope", flat=True)) == {"each[0]"}
         run = resumed(run)
-        run = desk.driven(run)
+        run = workflow_helpers.driven(run)
     assert paid(governed) == []
 
 
@@ -106,24 +106,27 @@ steps:
 
 
 def test_people_who_said_no_are_asked_anew(governed: Governed, rosa: User) -> None:
-    run = desk.done(governed, ASK)
+    run = workflow_helpers.done(governed, ASK)
     vote(rosa, Vote.Answer.REJECT)
-    run = desk.driven(run)
-    assert (run.status, desk.step(run, "ask").error_code) == ("failed", "rejected_by_people")
+    run = workflow_helpers.driven(run)
+    assert (run.status, workflow_helpers.step(run, "ask").error_code) == (
+        "failed",
+        "rejected_by_people",
+    )
     run = resumed(run)
     assert ApprovalRequest.objects.count() == 2
     vote(rosa)
-    assert desk.driven(run).status == "succeeded"
+    assert workflow_helpers.driven(run).status == "succeeded"
     assert paid(governed) == [("a", 1)]
 
 
 def test_a_step_whose_tier_is_gone_fails_and_nothing_else_does(
     governed: Governed, tiers: dict[str, Tier]
 ) -> None:
-    desk.publish(ASK)
+    workflow_helpers.publish(ASK)
     tiers["supervisor"].delete()
-    run = desk.driven(desk.begin(governed))
-    assert (run.status, desk.step(run, "ask").error_code) == ("failed", "unknown_tier")
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
+    assert (run.status, workflow_helpers.step(run, "ask").error_code) == ("failed", "unknown_tier")
 
 
 WAITS = """\
@@ -134,36 +137,40 @@ steps:
 
 
 def test_a_wait_that_failed_is_not_taken_as_waited_for(governed: Governed) -> None:
-    run = desk.done(governed, WAITS)
-    assert (run.status, desk.steps(run)) == ("failed", {"rest": "failed"})
+    run = workflow_helpers.done(governed, WAITS)
+    assert (run.status, workflow_helpers.steps(run)) == ("failed", {"rest": "failed"})
     run = resumed(run)
-    assert (run.status, desk.steps(run), paid(governed)) == ("failed", {"rest": "failed"}, [])
+    assert (run.status, workflow_helpers.steps(run), paid(governed)) == (
+        "failed",
+        {"rest": "failed"},
+        [],
+    )
 
 
 SIGNAL = "steps:\n  told: {wait: {signal: paid, timeout: 1h}}\n"
 
 
 def test_a_signal_that_did_not_come_is_waited_for_as_long_again(governed: Governed) -> None:
-    run = later(desk.done(governed, SIGNAL), hours=2)
+    run = later(workflow_helpers.done(governed, SIGNAL), hours=2)
     assert run.status == "failed"
     run = resumed(run)
-    due = desk.step(run, "told").due_at
+    due = workflow_helpers.step(run, "told").due_at
     assert run.status == "waiting"
     assert due is not None
     assert due > timezone.now() + timedelta(minutes=50)
     signal(run, 1)
-    assert desk.driven(run).status == "succeeded"
+    assert workflow_helpers.driven(run).status == "succeeded"
 
 
 def test_a_signal_of_another_name_does_not_put_the_time_limit_off(governed: Governed) -> None:
-    from workflows.services import signalling  # noqa: PLC0415 - only here
+    from workflows.services import run_signals  # noqa: PLC0415 - only here
 
-    run = desk.done(governed, SIGNAL)
-    signalling.send(run.pk, actor=SYSTEM, name="other", payload={}, key="o")
-    run = desk.driven(run)
+    run = workflow_helpers.done(governed, SIGNAL)
+    run_signals.send(run.pk, actor=SYSTEM, name="other", payload={}, key="o")
+    run = workflow_helpers.driven(run)
     assert run.status == "waiting"
     assert run.wake_at is not None
-    assert run.wake_at <= desk.step(run, "told").due_at  # type: ignore[operator]
+    assert run.wake_at <= workflow_helpers.step(run, "told").due_at  # type: ignore[operator]
     assert later(run, hours=2).status == "failed"
 
 
@@ -175,18 +182,21 @@ steps:
 
 
 def test_a_condition_is_looked_at_again(governed: Governed) -> None:
-    run = desk.done(governed, WHEN, {"n": 0})
+    run = workflow_helpers.done(governed, WHEN, {"n": 0})
     assert run.status == "failed"
     run = resumed(run)
     assert (run.status, paid(governed)) == ("failed", [])
 
 
 def test_a_child_that_failed_is_begun_anew(governed: Governed) -> None:
-    desk.publish(CHILD, slug="child")
-    desk.publish(PARENT.replace("on_failure: compensate", "on_failure: fail"))
+    workflow_helpers.publish(CHILD, slug="child")
+    workflow_helpers.publish(PARENT.replace("on_failure: compensate", "on_failure: fail"))
     fail_at(governed, 1, Refused("no"))
-    run = desk.driven(desk.begin(governed))
-    assert (run.status, desk.step(run, "sub").error_code) == ("failed", "child_compensated")
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
+    assert (run.status, workflow_helpers.step(run, "sub").error_code) == (
+        "failed",
+        "child_compensated",
+    )
     run = resumed(run)
     assert (run.status, run.output) == ("succeeded", {"sub": "pay"})
     assert WorkflowRun.objects.filter(parent=run).count() == 2
@@ -196,46 +206,46 @@ def test_a_child_that_failed_is_begun_anew(governed: Governed) -> None:
 def test_a_child_that_its_parent_waits_for_no_more_is_not_gone_on_with(
     governed: Governed,
 ) -> None:
-    desk.publish(CHILD.replace("on_failure: compensate\n", ""), slug="child")
-    desk.publish(PARENT.replace("on_failure: compensate", "on_failure: fail"))
+    workflow_helpers.publish(CHILD.replace("on_failure: compensate\n", ""), slug="child")
+    workflow_helpers.publish(PARENT.replace("on_failure: compensate", "on_failure: fail"))
     fail_at(governed, 1, Refused("no"))
-    run = desk.driven(desk.begin(governed))
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
     child = WorkflowRun.objects.get(parent=run)
     assert (run.status, child.status) == ("failed", "failed")
     with pytest.raises(WrongRunState):
-        orders.resume(child.pk, actor=ROSE, reason="Once more.")
+        operator_commands.resume(child.pk, actor=ROSE, reason="Once more.")
     assert paid(governed) == []
 
 
 def test_a_child_that_people_have_taken_back_is_not_taken_back_twice(governed: Governed) -> None:
-    desk.publish(CHILD, slug="child")
-    run = desk.done(governed, PARENT)
+    workflow_helpers.publish(CHILD, slug="child")
+    run = workflow_helpers.done(governed, PARENT)
     child = WorkflowRun.objects.get(parent=run)
-    orders.undo(child.pk, actor=ROSE, reason="A mistake.")
-    assert desk.driven(child).status == "compensated"
-    orders.undo(run.pk, actor=ROSE, reason="All of it.")
-    assert desk.driven(run).status == "compensated"
+    operator_commands.undo(child.pk, actor=ROSE, reason="A mistake.")
+    assert workflow_helpers.driven(child).status == "compensated"
+    operator_commands.undo(run.pk, actor=ROSE, reason="All of it.")
+    assert workflow_helpers.driven(run).status == "compensated"
     assert paid(governed) == [("a", 5), ("a", 6), ("back", 9)]
 
 
 def test_a_child_that_is_being_taken_back_is_waited_for(governed: Governed) -> None:
-    desk.publish(CHILD, slug="child")
-    run = desk.done(governed, PARENT)
+    workflow_helpers.publish(CHILD, slug="child")
+    run = workflow_helpers.done(governed, PARENT)
     child = WorkflowRun.objects.get(parent=run)
-    orders.undo(child.pk, actor=ROSE, reason="A mistake.")
-    orders.undo(run.pk, actor=ROSE, reason="All of it.")
-    assert desk.driven(run).status == "compensated"
+    operator_commands.undo(child.pk, actor=ROSE, reason="A mistake.")
+    operator_commands.undo(run.pk, actor=ROSE, reason="All of it.")
+    assert workflow_helpers.driven(run).status == "compensated"
     assert paid(governed) == [("a", 5), ("a", 6), ("back", 9)]
 
 
 def test_a_child_that_could_not_be_taken_back_is_tried_anew_with_its_parent(
     governed: Governed,
 ) -> None:
-    desk.publish(CHILD, slug="child")
-    run = desk.done(governed, PARENT)
+    workflow_helpers.publish(CHILD, slug="child")
+    run = workflow_helpers.done(governed, PARENT)
     fail_at(governed, 1, Refused("no"))
-    orders.undo(run.pk, actor=ROSE, reason="A mistake.")
-    run = desk.driven(run)
+    operator_commands.undo(run.pk, actor=ROSE, reason="A mistake.")
+    run = workflow_helpers.driven(run)
     child = WorkflowRun.objects.get(parent=run)
     assert (run.status, child.status) == ("compensation_failed", "compensation_failed")
     assert paid(governed) == [("a", 5), ("a", 6)]
@@ -259,26 +269,26 @@ steps:
 def test_what_could_not_be_taken_back_is_tried_anew_and_nothing_goes_forward(
     governed: Governed, order: str
 ) -> None:
-    run = desk.done(governed, BOTH + "  wait: {needs: [one], wait: {for: 1h}}\n")
+    run = workflow_helpers.done(governed, BOTH + "  wait: {needs: [one], wait: {for: 1h}}\n")
     fail_at(governed, 1, Refused("no"))
-    orders.undo(run.pk, actor=ROSE, reason="A mistake.")
-    run = desk.driven(run)
+    operator_commands.undo(run.pk, actor=ROSE, reason="A mistake.")
+    run = workflow_helpers.driven(run)
     assert run.status == "compensation_failed"
-    getattr(orders, order)(run.pk, actor=ROSE, reason="Once more.")
-    run = desk.driven(run)
+    getattr(operator_commands, order)(run.pk, actor=ROSE, reason="Once more.")
+    run = workflow_helpers.driven(run)
     assert run.status == "compensated"
     assert paid(governed) == [("a", 1), ("back", 1)]
-    assert desk.steps(run)["wait"] == "cancelled"
+    assert workflow_helpers.steps(run)["wait"] == "cancelled"
 
 
 def test_a_run_past_its_time_is_given_its_time_again_by_a_person(governed: Governed) -> None:
-    run = desk.done(governed, "limits: {deadline: 2h}\n" + SIGNAL.replace("1h", "3h"))
+    run = workflow_helpers.done(governed, "limits: {deadline: 2h}\n" + SIGNAL.replace("1h", "3h"))
     past = timezone.now() - timedelta(minutes=1)
     WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=past, wake_at=past)
-    run = desk.driven(run)
+    run = workflow_helpers.driven(run)
     assert run.status == "failed"
     with pytest.raises(WrongRunState):
-        orders.resume(run.pk, actor=SYSTEM, reason="Again.", by=governed.caller)
+        operator_commands.resume(run.pk, actor=SYSTEM, reason="Again.", by=governed.caller)
     run = resumed(run)
     assert run.status == "waiting"
     assert run.deadline_at > timezone.now() + timedelta(hours=1)
@@ -288,13 +298,13 @@ def test_an_agent_has_only_that_go_on_which_its_token_covers(governed: Governed)
     from dataclasses import replace  # noqa: PLC0415 - only here
 
     fail_at(governed, 1, Refused("no"))
-    run = desk.done(governed, BOTH.replace("on_failure: compensate\n", ""))
+    run = workflow_helpers.done(governed, BOTH.replace("on_failure: compensate\n", ""))
     less = replace(governed.caller, scopes=frozenset({"tool:toolbox.mail"}))
     with pytest.raises(WrongRunState):
-        orders.resume(run.pk, actor=SYSTEM, reason="Again.", by=less)
+        operator_commands.resume(run.pk, actor=SYSTEM, reason="Again.", by=less)
     assert WorkflowRun.objects.get(pk=run.pk).status == "failed"
-    orders.resume(run.pk, actor=SYSTEM, reason="Again.", by=governed.caller)
-    assert desk.driven(run).status == "succeeded"
+    operator_commands.resume(run.pk, actor=SYSTEM, reason="Again.", by=governed.caller)
+    assert workflow_helpers.driven(run).status == "succeeded"
 
 
 # -- doubt -----------------------------------------------------------------------------------------
@@ -305,34 +315,36 @@ def test_what_may_have_taken_effect_is_not_done_anew_but_asked_about(
 ) -> None:
     """Its driver died three times: it counts as failed, and may have paid each time."""
     call = "{tool: toolbox.pay, with: {account: a, amount: 1}, retry: {max_attempts: 20}}"
-    desk.publish(f"steps:\n  pay: {call}\n")
-    run = desk.begin(governed)
+    workflow_helpers.publish(f"steps:\n  pay: {call}\n")
+    run = workflow_helpers.begin(governed)
     for _ in range(3):
         dying.append("after")
         run = die(run)
         soon = timezone.now()
         StepRun.objects.filter(run_id=run.pk, due_at__isnull=False).update(due_at=soon)
-    assert (run.status, desk.step(run, "pay").error_code) == ("failed", "poison")
-    assert (run.is_partial, desk.step(run, "pay").in_doubt) == (True, True)
+    assert (run.status, workflow_helpers.step(run, "pay").error_code) == ("failed", "poison")
+    assert (run.is_partial, workflow_helpers.step(run, "pay").in_doubt) == (True, True)
     before = len(governed.toolbox.effects)
     run = resumed(run)
-    assert desk.steps(run) == {"pay": "unknown"}
+    assert workflow_helpers.steps(run) == {"pay": "unknown"}
     assert len(governed.toolbox.effects) == before
     told = Event.objects.of_run(run.pk).filter(type="tool.call.unresolved").latest("id")
     assert (told.actor_label, told.details["error"]) == ("rose", "in_doubt")
     run = resolved(run, Answer.TOOK_EFFECT, rosa, result={"done": "pay"})
     assert (run.status, len(governed.toolbox.effects)) == ("succeeded", before)
-    assert desk.step(run, "pay").in_doubt is False
+    assert workflow_helpers.step(run, "pay").in_doubt is False
 
 
 def test_a_call_that_may_have_arrived_is_unknown_when_it_can_be_tried_no_more(
     governed: Governed,
 ) -> None:
     governed.toolbox.fail_with = [Unanswered("x"), NotSent("x"), NotSent("x")]
-    run = desk.done(governed, "steps:\n  pay: {tool: toolbox.pay, with: {account: a, amount: 1}}\n")
+    run = workflow_helpers.done(
+        governed, "steps:\n  pay: {tool: toolbox.pay, with: {account: a, amount: 1}}\n"
+    )
     for _ in range(2):
         run = later(run, seconds=30)
-    assert desk.steps(run) == {"pay": "unknown"}
+    assert workflow_helpers.steps(run) == {"pay": "unknown"}
     assert Action.objects.get(run_id=run.pk).status == "unknown"
 
 
@@ -340,33 +352,35 @@ def test_what_was_unknown_when_its_run_was_cancelled_is_settled_all_the_same(
     governed: Governed, rosa: User
 ) -> None:
     governed.toolbox.fail_with = [Unanswered("x")]
-    run = desk.done(governed, MAIL)
-    orders.cancel(run.pk, actor=ROSE, reason="Not needed.")
-    run = desk.driven(run)
+    run = workflow_helpers.done(governed, MAIL)
+    operator_commands.cancel(run.pk, actor=ROSE, reason="Not needed.")
+    run = workflow_helpers.driven(run)
     assert (run.status, run.unknown_count, run.is_partial) == ("cancelled", 1, True)
     run = resolved(run, Answer.FAILED, rosa)
     assert (run.status, run.unknown_count, run.is_partial) == ("cancelled", 0, False)
-    assert desk.steps(run) == {"mail": "failed"}
+    assert workflow_helpers.steps(run) == {"mail": "failed"}
 
 
 def test_a_call_that_is_to_be_tried_again_is_not_when_its_run_is_cancelled(
     governed: Governed, rosa: User
 ) -> None:
     governed.toolbox.fail_with = [Unanswered("x")]
-    run = desk.done(governed, "steps:\n  pay: {tool: toolbox.pay, with: {account: a, amount: 1}}\n")
-    assert desk.steps(run) == {"pay": "retry"}
-    orders.cancel(run.pk, actor=ROSE, reason="Not needed.")
+    run = workflow_helpers.done(
+        governed, "steps:\n  pay: {tool: toolbox.pay, with: {account: a, amount: 1}}\n"
+    )
+    assert workflow_helpers.steps(run) == {"pay": "retry"}
+    operator_commands.cancel(run.pk, actor=ROSE, reason="Not needed.")
     run = later(run, hours=1)
-    assert (desk.steps(run), run.unknown_count) == ({"pay": "unknown"}, 1)
+    assert (workflow_helpers.steps(run), run.unknown_count) == ({"pay": "unknown"}, 1)
     assert paid(governed) == []
-    settling.resolve_unknown(
+    recovery.resolve_unknown(
         Action.objects.get().pk,
         actor=Actor.from_user(rosa),
         answer=Answer.TOOK_EFFECT,
         reason="It is in the books.",
     )
-    run = desk.driven(run)
-    assert (desk.steps(run), run.is_partial) == ({"pay": "succeeded"}, True)
+    run = workflow_helpers.driven(run)
+    assert (workflow_helpers.steps(run), run.is_partial) == ({"pay": "succeeded"}, True)
 
 
 BACK_BY_MAIL = """\
@@ -381,32 +395,32 @@ steps:
 
 def test_an_undoing_that_cannot_be_repeated_is_not(governed: Governed) -> None:
     """The call it takes back could be: that says nothing of this one."""
-    run = desk.done(governed, BACK_BY_MAIL)
+    run = workflow_helpers.done(governed, BACK_BY_MAIL)
     governed.toolbox.fail_with = [Unanswered("x")]
-    orders.undo(run.pk, actor=ROSE, reason="A mistake.")
-    run = later(desk.driven(run), hours=1)
-    assert desk.steps(run) == {"pay": "succeeded", "undo:pay": "unknown"}
+    operator_commands.undo(run.pk, actor=ROSE, reason="A mistake.")
+    run = later(workflow_helpers.driven(run), hours=1)
+    assert workflow_helpers.steps(run) == {"pay": "succeeded", "undo:pay": "unknown"}
     assert governed.toolbox.calls.count("mail") == 1
 
 
 def test_a_question_that_was_withdrawn_is_asked_anew(governed: Governed, rosa: User) -> None:
     from actions.services.runs import close_run  # noqa: PLC0415 - only here
 
-    run = desk.done(governed, ASK)
+    run = workflow_helpers.done(governed, ASK)
     close_run(run.pk, actor=SYSTEM, identity_id=governed.identity.pk, outcome="enough")
-    run = desk.driven(run)  # which closing it has woken
+    run = workflow_helpers.driven(run)  # which closing it has woken
     assert (run.status, ApprovalRequest.objects.get().status) == ("halted", "withdrawn")
     run = resumed(run)
     assert run.status == "waiting"
     vote(rosa)
-    assert desk.driven(run).status == "succeeded"
+    assert workflow_helpers.driven(run).status == "succeeded"
     assert Run.objects.get(pk=run.pk).status == Run.Status.CLOSED
 
 
 def test_nothing_is_left_of_items_that_were_under_way(governed: Governed) -> None:
     """Items in parallel: one fails, the other is settled; both are as they should be after it."""
     fail_at(governed, 2, Refused("no"))
-    run = desk.done(
+    run = workflow_helpers.done(
         governed, (ITEMS % "fail").replace("max_items: 5", "max_items: 5\n      parallel: 2")
     )
     assert run.status == "failed"

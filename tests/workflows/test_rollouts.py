@@ -14,13 +14,13 @@ from common.errors import GovernanceError, InvalidInput, ReasonRequired
 from common.ids import uuid7
 from tests.actions.test_races import THREADS, at_once
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tests.workflows.test_running import later
 from tools.connectors.base import Refused
 from workflows.errors import NoRolloutUnderWay, RolloutUnderWay
 from workflows.models import Rollout, WorkflowRun, WorkflowVersion
-from workflows.services import publishing, rollouts
-from workflows.services.starting import bucket
+from workflows.services import rollouts, versions
+from workflows.services.runs import bucket
 
 pytestmark = pytest.mark.django_db
 
@@ -53,13 +53,13 @@ def id_between(low: int, high: int) -> UUID:
 
 def begun(governed: Governed, low: int = 0, high: int = SHARE, **inputs: Any) -> WorkflowRun:
     """A run that falls among these parts; without any, one of the new version's share."""
-    return desk.begin(governed, inputs, id=id_between(low, high))
+    return workflow_helpers.begin(governed, inputs, id=id_between(low, high))
 
 
 def rolled_out(candidate: str, stable: str = REST, **limits: int) -> Rollout:
     """The stable version 1, and the candidate for 30 % of new runs."""
-    desk.publish(stable)
-    desk.publish(candidate, share=SHARE)
+    workflow_helpers.publish(stable)
+    workflow_helpers.publish(candidate, share=SHARE)
     if limits:
         Rollout.objects.update(**limits)
     return Rollout.objects.get()
@@ -97,21 +97,21 @@ def test_a_share_of_new_runs_gets_the_new_version(governed: Governed) -> None:
     assert begun(governed, SHARE - 20, SHARE).version == rollout.candidate
     assert begun(governed, SHARE, SHARE + 20).version == rollout.stable
     assert begun(governed, 9_900, 10_000).version == rollout.stable
-    assert desk.workflow().live == rollout.stable
+    assert workflow_helpers.workflow().live == rollout.stable
 
 
 def test_a_run_asked_for_again_stays_on_its_version(governed: Governed) -> None:
     rollout = rolled_out(MAIL)
-    run = desk.begin(governed, key="k", id=id_between(5_000, 6_000))
+    run = workflow_helpers.begin(governed, key="k", id=id_between(5_000, 6_000))
     rollouts.change_share(rollout.pk, actor=SYSTEM, share=9_000)
-    again = desk.begin(governed, key="k", id=id_between(0, 100))
+    again = workflow_helpers.begin(governed, key="k", id=id_between(0, 100))
     assert (again.pk, again.version) == (run.pk, rollout.stable)
 
 
 def test_a_rollout_of_one_workflow_leaves_others_alone(governed: Governed) -> None:
-    other = desk.publish(REST, slug="other")
+    other = workflow_helpers.publish(REST, slug="other")
     rolled_out(MAIL)
-    runs = [desk.begin(governed, slug="other") for _ in range(10)]
+    runs = [workflow_helpers.begin(governed, slug="other") for _ in range(10)]
     assert {run.version for run in runs} == {other}
 
 
@@ -141,12 +141,12 @@ def test_a_share_that_is_no_part_is_refused(governed: Governed) -> None:
 
 def test_a_completed_version_takes_all_new_runs_and_old_ones_finish(governed: Governed) -> None:
     rollout = rolled_out(MAIL, REST_AND_MAIL)
-    old = desk.driven(begun(governed, SHARE, 10_000))
+    old = workflow_helpers.driven(begun(governed, SHARE, 10_000))
     rollouts.complete(rollout.pk, actor=SYSTEM, reason="It does well.")
     rollout.refresh_from_db()
     assert (rollout.status, rollout.reason) == ("completed", "It does well.")
     assert rollout.ended_at is not None
-    assert desk.workflow().live == rollout.candidate
+    assert workflow_helpers.workflow().live == rollout.candidate
     assert begun(governed, SHARE, 10_000).version == rollout.candidate
     assert told("completed") == [("system", "work version 2", {"number": 2})]
     old = later(old, hours=2)
@@ -154,13 +154,13 @@ def test_a_completed_version_takes_all_new_runs_and_old_ones_finish(governed: Go
 
 
 def test_a_completed_version_gives_the_workflow_its_title(governed: Governed) -> None:
-    desk.publish(REST)
-    text = desk.text_of(MAIL).replace("title: work", "title: Work by mail")
-    version = publishing.draft_version(text, actor=SYSTEM)
-    publishing.publish(version.pk, actor=SYSTEM, share=SHARE)
-    assert desk.workflow().title == "work"
+    workflow_helpers.publish(REST)
+    text = workflow_helpers.text_of(MAIL).replace("title: work", "title: Work by mail")
+    version = versions.draft_version(text, actor=SYSTEM)
+    versions.publish(version.pk, actor=SYSTEM, share=SHARE)
+    assert workflow_helpers.workflow().title == "work"
     rollouts.complete(Rollout.objects.get().pk, actor=SYSTEM, reason="It does well.")
-    assert desk.workflow().title == "Work by mail"
+    assert workflow_helpers.workflow().title == "Work by mail"
 
 
 # -- rolling back --------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def test_a_completed_version_gives_the_workflow_its_title(governed: Governed) ->
 
 def test_a_version_is_rolled_back_by_hand_and_its_runs_finish(governed: Governed) -> None:
     rollout = rolled_out(REST_AND_MAIL)
-    under_way = desk.driven(begun(governed))
+    under_way = workflow_helpers.driven(begun(governed))
     assert (under_way.version, under_way.status) == (rollout.candidate, "waiting")
     rollouts.roll_back(rollout.pk, actor=SYSTEM, reason="People complain.")
     rollout.refresh_from_db()
@@ -178,7 +178,7 @@ def test_a_version_is_rolled_back_by_hand_and_its_runs_finish(governed: Governed
         ("system", "work version 2", {"number": 2, "reason": "People complain."})
     ]
     assert begun(governed).version == rollout.stable
-    assert desk.workflow().live == rollout.stable
+    assert workflow_helpers.workflow().live == rollout.stable
     under_way = later(under_way, hours=2)
     assert (under_way.version, under_way.status) == (rollout.candidate, "succeeded")
     assert governed.toolbox.calls == ["mail"]
@@ -191,7 +191,7 @@ def test_a_rollout_ends_with_a_reason(governed: Governed) -> None:
             command(rollout.pk, actor=SYSTEM, reason="  ")
     rollout.refresh_from_db()
     assert (rollout.status, rollout.ended_at) == ("running", None)
-    assert desk.workflow().live == rollout.stable
+    assert workflow_helpers.workflow().live == rollout.stable
     assert told("completed") == told("rolled_back") == []
 
 
@@ -209,14 +209,14 @@ def test_a_rollout_that_is_over_stays_as_it_is(governed: Governed) -> None:
     rollout.refresh_from_db()
     assert (rollout.status, rollout.reason) == ("rolled_back", "People complain.")
     assert rollout.share == SHARE
-    assert desk.workflow().live == rollout.stable
+    assert workflow_helpers.workflow().live == rollout.stable
     assert len(told("rolled_back")) == 1
 
 
 def test_another_version_is_rolled_out_after_one_was_taken_back(governed: Governed) -> None:
     first = rolled_out(MAIL)
     rollouts.roll_back(first.pk, actor=SYSTEM, reason="People complain.")
-    third = desk.publish(REST_AND_MAIL, share=SHARE)
+    third = workflow_helpers.publish(REST_AND_MAIL, share=SHARE)
     assert begun(governed).version == third
     assert begun(governed, SHARE, 10_000).version == first.stable
 
@@ -226,12 +226,12 @@ def test_another_version_is_rolled_out_after_one_was_taken_back(governed: Govern
 
 def good(governed: Governed, number: int = 1) -> None:
     for _ in range(number):
-        assert desk.driven(begun(governed)).status == "succeeded"
+        assert workflow_helpers.driven(begun(governed)).status == "succeeded"
 
 
 def bad(governed: Governed) -> None:
     governed.toolbox.fail_with = [Refused("no")]
-    assert desk.driven(begun(governed)).status == "failed"
+    assert workflow_helpers.driven(begun(governed)).status == "failed"
 
 
 def test_the_guard_takes_back_a_version_whose_runs_fail(governed: Governed) -> None:
@@ -253,8 +253,8 @@ def test_the_guard_takes_back_a_version_whose_runs_fail(governed: Governed) -> N
 
 def test_after_the_guard_new_runs_are_stable_and_old_ones_finish(governed: Governed) -> None:
     rollout = rolled_out(REST_AND_MAIL, min_runs=1)
-    under_way = desk.driven(begun(governed))
-    failing = desk.driven(begun(governed))
+    under_way = workflow_helpers.driven(begun(governed))
+    failing = workflow_helpers.driven(begun(governed))
     governed.toolbox.fail_with = [Refused("no")]
     assert later(failing, hours=2).status == "failed"
     assert rollouts.guard() == 1
@@ -269,9 +269,9 @@ def test_the_guard_takes_back_a_version_whose_runs_are_denied_something(
     governed.toolbox.accounts["b"] = {"frozen": True}
     rollout = rolled_out(PAY_EACH, min_runs=3, max_denied_percent=40)
     for accounts in (["a"], ["a", "b"]):
-        assert desk.driven(begun(governed, accounts=accounts)).status == "succeeded"
+        assert workflow_helpers.driven(begun(governed, accounts=accounts)).status == "succeeded"
     assert rollouts.guard() == 0
-    assert desk.driven(begun(governed, accounts=["b", "b"])).status == "succeeded"
+    assert workflow_helpers.driven(begun(governed, accounts=["b", "b"])).status == "succeeded"
     assert rollouts.guard() == 1
     rollout.refresh_from_db()
     assert rollout.status == "rolled_back"
@@ -291,14 +291,14 @@ def test_the_guard_allows_as_much_as_it_is_said_to(governed: Governed) -> None:
 
 def test_a_halted_run_counts_as_failed(governed: Governed) -> None:
     rolled_out("stop_when:\n  - {if: '${ true }', reason: never}\n" + MAIL, min_runs=1)
-    assert desk.driven(begun(governed)).status == "halted"
+    assert workflow_helpers.driven(begun(governed)).status == "halted"
     assert rollouts.guard() == 1
 
 
 def test_the_guard_does_not_blame_a_version_for_the_runs_of_another(governed: Governed) -> None:
     rollout = rolled_out(MAIL, MAIL, min_runs=1)
     governed.toolbox.fail_with = [Refused("no")]
-    assert desk.driven(begun(governed, SHARE, 10_000)).status == "failed"
+    assert workflow_helpers.driven(begun(governed, SHARE, 10_000)).status == "failed"
     good(governed)
     assert rollouts.guard() == 0
     assert Rollout.objects.get().status == "running"
@@ -313,15 +313,15 @@ def test_the_guard_does_not_blame_a_version_for_the_runs_of_another(governed: Go
 
 def test_nothing_is_published_while_another_version_is_rolled_out(governed: Governed) -> None:
     rollout = rolled_out(MAIL)
-    version = publishing.draft_version(desk.text_of(PAY_EACH), actor=SYSTEM)
+    version = versions.draft_version(workflow_helpers.text_of(PAY_EACH), actor=SYSTEM)
     for share in (500, 10_000):
         with pytest.raises(RolloutUnderWay) as refusal:
-            publishing.publish(version.pk, actor=SYSTEM, share=share)
+            versions.publish(version.pk, actor=SYSTEM, share=share)
         assert refusal.value.code == "rollout_under_way"
     version.refresh_from_db()
     assert (version.status, version.published_at) == ("draft", None)
     assert Rollout.objects.get() == rollout
-    assert desk.workflow().live == rollout.stable
+    assert workflow_helpers.workflow().live == rollout.stable
 
 
 def test_the_database_keeps_one_rollout_at_a_time(governed: Governed) -> None:
@@ -342,9 +342,12 @@ def test_the_database_keeps_one_rollout_at_a_time(governed: Governed) -> None:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 def test_of_several_who_publish_at_once_one_begins_a_rollout(governed: Governed) -> None:
-    stable = desk.publish(REST)
-    drafts = [publishing.draft_version(desk.text_of(MAIL), actor=SYSTEM).pk for _ in range(THREADS)]
-    results = at_once(lambda number: publishing.publish(drafts[number], actor=SYSTEM, share=SHARE))
+    stable = workflow_helpers.publish(REST)
+    drafts = [
+        versions.draft_version(workflow_helpers.text_of(MAIL), actor=SYSTEM).pk
+        for _ in range(THREADS)
+    ]
+    results = at_once(lambda number: versions.publish(drafts[number], actor=SYSTEM, share=SHARE))
     [published] = [found for found in results if isinstance(found, WorkflowVersion)]
     refused = [found for found in results if isinstance(found, GovernanceError)]
     assert [type(found) for found in refused] == [RolloutUnderWay] * (THREADS - 1)

@@ -13,12 +13,12 @@ from agents.models import Halt
 from agents.services.halts import lift_halt, place_halt
 from common.actors import SYSTEM
 from tests.factories import Governed
-from tests.workflows import desk
-from tests.workflows.browsing import NOT_POSSIBLE, REASON, Browser, recorded, said
+from tests.workflows import workflow_helpers
+from tests.workflows.admin_client import NOT_POSSIBLE, REASON, Browser, recorded, said
+from tests.workflows.assertions import nothing_changed
 from tests.workflows.test_admin import BODY, MAIL, REST
 from tests.workflows.test_running import SIGNAL, later
 from tests.workflows.test_undoing import TWO
-from tests.workflows.unchanged import nothing_changed
 from tools.connectors.base import Refused, Unanswered
 from workflows.models import Signal, WorkflowRun
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db
 def test_a_run_page_shows_the_graph_with_what_has_become_of_each_step(
     governed: Governed, vera: Browser
 ) -> None:
-    run = desk.done(governed, BODY)
+    run = workflow_helpers.done(governed, BODY)
     html = vera.shows("workflows_workflowrun_change", run.pk)
     graph = html.partition('<svg class="graph"')[2].partition("</svg>")[0]
     assert graph.count('<g class="node ') == 3
@@ -48,7 +48,7 @@ def test_a_run_page_shows_the_graph_with_what_has_become_of_each_step(
 
 def test_a_run_page_shows_what_went_wrong(governed: Governed, vera: Browser) -> None:
     governed.toolbox.fail_with = [Refused("The account is closed.")]
-    failed = desk.done(governed, BODY)
+    failed = workflow_helpers.done(governed, BODY)
     html = vera.shows("workflows_workflowrun_change", failed.pk)
     assert said("The step pay did not succeed: The account is closed.", html)
     assert "node-bad" in html
@@ -62,13 +62,13 @@ def test_a_run_page_shows_what_went_wrong(governed: Governed, vera: Browser) -> 
 def unknown(governed: Governed) -> WorkflowRun:
     """A run with a mail of which nobody knows whether it went out."""
     governed.toolbox.fail_with = [Unanswered("Silence.")]
-    return desk.done(governed, MAIL)
+    return workflow_helpers.done(governed, MAIL)
 
 
 @pytest.fixture
 def halted(governed: Governed) -> WorkflowRun:
     """A run that a halt froze before it paid; the halt is over."""
-    run = desk.done(governed, TWO)
+    run = workflow_helpers.done(governed, TWO)
     halt = place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Stop.")
     run = later(run, hours=2)
     lift_halt(halt.pk, actor=SYSTEM, reason="Over.")
@@ -84,12 +84,12 @@ def test_a_halted_run_goes_on_by_a_persons_order(
         oscar.is_refused("workflows_workflowrun_resume", halted.pk, reason="")
     oscar.does("workflows_workflowrun_resume", halted.pk, **REASON)
     assert recorded("workflow.run.ordered") == ("oscar", {"order": "resume", **REASON})
-    assert desk.driven(halted).status == "succeeded"
+    assert workflow_helpers.driven(halted).status == "succeeded"
     assert len(governed.toolbox.effects) == 1
 
 
 def test_a_run_is_cancelled_by_a_person(governed: Governed, oscar: Browser) -> None:
-    run = desk.done(governed, BODY)
+    run = workflow_helpers.done(governed, BODY)
     oscar.does("workflows_workflowrun_cancel", run.pk, **REASON)
     run.refresh_from_db()
     assert run.status == "cancelled"
@@ -100,16 +100,16 @@ def test_a_run_is_cancelled_by_a_person(governed: Governed, oscar: Browser) -> N
 
 
 def test_a_run_is_undone_by_a_person(governed: Governed, oscar: Browser) -> None:
-    run = desk.done(governed, BODY)
+    run = workflow_helpers.done(governed, BODY)
     oscar.does("workflows_workflowrun_undo", run.pk, **REASON)
-    assert desk.driven(run).status == "compensated"
+    assert workflow_helpers.driven(run).status == "compensated"
     assert recorded("workflow.run.ordered") == ("oscar", {"order": "undo", **REASON})
     assert [made["account"] for _, made in governed.toolbox.effects] == ["a", "back"]
     assert said("undo:pay", oscar.shows("workflows_workflowrun_change", run.pk))
 
 
 def test_a_person_tells_a_run_what_has_happened(governed: Governed, oscar: Browser) -> None:
-    run = desk.done(governed, SIGNAL)
+    run = workflow_helpers.done(governed, SIGNAL)
     with nothing_changed():
         for wrong in (
             {"name": ""},
@@ -125,13 +125,13 @@ def test_a_person_tells_a_run_what_has_happened(governed: Governed, oscar: Brows
     html = oscar.does("workflows_workflowrun_signal", run.pk, **fields)
     assert said("kept", html)
     assert recorded("workflow.signal.received")[0] == "oscar"
-    assert desk.driven(run).output == {"amount": 11}
+    assert workflow_helpers.driven(run).output == {"amount": 11}
     assert Signal.objects.get().consumed_by == "told"
     assert said("taken up by told", oscar.shows("workflows_workflowrun_change", run.pk))
 
 
 def test_a_signals_name_is_one_line(governed: Governed, oscar: Browser) -> None:
-    run = desk.done(governed, SIGNAL)
+    run = workflow_helpers.done(governed, SIGNAL)
     fields = {"name": "paid\n", "payload": '{"amount": 11}'}
     oscar.client.post(f"/admin/workflows/workflowrun/{run.pk}/signal/", fields)
     assert not Signal.objects.exclude(name="paid").exists()
@@ -145,7 +145,7 @@ def test_a_signals_name_is_one_line(governed: Governed, oscar: Browser) -> None:
 def test_a_person_tells_nothing_that_cannot_be_written_down(
     governed: Governed, oscar: Browser, payload: str
 ) -> None:
-    run = desk.done(governed, SIGNAL)
+    run = workflow_helpers.done(governed, SIGNAL)
     with nothing_changed():
         oscar.is_refused("workflows_workflowrun_signal", run.pk, name="paid", payload=payload)
 
@@ -153,8 +153,11 @@ def test_a_person_tells_nothing_that_cannot_be_written_down(
 def test_a_run_takes_no_order_that_its_state_does_not_allow(
     governed: Governed, oscar: Browser
 ) -> None:
-    waiting, succeeded = desk.done(governed, BODY), desk.done(governed, MAIL)
-    cancelled = desk.done(governed, REST)
+    waiting, succeeded = (
+        workflow_helpers.done(governed, BODY),
+        workflow_helpers.done(governed, MAIL),
+    )
+    cancelled = workflow_helpers.done(governed, REST)
     oscar.does("workflows_workflowrun_cancel", cancelled.pk, **REASON)
     refused = {
         waiting: ("resume",),
@@ -182,11 +185,11 @@ def test_the_list_of_runs_is_narrowed_to_what_needs_attention(
     governed: Governed, halted: WorkflowRun, vera: Browser
 ) -> None:
     unsure = unknown(governed)
-    waiting, overdue, fine = (desk.done(governed, REST) for _ in range(3))
+    waiting, overdue, fine = (workflow_helpers.done(governed, REST) for _ in range(3))
     WorkflowRun.objects.filter(pk=overdue.pk).update(wake_at=timezone.now() - timedelta(hours=2))
     WorkflowRun.objects.filter(pk=fine.pk).update(status="running")
     governed.toolbox.accounts["b"] = {"frozen": True}
-    partial = desk.done(
+    partial = workflow_helpers.done(
         governed,
         "on_denied: fail\nsteps:\n  mail: {tool: toolbox.mail, with: {to: x}}\n"
         "  pay: {needs: [mail], tool: toolbox.pay, with: {account: b, amount: 1}}\n",
@@ -205,7 +208,7 @@ def test_the_list_of_runs_is_narrowed_to_what_needs_attention(
 
 
 def test_a_run_is_found_by_its_identifier_and_its_agent(governed: Governed, vera: Browser) -> None:
-    run, other = desk.done(governed, REST), desk.done(governed, REST)
+    run, other = workflow_helpers.done(governed, REST), workflow_helpers.done(governed, REST)
 
     def search(term: str) -> set[Any]:
         response = vera.client.get("/admin/workflows/workflowrun/", {"q": term})
@@ -221,7 +224,7 @@ def test_telemetry_shows_tools_and_workflows_of_the_last_day(
     governed: Governed, vera: Browser, sam: User
 ) -> None:
     assert said("No workflow yet.", vera.shows("workflows_workflow_telemetry"))
-    desk.done(governed, MAIL)
+    workflow_helpers.done(governed, MAIL)
     unknown(governed)
     html = vera.shows("workflows_workflow_telemetry")
     assert "<td>toolbox.mail</td><td>prod</td><td>2</td><td>0</td><td>1</td><td>0</td>" in html
@@ -244,7 +247,7 @@ steps:
 """
 
     def cost(items: int) -> int:
-        run = desk.done(governed, body, {"items": [1] * items})
+        run = workflow_helpers.done(governed, body, {"items": [1] * items})
         vera.shows("workflows_workflowrun_change", run.pk)
         with CaptureQueriesContext(connection) as captured:
             vera.shows("workflows_workflowrun_change", run.pk)

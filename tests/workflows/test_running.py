@@ -13,9 +13,9 @@ from approvals.services import cast_vote, settle_due
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from workflows.models import Signal, StepRun, WorkflowRun
-from workflows.services import driving, signalling
+from workflows.services import run_signals, worker
 
 pytestmark = pytest.mark.django_db
 
@@ -51,13 +51,17 @@ def later(run: WorkflowRun, **length: float) -> WorkflowRun:
     StepRun.objects.filter(run_id=run.pk, due_at__isnull=False).update(
         due_at=F("due_at") - timedelta(**length)
     )
-    return desk.driven(run)
+    return workflow_helpers.driven(run)
 
 
 def test_a_chain_runs_to_its_end(governed: Governed) -> None:
-    run = desk.done(governed, CHAIN, {"account": "a"})
+    run = workflow_helpers.done(governed, CHAIN, {"account": "a"})
     assert run.status == WorkflowRun.Status.SUCCEEDED, run.reason
-    assert desk.steps(run) == {"tell": "succeeded", "look": "succeeded", "pay": "succeeded"}
+    assert workflow_helpers.steps(run) == {
+        "tell": "succeeded",
+        "look": "succeeded",
+        "pay": "succeeded",
+    }
     assert run.output == {"paid": 5, "look": {"frozen": False}}
     assert run.had_success is True
     assert governed.toolbox.calls == ["mail", "pay"]
@@ -67,7 +71,7 @@ def test_a_chain_runs_to_its_end(governed: Governed) -> None:
 
 
 def test_each_call_is_decided_recorded_and_named_with_its_step(governed: Governed) -> None:
-    run = desk.done(governed, CHAIN, {"account": "a"})
+    run = workflow_helpers.done(governed, CHAIN, {"account": "a"})
     types = list(Event.objects.of_run(run.pk).values_list("type", flat=True))
     assert types.count("decision.made") == types.count("tool.call.requested") == 3
     assert types.count("tool.call.completed") == 3
@@ -79,15 +83,15 @@ def test_each_call_is_decided_recorded_and_named_with_its_step(governed: Governe
 
 def test_a_step_whose_condition_does_not_hold_is_skipped(governed: Governed) -> None:
     governed.toolbox.accounts["a"]["frozen"] = True
-    run = desk.done(governed, CHAIN, {"account": "a"})
+    run = workflow_helpers.done(governed, CHAIN, {"account": "a"})
     assert run.status == "succeeded"
-    assert desk.steps(run)["pay"] == "skipped"
+    assert workflow_helpers.steps(run)["pay"] == "skipped"
     assert run.had_success is False
     assert governed.toolbox.calls == ["mail"]
 
 
 def test_what_policy_denies_halts_the_run(governed: Governed) -> None:
-    run = desk.done(
+    run = workflow_helpers.done(
         governed,
         """\
 steps:
@@ -102,7 +106,7 @@ steps:
 
 def test_what_policy_denies_fails_the_run_where_that_is_said(governed: Governed) -> None:
     governed.toolbox.accounts["a"]["frozen"] = True
-    run = desk.done(
+    run = workflow_helpers.done(
         governed,
         "on_denied: fail\nsteps:\n  pay: {tool: toolbox.pay, with: {account: a, amount: 1}}\n",
     )
@@ -120,24 +124,24 @@ steps:
 def test_a_call_that_people_are_asked_about_waits_and_goes_on(
     governed: Governed, rosa: User
 ) -> None:
-    run = desk.done(governed, PAY, {"amount": 500})
+    run = workflow_helpers.done(governed, PAY, {"amount": 500})
     assert run.status == "waiting"
-    assert desk.step(run, "pay").waits_for == "approval"
+    assert workflow_helpers.step(run, "pay").waits_for == "approval"
     assert governed.toolbox.effects == []
-    assert driving.drive(run.pk) == 0  # a hint too many
+    assert worker.drive(run.pk) == 0  # a hint too many
     vote(rosa)
-    run = desk.driven(run)
+    run = workflow_helpers.driven(run)
     assert run.status == "succeeded"
     assert governed.toolbox.effects == [("pay", {"account": "a", "amount": 500, "note": ""})]
     assert ApprovalRequest.objects.get().spent_at is not None
 
 
 def test_a_no_of_people_fails_the_step(governed: Governed, rosa: User) -> None:
-    run = desk.done(governed, PAY, {"amount": 500})
+    run = workflow_helpers.done(governed, PAY, {"amount": 500})
     vote(rosa, Vote.Answer.REJECT)
-    run = desk.driven(run)
+    run = workflow_helpers.driven(run)
     assert run.status == "failed"
-    assert desk.step(run, "pay").error_code == "rejected_by_people"
+    assert workflow_helpers.step(run, "pay").error_code == "rejected_by_people"
     assert governed.toolbox.effects == []
 
 
@@ -160,23 +164,23 @@ output: {votes: "${ steps.sign_off.output.votes }"}
 
 
 def test_an_approval_step_asks_people_and_is_spent(governed: Governed, rosa: User) -> None:
-    run = desk.done(governed, ASK, {"why": "It is due."})
+    run = workflow_helpers.done(governed, ASK, {"why": "It is due."})
     request = ApprovalRequest.objects.get()
     assert request.snapshot["shown"] == {"why": "It is due."}
     assert run.status == "waiting"
     vote(rosa)
-    run = desk.driven(run)
+    run = workflow_helpers.driven(run)
     assert run.status == "succeeded", run.reason
     assert run.output == {"votes": [{"who": "rosa", "answer": "approve"}]}
     assert ApprovalRequest.objects.get().spent_at is not None
 
 
 def test_an_approval_nobody_gives_goes_as_the_step_says(governed: Governed) -> None:
-    run = desk.done(governed, ASK, {"why": "x"})
+    run = workflow_helpers.done(governed, ASK, {"why": "x"})
     settle_due(now=timezone.now() + timedelta(days=2))
-    run = desk.driven(run)
+    run = workflow_helpers.driven(run)
     assert run.status == "succeeded"
-    assert desk.steps(run) == {"sign_off": "succeeded", "pay": "skipped"}
+    assert workflow_helpers.steps(run) == {"sign_off": "succeeded", "pay": "skipped"}
 
 
 WAIT = """\
@@ -187,9 +191,9 @@ steps:
 
 
 def test_a_wait_holds_nothing_and_ends_in_time(governed: Governed) -> None:
-    run = desk.done(governed, WAIT)
+    run = workflow_helpers.done(governed, WAIT)
     assert run.status == "waiting"
-    due = desk.step(run, "rest").due_at
+    due = workflow_helpers.step(run, "rest").due_at
     assert due is not None
     assert run.wake_at == due
     assert later(run, hours=1).status == "waiting"
@@ -209,32 +213,32 @@ output: {amount: "${ steps.told.output.amount }"}
 
 def signal(run: WorkflowRun, amount: int, *, key: str = "k") -> bool:
     sent = {"name": "paid", "payload": {"amount": amount}, "key": key}
-    return signalling.send(run.pk, actor=SYSTEM, **sent)[1]  # type: ignore[arg-type]
+    return run_signals.send(run.pk, actor=SYSTEM, **sent)[1]  # type: ignore[arg-type]
 
 
 def test_a_signal_that_fits_is_taken_up_once(governed: Governed) -> None:
-    run = desk.done(governed, SIGNAL)
+    run = workflow_helpers.done(governed, SIGNAL)
     assert signal(run, 1, key="small")
-    assert desk.driven(run).status == "waiting"
+    assert workflow_helpers.driven(run).status == "waiting"
     assert signal(run, 11)
     assert not signal(run, 11)  # sent twice
-    run = desk.driven(run)
+    run = workflow_helpers.driven(run)
     assert (run.status, run.output) == ("succeeded", {"amount": 11})
     assert Signal.objects.get(key="k").consumed_by == "told"
     assert Signal.objects.get(key="small").consumed_at is None
 
 
 def test_a_signal_that_comes_first_is_kept(governed: Governed) -> None:
-    desk.publish(SIGNAL)
-    run = desk.begin(governed)
+    workflow_helpers.publish(SIGNAL)
+    run = workflow_helpers.begin(governed)
     signal(run, 12)
-    assert desk.driven(run).output == {"amount": 12}
+    assert workflow_helpers.driven(run).output == {"amount": 12}
 
 
 def test_a_signal_that_does_not_come_fails_the_step(governed: Governed) -> None:
-    run = desk.done(governed, SIGNAL)
+    run = workflow_helpers.done(governed, SIGNAL)
     run = later(run, hours=2)
-    assert (run.status, desk.step(run, "told").error_code) == ("failed", "no_signal")
+    assert (run.status, workflow_helpers.step(run, "told").error_code) == ("failed", "no_signal")
 
 
 EACH = """\
@@ -261,7 +265,7 @@ output:
 
 
 def test_each_item_is_done_and_gathered(governed: Governed) -> None:
-    run = desk.done(governed, EACH, {"amounts": [1, 2, 0, 3, 4]})
+    run = workflow_helpers.done(governed, EACH, {"amounts": [1, 2, 0, 3, 4]})
     assert run.status == "succeeded", run.reason
     assert run.output == {"total": 5, "failed": 0, "first": "pay"}
     assert len(governed.toolbox.effects) == 4
@@ -270,24 +274,29 @@ def test_each_item_is_done_and_gathered(governed: Governed) -> None:
 
 def test_an_item_that_fails_is_counted_or_stops_all(governed: Governed) -> None:
     mixed = [1, "x", 3]
-    run = desk.done(governed, EACH.replace("${ item > 0 }", "${ true }"), {"amounts": mixed})
+    run = workflow_helpers.done(
+        governed, EACH.replace("${ item > 0 }", "${ true }"), {"amounts": mixed}
+    )
     assert run.status == "succeeded"
     assert run.output
     assert (run.output["total"], run.output["failed"]) == (3, 1)
     stops = EACH.replace("fail: collect", "fail: stop").replace("${ item > 0 }", "${ true }")
-    desk.publish(stops)
-    run = desk.driven(desk.begin(governed, {"amounts": mixed}))
-    assert (run.status, desk.step(run, "all").error_code) == ("failed", "item_failed")
+    workflow_helpers.publish(stops)
+    run = workflow_helpers.driven(workflow_helpers.begin(governed, {"amounts": mixed}))
+    assert (run.status, workflow_helpers.step(run, "all").error_code) == ("failed", "item_failed")
 
 
 def test_too_many_items_are_refused(governed: Governed) -> None:
-    run = desk.done(governed, EACH, {"amounts": [1] * 51})
-    assert (run.status, desk.step(run, "all").error_code) == ("failed", "too_many_items")
+    run = workflow_helpers.done(governed, EACH, {"amounts": [1] * 51})
+    assert (run.status, workflow_helpers.step(run, "all").error_code) == (
+        "failed",
+        "too_many_items",
+    )
     assert governed.toolbox.effects == []
 
 
 def test_a_stop_condition_is_checked_before_each_step(governed: Governed) -> None:
-    run = desk.done(
+    run = workflow_helpers.done(
         governed,
         """\
 stop_when:
@@ -302,13 +311,13 @@ steps:
 
 
 def test_a_run_that_takes_too_long_or_too_many_steps_ends(governed: Governed) -> None:
-    desk.publish("limits: {deadline: 1h, max_steps: 2}\n" + WAIT)
-    run = desk.begin(governed)
+    workflow_helpers.publish("limits: {deadline: 1h, max_steps: 2}\n" + WAIT)
+    run = workflow_helpers.begin(governed)
     WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=timezone.now())
-    run = desk.driven(run)
+    run = workflow_helpers.driven(run)
     assert (run.status, run.reason) == ("failed", "The time limit of the run has passed.")
-    desk.publish(CHAIN.replace("steps:", "limits: {max_steps: 2}\nsteps:", 1))
-    run = desk.driven(desk.begin(governed, {"account": "a"}))
+    workflow_helpers.publish(CHAIN.replace("steps:", "limits: {max_steps: 2}\nsteps:", 1))
+    run = workflow_helpers.driven(workflow_helpers.begin(governed, {"account": "a"}))
     assert (run.status, run.reason) == ("failed", "The run has taken all the steps it may.")
     assert run.is_partial  # the mail is out
 
@@ -322,7 +331,7 @@ steps:
   two: {needs: [one], tool: toolbox.pay, with: {account: a, amount: 5}}
 """
     )
-    run = desk.done(governed, body)
+    run = workflow_helpers.done(governed, body)
     assert run.status == "failed"
-    assert desk.step(run, "two").error == "Budget exceeded"
+    assert workflow_helpers.step(run, "two").error == "Budget exceeded"
     assert len(governed.toolbox.effects) == 1

@@ -8,13 +8,13 @@ from django.utils import timezone
 
 from common.actors import SYSTEM
 from tests.factories import Governed
-from tests.workflows import desk
-from tests.workflows.browsing import REASON, Browser, recorded, said
+from tests.workflows import workflow_helpers
+from tests.workflows.admin_client import REASON, Browser, recorded, said
+from tests.workflows.assertions import nothing_changed
 from tests.workflows.test_schedules import BODY
-from tests.workflows.unchanged import nothing_changed
 from workflows.models import Schedule
-from workflows.services import scheduling
-from workflows.services.scheduling import Times
+from workflows.services import schedules
+from workflows.services.schedules import Times
 
 pytestmark = pytest.mark.django_db
 
@@ -26,7 +26,7 @@ def times(governed: Governed, **given: Any) -> dict[str, Any]:
     """The fields of a schedule's form."""
     return {
         "slug": "nightly",
-        "workflow": desk.workflow().pk,
+        "workflow": workflow_helpers.workflow().pk,
         "identity": governed.identity.pk,
         "cron": "30 3 * * *",
         "timezone": "Europe/Paris",
@@ -40,11 +40,11 @@ def times(governed: Governed, **given: Any) -> dict[str, Any]:
 @pytest.fixture
 def nightly(governed: Governed) -> Schedule:
     """A schedule for every night."""
-    desk.publish(BODY)
-    return scheduling.save_schedule(
+    workflow_helpers.publish(BODY)
+    return schedules.save_schedule(
         "nightly",
         actor=SYSTEM,
-        workflow=desk.workflow(),
+        workflow=workflow_helpers.workflow(),
         identity=governed.identity,
         times=Times("0 3 * * *", "Europe/Paris"),
         inputs={"amount": 2},
@@ -52,7 +52,7 @@ def nightly(governed: Governed) -> Schedule:
 
 
 def test_a_schedule_is_added(governed: Governed, tina: Browser) -> None:
-    desk.publish(BODY)
+    workflow_helpers.publish(BODY)
     tina.does("workflows_schedule_write", **times(governed))
     schedule = Schedule.objects.get()
     assert (schedule.slug, schedule.cron, schedule.inputs) == (
@@ -64,7 +64,7 @@ def test_a_schedule_is_added(governed: Governed, tina: Browser) -> None:
     assert recorded("workflow.schedule.saved") == ("tina", {"slug": "nightly"})
     html = tina.shows("workflows_schedule_change", schedule.pk)
     assert html.count("<li>") >= 5  # the next times
-    scheduling.fire_due(now=timezone.now() + timedelta(days=1))
+    schedules.fire_due(now=timezone.now() + timedelta(days=1))
     assert said("started", tina.shows("workflows_schedule_change", schedule.pk))
 
 
@@ -87,7 +87,7 @@ WRONG_TIMES: list[tuple[dict[str, Any], str]] = [
 
 
 def test_a_schedule_that_says_nothing_is_not_added(governed: Governed, tina: Browser) -> None:
-    desk.publish(BODY)
+    workflow_helpers.publish(BODY)
     with nothing_changed():
         for wrong, why in WRONG_TIMES:
             html = tina.is_refused("workflows_schedule_write", **times(governed, **wrong))
@@ -127,7 +127,7 @@ def test_a_schedule_is_paused_and_runs_again(nightly: Schedule, tina: Browser) -
     assert said("Paused.", html)
     assert Schedule.objects.get().paused
     assert recorded("workflow.schedule.paused") == ("tina", REASON)
-    assert scheduling.fire_due(now=timezone.now() + timedelta(days=2)) == 0
+    assert schedules.fire_due(now=timezone.now() + timedelta(days=2)) == 0
     with nothing_changed():
         tina.is_refused("workflows_schedule_unpause", nightly.pk, reason="")
     tina.does("workflows_schedule_unpause", nightly.pk, **REASON)

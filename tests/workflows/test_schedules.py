@@ -17,7 +17,7 @@ from policies.services import grants
 from tests import factories
 from tests.actions.test_races import at_once
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tests.workflows.test_running import later
 from workflows.errors import (
     InvalidSchedule,
@@ -26,8 +26,8 @@ from workflows.errors import (
     NothingPublished,
 )
 from workflows.models import Schedule, ScheduleFire, WorkflowRun
-from workflows.services import publishing, scheduling
-from workflows.services.scheduling import Times, fire_due
+from workflows.services import schedules, versions
+from workflows.services.schedules import Times, fire_due
 
 pytestmark = pytest.mark.django_db
 
@@ -45,7 +45,7 @@ PARIS = "Europe/Paris"
 @pytest.fixture
 def published(governed: Governed) -> Governed:
     """Tilda, and a workflow that she may start."""
-    desk.publish(BODY)
+    workflow_helpers.publish(BODY)
     return governed
 
 
@@ -53,7 +53,7 @@ def published(governed: Governed) -> Governed:
 def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
     """It is ten past twelve on that day."""
     now = NINE.replace(hour=12, minute=10)
-    monkeypatch.setattr(scheduling, "database_now", lambda: now)
+    monkeypatch.setattr(schedules, "database_now", lambda: now)
     return now
 
 
@@ -62,10 +62,10 @@ def scheduled(
 ) -> Schedule:
     """A schedule whose next time is nine o'clock in May."""
     first = given.pop("first", NINE)
-    schedule = scheduling.save_schedule(
+    schedule = schedules.save_schedule(
         slug,
         actor=SYSTEM,
-        workflow=desk.workflow(given.pop("workflow", "work")),
+        workflow=workflow_helpers.workflow(given.pop("workflow", "work")),
         identity=given.pop("identity", governed.identity),
         times=times,
         inputs=given.pop("inputs", {"amount": 7}),
@@ -114,7 +114,7 @@ def test_a_time_that_has_come_starts_a_run(published: Governed) -> None:
         "fire_time": "2026-05-04T09:00:00+00:00",
         "status": "started",
     }
-    assert desk.driven(run).status == "waiting"
+    assert workflow_helpers.driven(run).status == "waiting"
 
 
 def test_a_time_fires_once_however_often_one_looks(published: Governed) -> None:
@@ -144,7 +144,7 @@ def test_a_crash_while_a_time_is_taken_leaves_the_time_to_others(
         raise ConnectionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(scheduling, "record", crash)
+        patched.setattr(schedules, "record", crash)
         assert fire_due(now=NINE) == 0
     assert fires(schedule) == []
     assert not Run.objects.exists()
@@ -219,7 +219,7 @@ def test_a_ticker_that_comes_late_in_the_doubled_hour_fires_once(published: Gove
 def test_the_next_time_is_always_to_come(cron: str, day: datetime) -> None:
     for step in range(48 * 6):
         now = day + step * timedelta(minutes=10)
-        assert scheduling.next_fire(cron, PARIS, after=now) > now
+        assert schedules.next_fire(cron, PARIS, after=now) > now
 
 
 def test_what_was_missed_stays_missed_in_the_doubled_hour(
@@ -227,10 +227,10 @@ def test_what_was_missed_stays_missed_in_the_doubled_hour(
 ) -> None:
     times = replace(HOURLY, cron="30 2 * * *", timezone=PARIS)
     schedule = scheduled(published, times, first=datetime(2026, 10, 25, 0, 30, tzinfo=UTC))
-    scheduling.pause_schedule(schedule.pk, actor=SYSTEM, paused=True, reason="An audit.")
+    schedules.pause_schedule(schedule.pk, actor=SYSTEM, paused=True, reason="An audit.")
     now = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)
-    monkeypatch.setattr(scheduling, "database_now", lambda: now)
-    scheduling.pause_schedule(schedule.pk, actor=SYSTEM, paused=False, reason="It is over.")
+    monkeypatch.setattr(schedules, "database_now", lambda: now)
+    schedules.pause_schedule(schedule.pk, actor=SYSTEM, paused=False, reason="It is over.")
     assert fire_due(now=now) == 0
     assert not WorkflowRun.objects.exists()
 
@@ -238,13 +238,13 @@ def test_what_was_missed_stays_missed_in_the_doubled_hour(
 def test_the_same_hour_is_another_moment_in_summer() -> None:
     for month, hour in ((1, 8), (7, 7)):
         after = datetime(2026, month, 10, tzinfo=UTC)
-        assert scheduling.next_fire("0 9 * * *", PARIS, after=after) == after.replace(hour=hour)
+        assert schedules.next_fire("0 9 * * *", PARIS, after=after) == after.replace(hour=hour)
 
 
 def test_people_see_the_times_to_come(clock: datetime) -> None:
     schedule = Schedule(cron="0 * * * *", timezone=PARIS)
     expected = [clock.replace(hour=hour, minute=0) for hour in (13, 14, 15)]
-    assert scheduling.upcoming(schedule, 3) == expected
+    assert schedules.upcoming(schedule, 3) == expected
 
 
 # -- after a time out of service -----------------------------------------------------------------
@@ -275,8 +275,8 @@ def test_a_ticker_a_little_late_has_missed_nothing(published: Governed) -> None:
 
 def test_it_makes_up_for_the_latest_hundred_at_most() -> None:
     schedule = Schedule(cron="* * * * *", next_fire_at=NINE, catch_up="all")
-    found = scheduling.missed(schedule, NINE + 5 * HOUR)
-    assert len(found) == scheduling.MAX_MISSED
+    found = schedules.missed(schedule, NINE + 5 * HOUR)
+    assert len(found) == schedules.MAX_MISSED
     assert found[-1] == NINE + 5 * HOUR
     assert found == sorted(found)
 
@@ -287,7 +287,7 @@ def test_it_makes_up_for_the_latest_hundred_at_most() -> None:
 def test_a_time_is_left_out_while_the_run_before_is_not_finished(published: Governed) -> None:
     schedule = scheduled(published, replace(HOURLY, overlap="skip"))
     assert fire_due(now=NINE) == 1
-    run = desk.driven(WorkflowRun.objects.get())
+    run = workflow_helpers.driven(WorkflowRun.objects.get())
     assert fire_due(now=NINE + HOUR) == 0
     assert fire_due(now=NINE + 2 * HOUR) == 0
     assert WorkflowRun.objects.count() == 1
@@ -328,9 +328,9 @@ def test_a_paused_schedule_starts_nothing_and_what_it_missed_stays_missed(
     published: Governed, clock: datetime
 ) -> None:
     schedule = scheduled(published, replace(HOURLY, catch_up="all"))
-    scheduling.pause_schedule(schedule.pk, actor=SYSTEM, paused=True, reason="An audit is on.")
+    schedules.pause_schedule(schedule.pk, actor=SYSTEM, paused=True, reason="An audit is on.")
     assert fire_due(now=NINE + HOUR) == 0
-    scheduling.pause_schedule(schedule.pk, actor=SYSTEM, paused=False, reason="It is over.")
+    schedules.pause_schedule(schedule.pk, actor=SYSTEM, paused=False, reason="It is over.")
     assert fire_due(now=clock) == 0
     assert not ScheduleFire.objects.exists()
     assert not Run.objects.exists()
@@ -348,9 +348,9 @@ def test_a_paused_schedule_starts_nothing_and_what_it_missed_stays_missed(
 def test_pausing_needs_a_schedule_and_a_reason(published: Governed) -> None:
     schedule = scheduled(published)
     with pytest.raises(ReasonRequired):
-        scheduling.pause_schedule(schedule.pk, actor=SYSTEM, paused=True, reason=" ")
+        schedules.pause_schedule(schedule.pk, actor=SYSTEM, paused=True, reason=" ")
     with pytest.raises(NotFound):
-        scheduling.pause_schedule(0, actor=SYSTEM, paused=True, reason="Why not.")
+        schedules.pause_schedule(0, actor=SYSTEM, paused=True, reason="Why not.")
     assert not Schedule.objects.get().paused
     assert next_time(schedule) == NINE
 
@@ -372,11 +372,11 @@ def ensure_refused(schedule: Schedule, sentence: str) -> None:
 
 
 def test_a_paused_workflow_refuses_and_holds_up_no_other_schedule(published: Governed) -> None:
-    desk.publish(BODY, slug="other")
+    workflow_helpers.publish(BODY, slug="other")
     bad = scheduled(published, workflow="other")
     scheduled(published, slug="z-good")
-    publishing.pause_workflow(
-        desk.workflow("other").pk, actor=SYSTEM, paused=True, reason="An audit is on."
+    versions.pause_workflow(
+        workflow_helpers.workflow("other").pk, actor=SYSTEM, paused=True, reason="An audit is on."
     )
     assert fire_due(now=NINE) == 1
     ensure_refused(bad, "This workflow is paused: no new run is started.")
@@ -398,20 +398,20 @@ def test_a_suspended_agent_is_refused_and_holds_up_no_other_schedule(
 def test_inputs_that_no_longer_fit_are_refused_and_hold_up_no_other_schedule(
     published: Governed,
 ) -> None:
-    desk.publish(BODY, slug="other")
+    workflow_helpers.publish(BODY, slug="other")
     bad = scheduled(published, workflow="other", inputs={"amount": 7})
     scheduled(published, slug="z-good")
-    desk.publish(BODY.replace("object,", "object, required: [account],"), slug="other")
+    workflow_helpers.publish(BODY.replace("object,", "object, required: [account],"), slug="other")
     assert fire_due(now=NINE) == 1
     ensure_refused(bad, "the inputs: account is required.")
 
 
 def test_a_refused_time_is_not_made_up_for(published: Governed) -> None:
     schedule = scheduled(published)
-    work = desk.workflow()
-    publishing.pause_workflow(work.pk, actor=SYSTEM, paused=True, reason="An audit is on.")
+    work = workflow_helpers.workflow()
+    versions.pause_workflow(work.pk, actor=SYSTEM, paused=True, reason="An audit is on.")
     assert fire_due(now=NINE) == 0
-    publishing.pause_workflow(work.pk, actor=SYSTEM, paused=False, reason="It is over.")
+    versions.pause_workflow(work.pk, actor=SYSTEM, paused=False, reason="It is over.")
     assert fire_due(now=NINE + timedelta(minutes=1)) == 0
     assert fire_due(now=NINE + HOUR) == 1
     assert fires(schedule) == [(NINE, "refused"), (NINE + HOUR, "started")]
@@ -438,7 +438,7 @@ BAD_TIMES = [
 @pytest.mark.parametrize("times", BAD_TIMES, ids=lambda t: f"{t.cron}-{t.timezone[:20]}")
 def test_times_that_say_nothing_are_refused(times: Times) -> None:
     with pytest.raises(InvalidSchedule) as refusal:
-        scheduling.next_fire(times.cron, times.timezone, after=NINE)
+        schedules.next_fire(times.cron, times.timezone, after=NINE)
     assert refusal.value.code == "invalid_schedule"
 
 
@@ -463,7 +463,7 @@ def test_a_choice_that_there_is_not_is_refused(published: Governed) -> None:
 def test_what_could_not_be_started_is_not_scheduled(
     published: Governed, olga: User, prod: Environment
 ) -> None:
-    publishing.draft_version(desk.text_of(BODY, "drafted"), actor=SYSTEM)
+    versions.draft_version(workflow_helpers.text_of(BODY, "drafted"), actor=SYSTEM)
     bob = another_agent(olga, prod)
     wrong: list[tuple[type[GovernanceError], dict[str, Any]]] = [
         (NothingPublished, {"workflow": "drafted"}),
@@ -486,7 +486,7 @@ def test_a_schedule_without_inputs_is_saved(published: Governed) -> None:
 
 def test_a_changed_schedule_fires_at_its_new_times(published: Governed, clock: datetime) -> None:
     schedule = scheduled(published)
-    scheduling.save_schedule(
+    schedules.save_schedule(
         schedule.slug,
         actor=SYSTEM,
         workflow=schedule.workflow,

@@ -24,7 +24,7 @@ from tests import factories
 from tests.actions.test_races import THREADS, at_once
 from tests.conftest import Hints
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from workflows.errors import (
     InvalidWorkflowInputs,
     NotAllowedToStart,
@@ -34,8 +34,8 @@ from workflows.errors import (
     WorkflowPaused,
 )
 from workflows.models import WorkflowRun
-from workflows.services import publishing, starting
-from workflows.services.starting import Start
+from workflows.services import runs, versions
+from workflows.services.runs import Start
 
 pytestmark = pytest.mark.django_db
 
@@ -60,7 +60,7 @@ SECRET = "4711-secret"
 @pytest.fixture
 def published(governed: Governed) -> Governed:
     """Tilda, and a workflow that she may start."""
-    desk.publish(BODY)
+    workflow_helpers.publish(BODY)
     return governed
 
 
@@ -83,7 +83,7 @@ def asked(inputs: Any = None, **given: Any) -> Start:
 
 def start(caller: Caller, what: Start) -> tuple[WorkflowRun, bool]:
     client_id = caller.identity.client_id
-    return starting.start(caller, what, actor=Actor("agent", client_id, client_id))
+    return runs.start(caller, what, actor=Actor("agent", client_id, client_id))
 
 
 def made() -> tuple[set[Any], set[Any], int]:
@@ -169,7 +169,7 @@ def test_the_same_key_for_other_inputs_is_refused(published: Governed) -> None:
 
 def test_a_key_is_its_agents_and_its_workflows_own(published: Governed, bob: AgentIdentity) -> None:
     grants.add_member(published.role, bob, actor=SYSTEM)
-    desk.publish(BODY, slug="other")
+    workflow_helpers.publish(BODY, slug="other")
     runs = {
         start(published.caller, asked())[0].pk,
         start(published.caller, asked(workflow="other"))[0].pk,
@@ -181,8 +181,8 @@ def test_a_key_is_its_agents_and_its_workflows_own(published: Governed, bob: Age
 
 def test_a_known_key_is_answered_whatever_has_changed_since(published: Governed) -> None:
     run, _ = start(published.caller, asked())
-    publishing.pause_workflow(
-        desk.workflow().pk, actor=SYSTEM, paused=True, reason="An audit is on."
+    versions.pause_workflow(
+        workflow_helpers.workflow().pk, actor=SYSTEM, paused=True, reason="An audit is on."
     )
     assert start(published.caller, asked()) == (run, False)
     assert WorkflowRun.objects.count() == 1
@@ -228,7 +228,7 @@ def test_what_is_not_given_has_its_default(published: Governed) -> None:
     given = {"account": "a", "amount": 7, "tags": []}
     run, _ = start(published.caller, asked(given, key="another"))
     assert run.inputs == given
-    assert desk.driven(run).status == "succeeded"
+    assert workflow_helpers.driven(run).status == "succeeded"
     assert published.toolbox.effects == [("pay", {"account": "a", "amount": 7, "note": ""})]
 
 
@@ -284,14 +284,14 @@ def test_a_workflow_that_there_is_not_is_not_started(published: Governed) -> Non
 
 
 def test_a_draft_is_not_started(governed: Governed) -> None:
-    publishing.draft_version(desk.text_of(BODY), actor=SYSTEM)
+    versions.draft_version(workflow_helpers.text_of(BODY), actor=SYSTEM)
     with refused(NothingPublished, "workflow_not_published"):
         start(governed.caller, asked())
 
 
 def test_a_paused_workflow_is_not_started(published: Governed) -> None:
-    publishing.pause_workflow(
-        desk.workflow().pk, actor=SYSTEM, paused=True, reason="An audit is on."
+    versions.pause_workflow(
+        workflow_helpers.workflow().pk, actor=SYSTEM, paused=True, reason="An audit is on."
     )
     with refused(WorkflowPaused, "workflow_paused"):
         start(published.caller, asked())

@@ -15,10 +15,10 @@ from common.clock import database_now
 from tests.actions.test_races import at_once
 from tests.conftest import Hints
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from workflows.models import StepRun, Wake, WorkflowRun
-from workflows.services import driving, signalling, sweeping, waking
-from workflows.services.loading import locked_case
+from workflows.services import run_signals, sweeper, wakeups, worker
+from workflows.services.run_loading import locked_case
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +36,7 @@ def sweep(hints: Hints, django_capture_on_commit_callbacks: Any) -> Sweep:
     def swept(now: datetime) -> list[UUID]:
         hints.sent.clear()
         with django_capture_on_commit_callbacks(execute=True):
-            number = sweeping.sweep(now=now)
+            number = sweeper.sweep(now=now)
         found = [UUID(sent) for sent in hints.of("workflows.drive")]
         assert number == len(found) == len(hints.sent)
         return found
@@ -47,13 +47,13 @@ def sweep(hints: Hints, django_capture_on_commit_callbacks: Any) -> Sweep:
 @pytest.fixture
 def begun(governed: Governed) -> WorkflowRun:
     """A run that was started a moment ago and that no driver has come for."""
-    desk.publish(PAY)
-    return desk.begin(governed)
+    workflow_helpers.publish(PAY)
+    return workflow_helpers.begin(governed)
 
 
 def told(run: WorkflowRun, key: str = "k") -> datetime:
     """The moment at which a signal was sent to the run."""
-    sent, _ = signalling.send(run.pk, actor=SYSTEM, name="paid", payload={}, key=key)
+    sent, _ = run_signals.send(run.pk, actor=SYSTEM, name="paid", payload={}, key=key)
     return sent.received_at
 
 
@@ -74,7 +74,7 @@ def test_what_is_found_is_done_and_not_found_again(
 ) -> None:
     late = begun.started_at + timedelta(days=1)
     [found] = sweep(late)
-    assert driving.drive(found) == 1
+    assert worker.drive(found) == 1
     assert WorkflowRun.objects.get().status == "succeeded"
     assert governed.toolbox.calls == ["pay"]
     assert sweep(late + timedelta(days=1)) == []
@@ -87,7 +87,7 @@ def test_a_run_that_nobody_was_told_of_is_found_at_once(begun: WorkflowRun, swee
 
 
 def test_a_run_that_waits_is_left_alone_until_its_time(governed: Governed, sweep: Sweep) -> None:
-    run = desk.done(governed, REST)
+    run = workflow_helpers.done(governed, REST)
     due = run.wake_at
     assert due is not None
     for early in (run.started_at, run.started_at + timedelta(hours=1), due - SECOND):
@@ -100,7 +100,7 @@ def test_a_run_that_waits_is_left_alone_until_its_time(governed: Governed, sweep
 def test_a_time_that_has_come_is_told_however_fresh_the_last_hint_is(
     governed: Governed, sweep: Sweep
 ) -> None:
-    run = desk.done(governed, REST)
+    run = workflow_helpers.done(governed, REST)
     due = run.wake_at
     assert due is not None
     WorkflowRun.objects.update(hinted_at=due - SECOND)
@@ -114,34 +114,36 @@ def test_a_run_whose_worker_died_in_a_call_is_found_after_its_lease(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(driving, "_made", die)
+        patched.setattr(worker, "_made", die)
         with pytest.raises(KeyboardInterrupt):
-            driving.drive(begun.pk)
+            worker.drive(begun.pk)
     run = WorkflowRun.objects.get()
-    assert (run.status, desk.steps(run)) == ("running", {"pay": "running"})
+    assert (run.status, workflow_helpers.steps(run)) == ("running", {"pay": "running"})
     step = StepRun.objects.get()
-    given_up = step.started_at + driving.lease()
+    given_up = step.started_at + worker.lease()
     assert sweep(given_up) == []
     assert sweep(given_up + 6 * SECOND) == [run.pk]
     assert governed.toolbox.calls == []
 
 
 def test_runs_that_rest_are_left_alone(governed: Governed, sweep: Sweep) -> None:
-    ended = desk.done(governed, PAY)
-    halted = desk.done(governed, "stop_when:\n  - {if: '${ true }', reason: never}\n" + PAY)
+    ended = workflow_helpers.done(governed, PAY)
+    halted = workflow_helpers.done(
+        governed, "stop_when:\n  - {if: '${ true }', reason: never}\n" + PAY
+    )
     assert (ended.status, halted.status) == ("succeeded", "halted")
     assert sweep(database_now() + timedelta(days=400)) == []
 
 
 def test_the_longest_overdue_are_told_first(governed: Governed, sweep: Sweep) -> None:
-    desk.publish(PAY)
-    runs = [desk.begin(governed) for _ in range(3)]
+    workflow_helpers.publish(PAY)
+    runs = [workflow_helpers.begin(governed) for _ in range(3)]
     now = database_now() + timedelta(hours=1)
     for minutes, run in zip((20, 30, 10), runs, strict=True):
         overdue = now - timedelta(minutes=minutes)
         WorkflowRun.objects.filter(pk=run.pk).update(wake_at=overdue)
-    assert sweeping.due_runs(now, 2) == [runs[1].pk, runs[0].pk]
-    assert sweeping.due_runs(now, 2) == [runs[2].pk]
+    assert sweeper.due_runs(now, 2) == [runs[1].pk, runs[0].pk]
+    assert sweeper.due_runs(now, 2) == [runs[2].pk]
     assert sweep(now) == []
 
 
@@ -149,19 +151,19 @@ def test_the_longest_overdue_are_told_first(governed: Governed, sweep: Sweep) ->
 
 
 def test_a_note_that_nobody_came_for_is_found(governed: Governed, sweep: Sweep) -> None:
-    run = desk.done(governed, TOLD)
+    run = workflow_helpers.done(governed, TOLD)
     left = told(run)
     assert Wake.objects.get().run == run
     assert sweep(left + SECOND) == []  # its own hint is under way
     assert sweep(left + 3 * SECOND) == [run.pk]
-    run = desk.driven(run)
+    run = workflow_helpers.driven(run)
     assert run.status == "succeeded"
     assert not Wake.objects.exists()
     assert sweep(left + timedelta(minutes=1)) == []
 
 
 def test_several_notes_are_one_hint(governed: Governed, sweep: Sweep) -> None:
-    run = desk.done(governed, TOLD)
+    run = workflow_helpers.done(governed, TOLD)
     told(run, "one")
     left = told(run, "two")
     WorkflowRun.objects.update(wake_at=left)
@@ -170,11 +172,11 @@ def test_several_notes_are_one_hint(governed: Governed, sweep: Sweep) -> None:
 
 
 def test_a_note_for_a_run_that_has_ended_is_taken_away(governed: Governed, sweep: Sweep) -> None:
-    run = desk.done(governed, PAY)
-    waking.wake(run.pk)
+    run = workflow_helpers.done(governed, PAY)
+    wakeups.wake(run.pk)
     late = database_now() + 3 * SECOND
     assert sweep(late) == [run.pk]
-    assert driving.drive(run.pk) == 0
+    assert worker.drive(run.pk) == 0
     assert not Wake.objects.exists()
     assert sweep(late + timedelta(days=1)) == []
     assert WorkflowRun.objects.get().status == "succeeded"
@@ -186,7 +188,7 @@ def test_a_note_for_a_run_that_has_ended_is_taken_away(governed: Governed, sweep
 def swept_at_once(hints: Hints, now: datetime) -> list[str]:
     """Whom eight sweepers at once send hints to."""
     hints.sent.clear()
-    results = at_once(lambda number: sweeping.sweep(now=now))
+    results = at_once(lambda number: sweeper.sweep(now=now))
     assert sum(results) == len(hints.sent)
     return sorted(hints.of("workflows.drive"))
 
@@ -194,8 +196,8 @@ def swept_at_once(hints: Hints, now: datetime) -> list[str]:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 def test_several_sweepers_send_each_run_one_hint(governed: Governed, hints: Hints) -> None:
-    desk.publish(PAY)
-    runs = {str(desk.begin(governed).pk) for _ in range(6)}
+    workflow_helpers.publish(PAY)
+    runs = {str(workflow_helpers.begin(governed).pk) for _ in range(6)}
     late = database_now() + timedelta(minutes=1)
     for now in (late, late + 16 * SECOND):
         assert swept_at_once(hints, now) == sorted(runs)
@@ -205,8 +207,8 @@ def test_several_sweepers_send_each_run_one_hint(governed: Governed, hints: Hint
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 def test_a_sweeper_does_not_wait_for_a_driver(governed: Governed) -> None:
-    desk.publish(PAY)
-    held, free = desk.begin(governed), desk.begin(governed)
+    workflow_helpers.publish(PAY)
+    held, free = workflow_helpers.begin(governed), workflow_helpers.begin(governed)
     is_held, may_go = Moment(), Moment()
 
     def drive() -> None:
@@ -223,8 +225,8 @@ def test_a_sweeper_does_not_wait_for_a_driver(governed: Governed) -> None:
         driver = pool.submit(drive)
         assert is_held.wait(10)
         try:
-            assert sweeping.due_runs(late, 10) == [free.pk]
+            assert sweeper.due_runs(late, 10) == [free.pk]
         finally:
             may_go.set()
         driver.result()
-    assert sweeping.due_runs(late, 10) == [held.pk]
+    assert sweeper.due_runs(late, 10) == [held.pk]

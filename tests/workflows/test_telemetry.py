@@ -17,12 +17,12 @@ from actions.models import Action, Attempt, Run
 from agents.models import AgentIdentity
 from common.ids import first_key_at
 from tools.models import Breaker
-from workflows import telemetry
+from workflows import metrics
+from workflows.metrics import ToolFigures, WorkflowFigures, quantiles
 from workflows.models import StepRun, Workflow, WorkflowRun, WorkflowVersion
-from workflows.telemetry import ToolFigures, WorkflowFigures, quantiles
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
-DAY = telemetry.PERIOD
+DAY = metrics.PERIOD
 SECOND = timedelta(seconds=1)
 _noise = random.Random(7)
 
@@ -153,12 +153,12 @@ def waited(
 
 
 def of_workflow(version: WorkflowVersion) -> WorkflowFigures:
-    [found] = telemetry.of_workflows([version.workflow], NOW)
+    [found] = metrics.of_workflows([version.workflow], NOW)
     return found
 
 
 def of_tools() -> dict[tuple[str, str], ToolFigures]:
-    return {(one.tool, one.environment): one for one in telemetry.of_tools(NOW)}
+    return {(one.tool, one.environment): one for one in metrics.of_tools(NOW)}
 
 
 # -- percentiles ---------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_tools_and_environments_are_told_apart_and_in_order(
         ("crm.get", "prod"),
     ):
         tried(tool=tool, environment=environment)
-    assert [(one.tool, one.environment, one.calls) for one in telemetry.of_tools(NOW)] == [
+    assert [(one.tool, one.environment, one.calls) for one in metrics.of_tools(NOW)] == [
         ("crm.get", "prod", 2),
         ("crm.get", "staging", 1),
         ("mail.send", "prod", 1),
@@ -248,13 +248,13 @@ def test_only_attempts_of_the_last_day_count(tried: Callable[..., Attempt]) -> N
     tried(ago=DAY - SECOND)
     tried(ago=DAY + SECOND)
     tried(ago=30 * DAY, tool="crm.old")
-    assert {one.tool: one.calls for one in telemetry.of_tools(NOW)} == {"crm.get": 2}
+    assert {one.tool: one.calls for one in metrics.of_tools(NOW)} == {"crm.get": 2}
 
 
 def test_of_many_attempts_the_latest_are_read(
     tried: Callable[..., Attempt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telemetry, "MAX_READ", 3)
+    monkeypatch.setattr(metrics, "MAX_READ", 3)
     for hours, status in ((4, "failed"), (3, "succeeded"), (2, "failed"), (1, "unknown")):
         tried(status, ago=timedelta(hours=hours))
     [found] = of_tools().values()
@@ -262,7 +262,7 @@ def test_of_many_attempts_the_latest_are_read(
 
 
 def test_nothing_was_called(db: Any) -> None:
-    assert telemetry.of_tools(NOW) == []
+    assert metrics.of_tools(NOW) == []
 
 
 # -- workflows -----------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_workflows_are_told_apart_and_stay_in_order(
     ran()
     ran(version=other)
     waited(ran(version=other), 5)
-    found = telemetry.of_workflows([version.workflow, other.workflow], NOW)
+    found = metrics.of_workflows([version.workflow, other.workflow], NOW)
     assert [(one.workflow, one.runs, one.waited_p50_s) for one in found] == [
         ("work", 1, 0.0),
         ("other", 2, 5.0),
@@ -340,7 +340,7 @@ def test_how_long_people_and_signals_kept_it_waiting(
 def test_of_many_runs_the_latest_are_read(
     ran: Callable[..., WorkflowRun], version: WorkflowVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telemetry, "MAX_READ", 2)
+    monkeypatch.setattr(metrics, "MAX_READ", 2)
     for hours, length in ((3, 900.0), (2, 10.0), (1, 20.0)):
         ran(length=length, ago=timedelta(hours=hours))
     found = of_workflow(version)
@@ -350,7 +350,7 @@ def test_of_many_runs_the_latest_are_read(
 def test_of_many_waits_the_latest_are_read(
     ran: Callable[..., WorkflowRun], version: WorkflowVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telemetry, "MAX_READ", 2)
+    monkeypatch.setattr(metrics, "MAX_READ", 2)
     run = ran("waiting")
     for hours, length in ((3, 900.0), (2, 10.0), (1, 20.0)):
         waited(run, length, ago=timedelta(hours=hours))
@@ -370,10 +370,10 @@ def test_it_takes_as_many_queries_however_much_there_is(
     tried: Callable[..., Attempt], ran: Callable[..., WorkflowRun], version: WorkflowVersion
 ) -> None:
     def tools() -> Any:
-        return telemetry.of_tools(NOW)
+        return metrics.of_tools(NOW)
 
     def workflows() -> Any:
-        return telemetry.of_workflows([version.workflow], NOW)
+        return metrics.of_workflows([version.workflow], NOW)
 
     waited(ran(), 5)
     tried()

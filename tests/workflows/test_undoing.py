@@ -13,12 +13,12 @@ from common.actors import SYSTEM, Actor
 from common.errors import NotFound, ReasonRequired
 from tests import factories
 from tests.factories import Governed
-from tests.workflows import desk
+from tests.workflows import workflow_helpers
 from tests.workflows.test_running import later, vote
 from tools.connectors.base import NotSent, Refused, Unanswered
 from workflows.errors import WrongRunState
 from workflows.models import StepRun, WorkflowRun
-from workflows.services import orders
+from workflows.services import operator_commands
 
 pytestmark = pytest.mark.django_db
 
@@ -64,10 +64,10 @@ def fail_at(governed: Governed, call: int, error: Exception) -> None:
 
 def test_what_was_done_is_taken_back_last_first(governed: Governed) -> None:
     fail_at(governed, 3, Refused("no"))
-    run = desk.done(governed, TRIP)
+    run = workflow_helpers.done(governed, TRIP)
     assert run.status == "compensated", run.reason
     assert paid(governed) == [("a", 1), ("a", 2), ("pay", 2), ("back", 1)]
-    assert desk.steps(run) == {
+    assert workflow_helpers.steps(run) == {
         "one": "succeeded",
         "two": "succeeded",
         "three": "failed",
@@ -81,9 +81,9 @@ def test_what_was_done_is_taken_back_last_first(governed: Governed) -> None:
 
 def test_undoing_is_tried_again_like_any_call(governed: Governed) -> None:
     fail_at(governed, 3, Refused("no"))
-    desk.publish(TRIP)
-    run = desk.begin(governed)
-    run = desk.driven(run)
+    workflow_helpers.publish(TRIP)
+    run = workflow_helpers.begin(governed)
+    run = workflow_helpers.driven(run)
     assert run.status == "compensated"
     governed.toolbox.__class__ = type(governed.toolbox).__base__  # type: ignore[assignment]
     fail_at(governed, 3, Refused("no"))
@@ -98,29 +98,29 @@ def test_undoing_is_tried_again_like_any_call(governed: Governed) -> None:
         return real(box, tool, arguments, asked)  # type: ignore[arg-type]
 
     box.__class__ = type("Again", (type(box),), {"__call__": answer})
-    run = desk.driven(desk.begin(governed))
-    assert (run.status, desk.steps(run)["undo:one"]) == ("compensating", "retry")
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
+    assert (run.status, workflow_helpers.steps(run)["undo:one"]) == ("compensating", "retry")
     assert later(run, minutes=1).status == "compensated"
 
 
 def test_what_cannot_be_taken_back_goes_to_people(governed: Governed, rosa: User) -> None:
-    desk.publish(TRIP.replace("account: a, amount: 3", "account: frozen, amount: 3"))
+    workflow_helpers.publish(TRIP.replace("account: a, amount: 3", "account: frozen, amount: 3"))
     governed.toolbox.accounts["frozen"] = {"frozen": True}
     fail_at(governed, 3, Refused("cannot"))
-    run = desk.driven(desk.begin(governed))
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
     assert run.status == "compensation_failed"
     assert run.reason == "two could not be undone."
     assert paid(governed) == [("a", 1), ("a", 2)]
     assert Event.objects.filter(type="workflow.run.compensation_failed").exists()
-    orders.resume(run.pk, actor=Actor.from_user(rosa), reason="The system is back.")
-    run = desk.driven(run)
+    operator_commands.resume(run.pk, actor=Actor.from_user(rosa), reason="The system is back.")
+    run = workflow_helpers.driven(run)
     assert run.status == "compensated"
     assert paid(governed)[2:] == [("pay", 2), ("back", 1)]
 
 
 def test_what_is_unknown_is_settled_before_anything_is_taken_back(governed: Governed) -> None:
     fail_at(governed, 2, Unanswered("x"))
-    run = desk.done(
+    run = workflow_helpers.done(
         governed,
         f"""\
 on_failure: compensate
@@ -131,15 +131,17 @@ steps:
 """,
     )
     run = later(run, seconds=5)
-    assert desk.steps(run)["mail"] == "unknown"
-    assert desk.steps(run)["ask"] == "expired"
+    assert workflow_helpers.steps(run)["mail"] == "unknown"
+    assert workflow_helpers.steps(run)["ask"] == "expired"
     assert run.status == "waiting"
     assert paid(governed) == [("a", 1)]
 
 
 def test_a_run_that_fails_after_changing_something_is_marked(governed: Governed) -> None:
     fail_at(governed, 2, Refused("no"))
-    run = desk.done(governed, TRIP.replace("on_failure: compensate", "on_failure: fail"))
+    run = workflow_helpers.done(
+        governed, TRIP.replace("on_failure: compensate", "on_failure: fail")
+    )
     assert (run.status, run.is_partial) == ("failed", True)
 
 
@@ -148,53 +150,55 @@ def test_a_run_that_fails_after_changing_something_is_marked(governed: Governed)
 
 def test_a_failed_run_goes_on_from_its_checkpoint(governed: Governed, rosa: User) -> None:
     fail_at(governed, 2, Refused("no"))
-    run = desk.done(governed, TRIP.replace("on_failure: compensate", "on_failure: fail"))
-    assert desk.steps(run) == {"one": "succeeded", "two": "failed"}
+    run = workflow_helpers.done(
+        governed, TRIP.replace("on_failure: compensate", "on_failure: fail")
+    )
+    assert workflow_helpers.steps(run) == {"one": "succeeded", "two": "failed"}
     with pytest.raises(ReasonRequired):
-        orders.resume(run.pk, actor=Actor.from_user(rosa), reason=" ")
-    orders.resume(run.pk, actor=Actor.from_user(rosa), reason="It works now.")
-    run = desk.driven(run)
+        operator_commands.resume(run.pk, actor=Actor.from_user(rosa), reason=" ")
+    operator_commands.resume(run.pk, actor=Actor.from_user(rosa), reason="It works now.")
+    run = workflow_helpers.driven(run)
     assert (run.status, run.is_partial) == ("succeeded", False)
     assert paid(governed) == [("a", 1), ("a", 2), ("a", 3)]
-    two = desk.step(run, "two")
+    two = workflow_helpers.step(run, "two")
     assert (two.generation, two.status) == (1, "succeeded")
     assert Action.objects.filter(run_id=run.pk, tool="toolbox.pay").count() == 4
     ordered = Event.objects.get(type="workflow.run.ordered")
     assert (ordered.actor_label, ordered.details["order"]) == ("rosa", "resume")
     with pytest.raises(WrongRunState):
-        orders.resume(run.pk, actor=Actor.from_user(rosa), reason="Again.")
+        operator_commands.resume(run.pk, actor=Actor.from_user(rosa), reason="Again.")
 
 
 def test_a_run_is_cancelled_where_it_is(governed: Governed, rosa: User) -> None:
-    run = desk.done(
+    run = workflow_helpers.done(
         governed,
         "steps:\n"
         "  one: {tool: toolbox.pay, with: {account: a, amount: 1}}\n"
         "  big: {needs: [one], tool: toolbox.pay, with: {account: a, amount: 500}}\n",
     )
     assert run.status == "waiting"
-    orders.cancel(run.pk, actor=Actor.from_user(rosa), reason="Not needed.")
-    run = desk.driven(run)
+    operator_commands.cancel(run.pk, actor=Actor.from_user(rosa), reason="Not needed.")
+    run = workflow_helpers.driven(run)
     assert (run.status, run.reason, run.is_partial) == ("cancelled", "Not needed.", True)
     assert ApprovalRequest.objects.get().status == "withdrawn"
-    assert desk.steps(run) == {"one": "succeeded", "big": "cancelled"}
+    assert workflow_helpers.steps(run) == {"one": "succeeded", "big": "cancelled"}
     with pytest.raises(WrongRunState):
-        orders.cancel(run.pk, actor=Actor.from_user(rosa), reason="Again.")
+        operator_commands.cancel(run.pk, actor=Actor.from_user(rosa), reason="Again.")
 
 
 def test_a_finished_run_can_be_taken_back_by_order(governed: Governed, rosa: User) -> None:
-    run = desk.done(governed, TRIP.replace("amount: 3", "amount: 4"))
+    run = workflow_helpers.done(governed, TRIP.replace("amount: 3", "amount: 4"))
     assert run.status == "succeeded"
-    orders.undo(run.pk, actor=Actor.from_user(rosa), reason="A mistake.")
-    run = desk.driven(run)
+    operator_commands.undo(run.pk, actor=Actor.from_user(rosa), reason="A mistake.")
+    run = workflow_helpers.driven(run)
     assert run.status == "compensated"
     assert paid(governed)[3:] == [("pay", 2), ("back", 1)]
 
 
 def test_nobody_orders_about_what_is_not_there(governed: Governed, rosa: User) -> None:
-    run = desk.done(governed, TRIP)
+    run = workflow_helpers.done(governed, TRIP)
     with pytest.raises(NotFound):
-        orders.cancel(run.pk, actor=SYSTEM, reason="x", identity_id=0)
+        operator_commands.cancel(run.pk, actor=SYSTEM, reason="x", identity_id=0)
     assert WorkflowRun.objects.get(pk=run.pk).status == "succeeded"
 
 
@@ -208,34 +212,39 @@ steps:
 
 
 def test_a_halt_freezes_a_run_and_a_person_lets_it_go_on(governed: Governed, rosa: User) -> None:
-    run = desk.done(governed, TWO)
+    run = workflow_helpers.done(governed, TWO)
     halt = place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Stop.")
     run = later(run, hours=2)
     assert run.status == "halted"
     assert governed.toolbox.calls == []
     assert Run.objects.get(pk=run.pk).status == Run.Status.HALTED
-    orders.resume(run.pk, actor=Actor.from_user(rosa), reason="Try.")
-    assert desk.driven(run).status == "halted"  # the halt is in force: nothing is allowed by it
+    operator_commands.resume(run.pk, actor=Actor.from_user(rosa), reason="Try.")
+    assert (
+        workflow_helpers.driven(run).status == "halted"
+    )  # the halt is in force: nothing is allowed by it
     lift_halt(halt.pk, actor=SYSTEM, reason="Over.")
-    orders.resume(run.pk, actor=Actor.from_user(rosa), reason="Go on.")
-    assert desk.driven(run).status == "succeeded"
+    operator_commands.resume(run.pk, actor=Actor.from_user(rosa), reason="Go on.")
+    assert workflow_helpers.driven(run).status == "succeeded"
     assert len(governed.toolbox.effects) == 1
 
 
 def test_a_stopped_agents_runs_do_not_go_on_by_themselves(governed: Governed, rosa: User) -> None:
-    run = desk.done(governed, TWO)
+    run = workflow_helpers.done(governed, TWO)
     agent_id = governed.identity.agent_id
     suspend(agent_id, actor=SYSTEM, reason="Stop.")
     activate(agent_id, actor=SYSTEM, reason="Go on.")
     run = later(run, hours=2)
-    assert (run.status, desk.step(run, "pay").error_code) == ("halted", "identity_not_active")
+    assert (run.status, workflow_helpers.step(run, "pay").error_code) == (
+        "halted",
+        "identity_not_active",
+    )
     assert governed.toolbox.calls == []
-    orders.resume(run.pk, actor=Actor.from_user(rosa), reason="Looked at.")
-    assert desk.driven(run).status == "succeeded"
+    operator_commands.resume(run.pk, actor=Actor.from_user(rosa), reason="Looked at.")
+    assert workflow_helpers.driven(run).status == "succeeded"
 
 
 def test_a_rule_that_stops_the_run_freezes_it(governed: Governed, rosa: User) -> None:
-    run = desk.done(
+    run = workflow_helpers.done(
         governed,
         "steps:\n"
         "  big: {tool: toolbox.pay, with: {account: a, amount: 500}}\n"
@@ -274,8 +283,8 @@ output: {sub: "${ steps.sub.output.done }"}
 
 
 def test_a_run_within_a_run_brings_its_output_and_its_use(governed: Governed) -> None:
-    desk.publish(CHILD, slug="child")
-    run = desk.done(governed, PARENT)
+    workflow_helpers.publish(CHILD, slug="child")
+    run = workflow_helpers.done(governed, PARENT)
     assert (run.status, run.output) == ("succeeded", {"sub": "pay"})
     child = WorkflowRun.objects.get(parent=run)
     assert child.status == "succeeded"
@@ -287,33 +296,37 @@ def test_a_run_within_a_run_brings_its_output_and_its_use(governed: Governed) ->
 
 
 def test_a_run_within_a_run_is_taken_back_with_it(governed: Governed) -> None:
-    desk.publish(CHILD, slug="child")
+    workflow_helpers.publish(CHILD, slug="child")
     fail_at(governed, 2, Refused("no"))
-    run = desk.done(governed, PARENT)
+    run = workflow_helpers.done(governed, PARENT)
     assert run.status == "compensated"
     assert WorkflowRun.objects.get(parent=run).status == "compensated"
     assert paid(governed) == [("a", 5), ("back", 9)]
 
 
 def test_a_cancelled_run_cancels_what_runs_within_it(governed: Governed, rosa: User) -> None:
-    desk.publish(CHILD, slug="child")
-    desk.publish(PARENT.replace("amount: 5}", "amount: 500}").replace("amount: 100", "amount: 900"))
-    run = desk.driven(desk.begin(governed))
+    workflow_helpers.publish(CHILD, slug="child")
+    workflow_helpers.publish(
+        PARENT.replace("amount: 5}", "amount: 500}").replace("amount: 100", "amount: 900")
+    )
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
     assert WorkflowRun.objects.get(parent=run).status == "waiting"
-    orders.cancel(run.pk, actor=Actor.from_user(rosa), reason="No.")
+    operator_commands.cancel(run.pk, actor=Actor.from_user(rosa), reason="No.")
     assert WorkflowRun.objects.get(parent=run).status == "cancelled"
     assert ApprovalRequest.objects.get().status == "withdrawn"
 
 
 def test_a_child_that_fails_fails_its_step(governed: Governed, rosa: User) -> None:
-    desk.publish(CHILD, slug="child")
-    desk.publish(PARENT.replace("amount: 5}", "amount: 500}").replace("amount: 100", "amount: 900"))
-    run = desk.driven(desk.begin(governed))
+    workflow_helpers.publish(CHILD, slug="child")
+    workflow_helpers.publish(
+        PARENT.replace("amount: 5}", "amount: 500}").replace("amount: 100", "amount: 900")
+    )
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
     from approvals.models import Vote  # noqa: PLC0415 - only here
 
     vote(rosa, Vote.Answer.REJECT)
-    run = desk.driven(run)
-    assert desk.step(run, "sub").error_code == "child_compensated"
+    run = workflow_helpers.driven(run)
+    assert workflow_helpers.step(run, "sub").error_code == "child_compensated"
     assert run.status == "compensated"
 
 
@@ -334,8 +347,8 @@ HAND = "steps:\n  hand: {handoff: {agent: bob, workflow: child, with: {amount: 5
 
 
 def test_work_is_handed_over_within_the_rights_of_both(governed: Governed, bob: Governed) -> None:
-    desk.publish(CHILD, slug="child")
-    run = desk.done(governed, HAND)
+    workflow_helpers.publish(CHILD, slug="child")
+    run = workflow_helpers.done(governed, HAND)
     assert run.status == "succeeded"
     child = WorkflowRun.objects.get(parent=run)
     assert Run.objects.get(pk=child.pk).agent == "bob"
@@ -348,25 +361,25 @@ def test_work_is_handed_over_within_the_rights_of_both(governed: Governed, bob: 
 def test_what_one_of_both_may_not_do_is_denied(governed: Governed, bob: Governed) -> None:
     from policies.services import grants  # noqa: PLC0415 - only here
 
-    desk.publish(CHILD.replace("roles: [keepers]", ""), slug="child")
-    desk.publish(HAND)
-    run = desk.begin(governed)
+    workflow_helpers.publish(CHILD.replace("roles: [keepers]", ""), slug="child")
+    workflow_helpers.publish(HAND)
+    run = workflow_helpers.begin(governed)
     grants.remove_member(governed.role, governed.identity, actor=SYSTEM)
-    desk.driven(run)
+    workflow_helpers.driven(run)
     child = WorkflowRun.objects.get(parent=run)
     assert child.status == "halted"
-    assert "No grant" in desk.step(child, "pay").error
+    assert "No grant" in workflow_helpers.step(child, "pay").error
     assert governed.toolbox.calls == []
 
 
 def test_a_halt_on_who_handed_over_stops_the_work(governed: Governed, bob: Governed) -> None:
-    desk.publish(
+    workflow_helpers.publish(
         CHILD.replace("steps:", "steps:\n  rest: {wait: {for: 1h}}").replace(
             "  pay:\n", "  pay:\n    needs: [rest]\n"
         ),
         slug="child",
     )
-    run = desk.done(governed, HAND)
+    run = workflow_helpers.done(governed, HAND)
     place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Stop.")
     child = later(WorkflowRun.objects.get(parent=run), hours=2)
     assert child.status == "halted"
@@ -374,14 +387,17 @@ def test_a_halt_on_who_handed_over_stops_the_work(governed: Governed, bob: Gover
 
 
 def test_work_is_not_handed_in_a_circle_or_on_and_on(governed: Governed, bob: Governed) -> None:
-    desk.publish(CHILD, slug="child")
-    desk.publish(
+    workflow_helpers.publish(CHILD, slug="child")
+    workflow_helpers.publish(
         "steps:\n  back: {handoff: {agent: tilda, workflow: child, with: {amount: 1}}}\n",
         slug="middle",
     )
-    desk.publish(HAND.replace("child, with: {amount: 5}", "middle"))
-    run = desk.driven(desk.begin(governed))
+    workflow_helpers.publish(HAND.replace("child, with: {amount: 5}", "middle"))
+    run = workflow_helpers.driven(workflow_helpers.begin(governed))
     middle = WorkflowRun.objects.get(parent=run)
-    assert (middle.status, desk.step(middle, "back").error_code) == ("failed", "handoff_refused")
-    assert "circle" in desk.step(middle, "back").error
+    assert (middle.status, workflow_helpers.step(middle, "back").error_code) == (
+        "failed",
+        "handoff_refused",
+    )
+    assert "circle" in workflow_helpers.step(middle, "back").error
     assert run.status == "failed"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from common.flight import Flight
+from common.cancellation import Flight
 from tools.credentials import Credential
 from tools.definitions import ToolSpec
 

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpcore
 from django.views.decorators.debug import sensitive_variables
 
+from common.cancellation import Flight
 from common.canonical import canonical_json
-from common.deadlines import BoundedBackend, Deadline
-from common.flight import Flight
+from common.http_deadline import BoundedBackend, Deadline
 from common.json_text import ensure_shallow
 from common.outgoing_tls import trusted
 from tools.connectors.addresses import permitted_addresses

@@ -9,11 +9,11 @@ from django.utils.safestring import SafeString
 
 from common.admin.pages import GovernedAdmin, Link, Page
 from common.templatetags.blocks import badge
-from workflows import forms, telemetry
-from workflows.compiled import spec_of
-from workflows.drawing import graph, in_seconds, in_words
+from workflows import forms, metrics
+from workflows.diagrams import graph, in_seconds, in_words
 from workflows.models import Rollout, Workflow, WorkflowVersion
 from workflows.services.rollouts import record_of
+from workflows.spec_cache import spec_of
 
 WRITE = "workflows.add_workflowversion"
 CHANGE = "workflows.change_workflow"
@@ -82,7 +82,7 @@ class WorkflowAdmin(GovernedAdmin):
         return found.defer("live__text", "live__spec", "live__world")
 
     def detail(self, request: HttpRequest, obj: Workflow) -> dict[str, Any]:
-        [figures] = telemetry.of_workflows([obj])
+        [figures] = metrics.of_workflows([obj])
         spec = spec_of(obj.live_id) if obj.live_id else None
         return {
             "title": obj.title,
@@ -112,10 +112,10 @@ class WorkflowAdmin(GovernedAdmin):
         self.ensure_viewable(request)
         context = {
             "title": "Telemetry of the last day",
-            "tools": telemetry.of_tools(),
-            "workflows": telemetry.of_workflows(Workflow.objects.all()[:50]),
+            "tools": metrics.of_tools(),
+            "workflows": metrics.of_workflows(Workflow.objects.all()[:50]),
         }
-        return self.shown(request, "workflows/telemetry.html", context)
+        return self.shown(request, "workflows/metrics.html", context)
 
 
 @admin.register(WorkflowVersion)

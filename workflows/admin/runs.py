@@ -12,18 +12,18 @@ from django.utils.text import Truncator
 
 from actions.models import Attempt
 from actions.names import agents_called
-from audit.rights import SEE_SENSITIVE
-from audit.services.inspecting import search_words
+from audit.permissions import SEE_SENSITIVE
+from audit.services.access_log import search_words
 from common.admin.pages import EndlessAdmin, Page
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
 from tools.data_classes import set_apart
 from workflows import forms
-from workflows.compiled import data_class_of, spec_of
 from workflows.definitions.spec import WorkflowSpec
-from workflows.drawing import Bar, Lane, Mark, graph, in_seconds, in_short, timeline, tone_of
+from workflows.diagrams import Bar, Lane, Mark, graph, in_seconds, in_short, timeline, tone_of
 from workflows.models import StepRun, WorkflowRun
-from workflows.states import forward_path
+from workflows.run_state import forward_path
+from workflows.spec_cache import data_class_of, spec_of
 
 OPERATE = "workflows.operate_workflowrun"
 MAX_LANES = 60

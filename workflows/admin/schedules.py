@@ -8,7 +8,7 @@ from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
 from common.templatetags.blocks import badge
 from workflows import forms
 from workflows.models import Schedule, ScheduleFire
-from workflows.services.scheduling import upcoming
+from workflows.services.schedules import upcoming
 
 WRITE = "workflows.add_schedule"
 

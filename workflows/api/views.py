@@ -5,18 +5,18 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from actions.api.long_polling import waited_for
 from actions.api.serializers import run_body
 from actions.api.views import AgentView, idempotency_key
-from actions.api.waiting import waited_for
 from actions.models import Run
 from actions.services.runs import Budget
 from common.problems import PROBLEMS
 from policies.snapshot import snapshot
 from workflows.api import serializers
-from workflows.compiled import spec_of
 from workflows.models import Workflow, WorkflowRun
-from workflows.services import orders, signalling, starting
-from workflows.services.starting import Start
+from workflows.services import operator_commands, run_signals, runs
+from workflows.services.runs import Start
+from workflows.spec_cache import spec_of
 
 _KEY = OpenApiParameter("Idempotency-Key", str, "header", required=True)
 
@@ -89,7 +89,7 @@ class StartView(WorkflowView):
             labels=tuple(given["labels"]),
             budget=Budget(budget.get("actions"), budget.get("amount")),
         )
-        run, is_new = starting.start(self.caller, asked, actor=self.actor)
+        run, is_new = runs.start(self.caller, asked, actor=self.actor)
         return Response(self.body_of(run.pk), status=201 if is_new else 200)
 
 
@@ -127,7 +127,7 @@ class SignalsView(WorkflowView):
         key = idempotency_key(request)
         form = serializers.SignalSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        signal, is_new = signalling.send(
+        signal, is_new = run_signals.send(
             run_id,
             actor=self.actor,
             key=key,
@@ -155,7 +155,7 @@ class CancelView(OrderView):
     def post(self, request: Request, run_id: UUID) -> Response:
         reason = self.reason(request)
         identity_id = self.caller.identity.pk
-        orders.cancel(run_id, actor=self.actor, reason=reason, identity_id=identity_id)
+        operator_commands.cancel(run_id, actor=self.actor, reason=reason, identity_id=identity_id)
         return Response(self.body_of(run_id))
 
 
@@ -173,7 +173,7 @@ class RetryView(OrderView):
     )
     def post(self, request: Request, run_id: UUID) -> Response:
         reason = self.reason(request)
-        orders.resume(
+        operator_commands.resume(
             run_id,
             actor=self.actor,
             reason=reason,

@@ -10,14 +10,14 @@ import jsonschema_rs
 from common.cel import Declared
 from tools.classes import problem_of
 from tools.json_schema import MAX_ENUMERATED_PARTS, enumerated_parts
-from workflows.definitions import names as naming
+from workflows.definitions import type_environment as naming
+from workflows.definitions.diagnostics import Problems
 from workflows.definitions.durations import duration
-from workflows.definitions.problems import Problems
 from workflows.definitions.schema import VALIDATOR
 from workflows.definitions.source import Problem, Source, Unreadable, read
 from workflows.definitions.spec import Limits, StepSpec, StopRule, WorkflowSpec
 from workflows.definitions.steps import StepCompiler, World
-from workflows.definitions.values import EMPTY
+from workflows.definitions.templates import EMPTY
 from workflows.errors import InvalidDefinition
 
 MAX_SCHEMA_NODES = 1_000

@@ -11,7 +11,7 @@ import jsonschema_rs
 
 from common.cel import Expression
 from tools.classes import apart_class, classes_in
-from workflows.definitions.values import Template
+from workflows.definitions.templates import Template
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 from common.cel import Declared
-from workflows.definitions import names as naming
+from workflows.definitions import type_environment as naming
+from workflows.definitions.diagnostics import Problems
 from workflows.definitions.durations import duration
-from workflows.definitions.problems import Problems
 from workflows.definitions.schema import INNER_KINDS, STEP_VALIDATORS
 from workflows.definitions.source import Path
 from workflows.definitions.spec import (

@@ -8,9 +8,9 @@ from django.utils import timezone
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.commands import command
-from common.each import each
 from common.errors import InvalidInput
-from common.intake import required_reason
+from common.input_checks import required_reason
+from common.isolation import each
 from workflows import events
 from workflows.errors import NoRolloutUnderWay
 from workflows.models import Rollout, Workflow, WorkflowRun, WorkflowVersion

@@ -3,11 +3,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from audit.notes import NoteInvalid, Verifier
 from audit.services import sealing
+from audit.signed_notes import NoteInvalid, Verifier
 from audit.verification import Report, verify
 from audit.verifying import note
-from common.terminal import bar, text_of
+from common.console import bar, text_of
 
 
 class Command(BaseCommand):

@@ -17,8 +17,8 @@ from audit.models import Export
 from audit.services import exports
 from audit.services.sealing import seal
 from common.actors import Actor
+from common.console import bar, text_of
 from common.errors import GovernanceError
-from common.terminal import bar, text_of
 
 WAIT_SECONDS = 30
 

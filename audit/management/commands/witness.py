@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from audit.notes import NoteInvalid, Signer, Verifier
+from audit.signed_notes import NoteInvalid, Signer, Verifier
 
 
 class Command(BaseCommand):
@@ -44,7 +44,7 @@ class Command(BaseCommand):
         server = [
             "granian", "--interface", "wsgi", "--factory", "--host", host, "--port", port,
             "--workers", "1", "--no-ws", "--log-level", "warning",
-            "audit.witness:from_environment",
+            "audit.witness_server:from_environment",
         ]  # fmt: skip
         os.execvpe(server[0], server, environment)  # noqa: S606 - the server takes this process's place
 

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from accounts.models import Groups, User
 from accounts.services import ensure_environment
-from agents.services.signing import ensure_signing_key
+from agents.services.signing_keys import ensure_signing_key
 from approvals.models import Tier
 from approvals.services import ask_for_factor, ensure_tier
 from audit.models import Generation

@@ -4,11 +4,11 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts.services import reseal_factors
 from actions.services import sealed_arguments
-from agents.services import signing
+from agents.services import signing_keys
 from common.actors import SYSTEM
-from common.sealing import CannotUnseal, sealing_key_id
-from common.terminal import bar
-from tools.services import keeping
+from common.console import bar
+from common.encryption import CannotUnseal, sealing_key_id
+from tools.services import secrets
 
 
 class Command(BaseCommand):
@@ -19,19 +19,19 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        done, total = 0, keeping.to_rewrap()
+        done, total = 0, secrets.to_rewrap()
         try:
             with bar("Data keys") as show:
-                for number in keeping.rewrap_all(actor=SYSTEM):
+                for number in secrets.rewrap_all(actor=SYSTEM):
                     done += number
                     show(done, total)
-            signing_keys = signing.reseal_all(actor=SYSTEM)
+            token_keys = signing_keys.reseal_all(actor=SYSTEM)
             factors = reseal_factors(actor=SYSTEM)
             arguments = sealed_arguments.reseal_all()
         except CannotUnseal as error:
             message = f"{error}. Put its key back into CHANCERY_SEALING_KEY, after the new one."
             raise CommandError(message) from error
         self.stdout.write(
-            f"{done:,} data keys, {signing_keys} signing keys, {factors} factors of people and "
+            f"{done:,} data keys, {token_keys} signing keys, {factors} factors of people and "
             f"{arguments} secret arguments are under key {sealing_key_id()}."
         )

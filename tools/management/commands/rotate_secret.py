@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from common.actors import SYSTEM
 from common.errors import GovernanceError
 from tools.models import Secret
-from tools.services.keeping import rotate_secret
+from tools.services.secrets import rotate_secret
 
 
 class Command(BaseCommand):

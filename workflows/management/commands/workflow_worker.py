@@ -8,10 +8,10 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, connection
 
-from actions.services import settling
+from actions.services import recovery
 from approvals import services as approvals
-from common.each import each
-from workflows.services import driving, rollouts, scheduling, sweeping
+from common.isolation import each
+from workflows.services import rollouts, schedules, sweeper, worker
 
 log = logging.getLogger(__name__)
 SLOW_WORK_SECONDS = 5.0
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, _end)
         slow_at = 0.0
-        while not driving.ending.is_set():
+        while not worker.ending.is_set():
             try:
                 if time.monotonic() >= slow_at:
                     _slow_work()
@@ -43,29 +43,29 @@ class Command(BaseCommand):
                 connection.close()
                 busy = False
             if not busy:
-                driving.ending.wait(options["every"])
+                worker.ending.wait(options["every"])
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    driving.ending.set()
+    worker.ending.set()
 
 
 def _look(*, sweep_only: bool) -> bool:
     """One look; whether it found something to do itself."""
-    settling.settle_abandoned()
+    recovery.settle_abandoned()
     if sweep_only:
-        sweeping.sweep()
+        sweeper.sweep()
         return False
-    found = sweeping.to_drive()
+    found = sweeper.to_drive()
     return sum(each(found, _driven, what="run")) > 0
 
 
 def _driven(run_id: UUID) -> bool:
-    if driving.ending.is_set():
+    if worker.ending.is_set():
         return False
-    return driving.drive(run_id) > 0
+    return worker.drive(run_id) > 0
 
 
 def _slow_work() -> None:
-    work = (approvals.settle_due, approvals.note_undecidable, scheduling.fire_due, rollouts.guard)
+    work = (approvals.settle_due, approvals.note_undecidable, schedules.fire_due, rollouts.guard)
     each(work, lambda one: one(), what="work")

@@ -1,0 +1,82 @@
+"""What the expressions of a run may name, with the values they have at one moment. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from common.cel import Expression, ExpressionFailed
+from workflows.definitions.spec import StepSpec, WorkflowSpec
+from workflows.run_state import Case, StepState, index_of, item_scope
+
+
+def known_values(spec: WorkflowSpec, case: Case, now: datetime) -> dict[str, Any]:
+    """What expressions may name, by dotted name."""
+    run = case.run
+    known: dict[str, Any] = {
+        "run.id": str(run.id),
+        "run.agent": case.client_id,
+        "run.environment": case.environment,
+        "run.date": f"{case.started_at:%Y-%m-%d}",
+        "run.steps": case.steps_count,
+        "run.errors": case.errors_count,
+        "run.denials": run.denials,
+        "run.actions": run.actions,
+        "run.amount": float(run.amount),
+        "run.labels": list(run.labels),
+        "run.age_seconds": int((now - case.started_at).total_seconds()),
+    }
+    for name in spec.inputs_schema.get("properties", {}):
+        known[f"inputs.{name}"] = case.inputs.get(name)
+    for name in spec.steps:
+        state = case.steps.get(name)
+        if state is not None:
+            tell(known, name, state.status, state.output)
+    return known
+
+
+def tell(known: dict[str, Any], name: str, status: str, output: Any) -> None:
+    """Put one step's outcome among the known values, with the members of its output."""
+    stem = f"steps.{name}"
+    known[f"{stem}.status"] = status
+    known[f"{stem}.output"] = output
+    if isinstance(output, Mapping):
+        known.update((f"{stem}.output.{key}", value) for key, value in output.items())
+
+
+def item_values(
+    known: Mapping[str, Any], case: Case, foreach: StepSpec, index: int, item: Any
+) -> dict[str, Any]:
+    """What a step inside a foreach sees: the item, and the steps of the same item."""
+    values = {**known, "item": item, "index": index}
+    scope = item_scope(foreach.name, index)
+    for name in foreach.foreach.steps if foreach.foreach else ():
+        state = case.steps.get(f"{scope}.{name}")
+        if state is not None:
+            tell(values, name, state.status, state.output)
+    return values
+
+
+def holds(expression: Expression, known: Mapping[str, Any]) -> bool:
+    """Raises ExpressionFailed, also for a value that is neither true nor false."""
+    value = expression.evaluate(known)
+    if not isinstance(value, bool):
+        message = "A condition gave neither true nor false."
+        raise ExpressionFailed(message)
+    return value
+
+
+def values_of(spec: WorkflowSpec, case: Case, state: StepState, now: datetime) -> Mapping[str, Any]:
+    """What the expressions of a step that has begun may name."""
+    known = known_values(spec, case, now)
+    return values_at(spec, case, known, case.steps[state.undoes] if state.undoes else state)
+
+
+def values_at(
+    spec: WorkflowSpec, case: Case, known: Mapping[str, Any], state: StepState
+) -> Mapping[str, Any]:
+    if not state.scope:
+        return known
+    foreach = spec.steps[state.scope.split("[", 1)[0]]
+    outer = case.steps[foreach.name]
+    index = index_of(state.scope)
+    return item_values(known, case, foreach, index, outer.input[index])

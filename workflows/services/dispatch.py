@@ -1,0 +1,172 @@
+"""Claiming a call: deciding it and committing its attempt, in the transaction of the turn."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from actions.models import Action, Run
+from actions.services.attempts import Started
+from actions.services.decisions import decided_into
+from actions.services.freshness import is_current, locked_turns
+from actions.services.redecision import decide_again, run_row
+from agents.errors import InvalidToken
+from policies.snapshot import Snapshot
+from tools.definitions import ToolSpec
+from tools.services.breakers import OpenBreaker, Where, open_breakers, win_probe
+from workflows.definitions.spec import StepSpec, ToolCall
+from workflows.models import StepRun
+from workflows.run_state import StepState, forward_path
+from workflows.services.preparation import Look
+from workflows.services.unit_of_work import Turn
+
+TOOL_CHANGED = "tool_changed"
+PROBE_MARGIN = timedelta(seconds=15)
+TURN_AGAIN = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A call whose attempt is committed: it may be made now."""
+
+    path: str
+    action: Action
+    started: Started
+    tool: ToolSpec
+    held: Snapshot
+    timeout_seconds: float
+
+
+def begin(turn: Turn, look: Look, *, scope: str, undoes: str) -> Claimed | None:
+    """Decide a step's call; the claim, if it is allowed and its endpoint is let through."""
+    case = turn.case
+    step = turn.spec.step(forward_path(look.path))
+    call = step.call_of(undoes=bool(undoes))
+    state = turn.begun(look.path, step.kind, "running", scope=scope, undoes=undoes)
+    if call is None or look.prepared is None:
+        _not_proposed(turn, state, look)
+        return None
+    if look.prepared.call.tool.digest != call.tool.digest:
+        message = f"{call.tool.name} has changed since this version was checked against it."
+        turn.finish(state, "denied", code=TOOL_CHANGED, message=message)
+        return None
+    if _is_held_back(turn, state, look.prepared.call.tool):
+        return None
+    case.steps_count += 1
+    state.tries += 1
+    committed = decided_into(turn.batch, look.prepared, case.run, now=case.now)
+    action = committed.action
+    state.action_id, state.action_status = action.pk, str(action.status)
+    state.input = action.arguments
+    _decided(turn, state, action)
+    if committed.started is None:
+        return None
+    return _claimed(look, state, action, committed.started, seconds=_seconds(call, step))
+
+
+def resume(turn: Turn, look: Look) -> Claimed | None:
+    """Decide a ready action again and begin its next attempt; None if it is not to be made."""
+    state = turn.case.steps[look.path]
+    if look.is_behind:
+        _wait_for_turn(turn, state)
+        return None
+    if look.prepared is None or look.action_id is None:
+        return None
+    if _is_held_back(turn, state, look.prepared.call.tool):
+        return None
+    resumed = decide_again(look.prepared, look.action_id, lease=turn.lease)
+    if resumed is None:
+        return None
+    # The second decision has counted for itself.
+    turn.case.run = run_row(Run.objects.get(pk=turn.case.id))
+    state.tries += 1
+    state.action_status = str(resumed.action.status)
+    turn.touch(state)
+    _decided(turn, state, resumed.action)
+    step = turn.spec.step(forward_path(look.path))
+    call = step.call_of(undoes=bool(state.undoes))
+    if resumed.started is None or call is None:
+        return None
+    return _claimed(look, state, resumed.action, resumed.started, seconds=_seconds(call, step))
+
+
+def was_overtaken(turn: Turn, look: Look) -> bool:
+    """Whether a call was begun since the facts of this one were read: they are read again."""
+    read_at = look.prepared.read_at if look.prepared is not None else None
+    if read_at is None:
+        return False
+    turn.batch.turns |= locked_turns([read_at.key])
+    return not is_current(read_at, effects=turn.case.run.effects, turns=turn.batch.turns)
+
+
+def _wait_for_turn(turn: Turn, state: StepState) -> None:
+    until = turn.case.now + TURN_AGAIN
+    if state.waits_for == StepRun.WaitsFor.TURN:
+        # Said once; looked at again and again.
+        state.status, state.due_at = "waiting", until
+        turn.touch(state)
+    else:
+        turn.wait(state, StepRun.WaitsFor.TURN, until=until)
+
+
+def _claimed(
+    look: Look, state: StepState, action: Action, started: Started, *, seconds: float
+) -> Claimed | None:
+    if look.prepared is None:
+        return None
+    state.status, state.waits_for, state.due_at = "running", "", None
+    return Claimed(
+        look.path, action, started, look.prepared.call.tool, look.prepared.snapshot, seconds
+    )
+
+
+def _seconds(call: ToolCall, step: StepSpec) -> float:
+    return step.timeout.total_seconds() if step.timeout else call.tool.timeout_seconds
+
+
+def _decided(turn: Turn, state: StepState, action: Action) -> None:
+    """What the decision means for the step, where it does not begin a call."""
+    decided = action.decided_again or {"outcome": action.outcome, "reasons": action.reasons}
+    outcome = str(decided["outcome"])
+    if outcome == "needs_approval":
+        turn.wait(state, StepRun.WaitsFor.APPROVAL)
+        # Whoever decides tells the run by its action; the step's own approval is another thing.
+        state.approval_id = None
+    elif outcome in {"denied", "halted"}:
+        titles = "; ".join(reason["title"] for reason in decided["reasons"])
+        turn.finish(state, "denied", code=outcome, message=titles)
+        if outcome == "halted":
+            turn.case.run.status = "halted"
+
+
+def _not_proposed(turn: Turn, state: StepState, look: Look) -> None:
+    if look.is_behind:
+        _wait_for_turn(turn, state)
+    else:
+        _refused(turn, state, look)
+
+
+def _refused(turn: Turn, state: StepState, look: Look) -> None:
+    """The call could not even be proposed."""
+    if look.refusal is None:
+        turn.finish(state, "failed", code="expression_failed", message=look.failure)
+        return
+    if isinstance(look.refusal, InvalidToken):
+        message = "The agent is not active, or was stopped since the run was started."
+        turn.finish(state, "denied", code="identity_not_active", message=message)
+        return
+    turn.finish(state, "failed", code=look.refusal.code, message=str(look.refusal))
+
+
+def _is_held_back(turn: Turn, state: StepState, tool: ToolSpec) -> bool:
+    """Whether the endpoint's breaker is open; one of all processes wins the probe of it."""
+    if not turn.loaded.has_open_breakers:
+        return False
+    where: Where = (tool.system, turn.case.environment)
+    breaker: OpenBreaker | None = open_breakers().get(where)
+    if breaker is None:
+        return False
+    now = turn.case.now
+    until = now + timedelta(seconds=tool.timeout_seconds) + PROBE_MARGIN
+    if win_probe(where, now=now, until=until):
+        return False
+    turn.wait(state, StepRun.WaitsFor.BREAKER, until=breaker.next_chance(now))
+    return True

@@ -1,0 +1,77 @@
+"""Signals: what has happened outside, kept for the run until a step takes it up."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+
+from audit.bounded_values import whole
+from audit.services.recording import record
+from common.actors import Actor
+from common.canonical import digest, normalised
+from common.clock import database_now
+from common.commands import command
+from common.errors import NotFound
+from workflows import events
+from workflows.errors import SignalReused, WrongRunState
+from workflows.models import Signal, WorkflowRun
+from workflows.services.wakeups import wake
+from workflows.spec_cache import data_class_of, spec_of
+
+
+@command
+def send(
+    run_id: UUID,
+    *,
+    actor: Actor,
+    name: str,
+    payload: Any,
+    key: str,
+    identity_id: int | None = None,
+) -> tuple[Signal, bool]:
+    """The signal, and whether it is new: the same key sent twice is one signal.
+
+    Raises NotFound (also for another agent's run), WrongRunState if the run has ended,
+    SignalReused for the same key with other contents, NotCanonical for a payload that cannot be
+    written down the same everywhere.
+    """
+    runs = WorkflowRun.objects.filter(pk=run_id)
+    if identity_id is not None:
+        runs = runs.filter(run__identity_id=identity_id)
+    run = runs.select_related("workflow").first()
+    if run is None:
+        raise NotFound
+    payload = normalised(payload)
+    found = _known(run_id, key, name, payload)
+    if found is not None:
+        return found, False
+    if run.is_ended:
+        raise WrongRunState
+    try:
+        with transaction.atomic():
+            signal = Signal.objects.create(
+                run=run, name=name, key=key, payload=payload, received_at=database_now()
+            )
+    except IntegrityError:
+        found = _known(run_id, key, name, payload)
+        if found is None:
+            raise
+        return found, False
+    data_class = data_class_of(spec_of(run.version_id), parent=run.parent_id, run=run.pk)
+    record(
+        events.SIGNAL_RECEIVED,
+        actor=actor,
+        subject=run,
+        run_id=run.pk,
+        name=name,
+        **whole("payload", payload, data_class),
+    )
+    wake(run.pk)
+    return signal, True
+
+
+def _known(run_id: UUID, key: str, name: str, payload: Any) -> Signal | None:
+    found = Signal.objects.filter(run_id=run_id, key=key).first()
+    if found is not None and (found.name != name or digest(found.payload) != digest(payload)):
+        raise SignalReused
+    return found
