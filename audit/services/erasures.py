@@ -73,7 +73,7 @@ def ask(
 def decide_erasure(erasure_id: UUID, *, actor: Actor, approve: bool, reason: str) -> Erasure:
     """Approved, the values are gone with this transaction.
 
-    Raises what `two_people.decide` and `ask` raise.
+    Raises what `dual_control.decide` and `ask` raise.
     """
     asked = Erasure.objects.select_for_update().filter(pk=erasure_id).first()
     erasure = decide(asked, actor=actor, approve=approve, reason=reason)

@@ -116,7 +116,7 @@ def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
 
 @command
 def decide_export(export_id: UUID, *, actor: Actor, approve: bool, reason: str) -> Export:
-    """See `two_people.decide`."""
+    """See `dual_control.decide`."""
     asked = Export.objects.select_for_update().filter(pk=export_id).first()
     export = decide(asked, actor=actor, approve=approve, reason=reason)
     record(

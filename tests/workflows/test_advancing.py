@@ -1,7 +1,7 @@
 """The laws of `advance()`, for made-up definitions whatever befalls their runs, and by example.
 
 The moves are made by the engine's own turns; what it asks of the database, of people and of other
-systems is answered in memory, as Hypothesis likes (see `simulation` and `anything`).
+systems is answered in memory, as Hypothesis likes (see `simulation` and `state_machine`).
 """
 
 from datetime import timedelta
