@@ -64,7 +64,7 @@ class ViewValuesForm(CommandForm):
     def perform(self, *, actor: Actor) -> Shown:
         values = access_log.view_values(self.target, actor=actor, sensitive=self.sensitive)
         context = {"title": "Values", "object": self.target, "values": values}
-        return Shown("audit/bounded_values.html", {**context, "erased": self.target.payload.erased})
+        return Shown("audit/values.html", {**context, "erased": self.target.payload.erased})
 
 
 class ViewSensitiveForm(ViewValuesForm):
