@@ -39,7 +39,7 @@ _STEPS_OF_SUM = 10
 # The engine compiles a pattern again for each element: so much, and for each class of Unicode.
 _STEPS_OF_PATTERN = 3_000
 _STEPS_OF_CLASS = 25_000
-# RE2 repeats no more often.
+# RE2 refuses a pattern with more repetitions.
 _MAX_REPEATS = 1_000
 
 

@@ -192,7 +192,7 @@ BOUNDS = tuple(
         ),
         (
             32,
-            "a tool for facts is written by whoever defined it",
+            "who defined a tool for facts counts as its author",
             "policies/services/release_writers.py",
             "pk__gt=since.get(name, 0),",
             "pk__gt=max([0, *map(_drafting_of, PolicyRelease.objects.live())]),",

@@ -300,7 +300,7 @@ def _validator(which: str, schema: dict[str, Any]) -> jsonschema_rs.Validator:
 def linked(spec: ToolSpec, tools: Mapping[str, ToolSpec]) -> ToolSpec:
     """The tool with what it takes from others of its system: the classes of its facts, and in its
     digest the definitions of the tools that its facts come from and its outcome is read with.
-    Whoever changes one of those changes what a decision rests on.
+    A change of one of these tools changes the basis of decisions.
     """
     if not spec.linked_names:
         return with_facts_apart(spec, tools)

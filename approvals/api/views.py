@@ -109,7 +109,7 @@ class ApprovalsView(PersonView):
     def get(self, request: Request) -> Response:
         after = _key(request.query_params.get("after", ""))
         found = list(islice(waiting_for(self.person, after=after), MAX_LISTED + 1))
-        # Also those who came to own or sponsor the agent since the request was opened.
+        # Leave out what concerns an agent that this person owns or sponsors since the request.
         rows = [row for row in found[:MAX_LISTED] if refusal_for(row, self.person) is None]
         response = Response(self._shown(rows, many=True))
         if len(found) > MAX_LISTED:

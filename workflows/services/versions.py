@@ -96,9 +96,8 @@ def ensure_current(version: WorkflowVersion) -> None:
 
 
 def _writers(version: WorkflowVersion, live: WorkflowVersion | None) -> list[int]:
-    """Everybody who has drafted a version since the one that was live before it: what they wrote
-    may be in this one, whoever saved it last. What has been published after this one says nothing
-    of who wrote it.
+    """Return the users who drafted this version or one between it and the published version before
+    it: their text may be part of it. Versions published after it do not matter.
     """
     drafts = version.workflow.versions.filter(number__lte=version.number)
     before = live
