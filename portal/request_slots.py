@@ -6,11 +6,14 @@ can always sign in and halt everything. A proxy that takes requests in whole (de
 keeps slow senders away altogether, and is needed against senders with many addresses.
 """
 
+import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Condition
+from threading import Condition, Lock
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -21,6 +24,8 @@ from common.parsers import MAX_BODY_BYTES
 from common.problems import as_page_free_problem
 from common.request_context import client_address
 from portal.failures import answered, is_for_agents
+
+log = logging.getLogger(__name__)
 
 # Of a process with 24 threads 18 serve agents, 3 read bodies of agents and 2 of people, and one at
 # least is left for people.
@@ -84,12 +89,32 @@ class Slots:
         return self._taken.total() < self.size and self._taken[sender] < self.per_sender
 
 
+@dataclass
+class Refusals:
+    """Tells the operator about refused calls at most once in a while, with their number."""
+
+    quiet_seconds: float = 10.0
+    _count: int = 0
+    _reported_at: float = field(default_factory=lambda: -math.inf)
+    _lock: Lock = field(default_factory=Lock)
+
+    def report(self) -> None:
+        with self._lock:
+            self._count += 1
+            now = time.monotonic()
+            if now - self._reported_at < self.quiet_seconds:
+                return
+            count, self._count, self._reported_at = self._count, 0, now
+        log.warning("All web slots of a sender are taken: %s calls refused with 503 busy", count)
+
+
 def _reading(size: int) -> Slots:
     return Slots(size, max(size - 1, 1), _PATIENCE_SECONDS)
 
 
 _reading_for_agents = _reading(READING_FOR_AGENTS)
 _reading_for_people = _reading(READING_FOR_PEOPLE)
+_refusals = Refusals()
 _serving = Slots(SERVING_AGENTS, SERVING_ONE_IDENTITY, 0)
 
 
@@ -147,6 +172,9 @@ def _busy(request: HttpRequest) -> HttpResponse:
     message = "The portal is busy with other calls. Send the request again with the same key."
     response = as_page_free_problem("busy", message, http_status=503)
     response["Retry-After"] = "1"
+    # Django would write an error for each, and a log that a busy agent fills hides what matters.
+    response._has_been_logged = True  # type: ignore[attr-defined] # noqa: SLF001 - its own mark
+    _refusals.report()
     # Django's own middleware, which would say so, is not asked.
     response["Content-Length"] = str(len(response.content))
     return response

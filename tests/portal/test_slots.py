@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 
 from common.known_tokens import MAX_KNOWN, identity_of, remember_token
 from portal import request_slots
@@ -206,3 +206,28 @@ def test_as_many_wait_as_there_are_slots() -> None:
     one._waiting = 1
     with one.taken("a"), pytest.raises(NoSlot), one.taken("b"):
         pass
+
+
+def test_many_refused_calls_are_one_line_of_the_log(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A busy agent sends thousands: the errors of others stay visible."""
+    monkeypatch.setattr(request_slots, "_serving", request_slots.Slots(0, 0, 0))
+    monkeypatch.setattr(request_slots, "_refusals", request_slots.Refusals())
+    for _ in range(5):
+        assert client.get("/api/v1/tools").status_code == 503
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_refused_calls_are_counted_until_they_are_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusals = request_slots.Refusals(quiet_seconds=0)
+    refusals.report()
+    refusals.quiet_seconds = 3600
+    refusals.report()
+    refusals.report()
+    refusals.quiet_seconds = 0
+    refusals.report()
+    numbers = [record.getMessage().split()[8] for record in caplog.records]
+    assert numbers == ["1", "3"]
