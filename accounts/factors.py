@@ -4,7 +4,7 @@ import base64
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from common.encryption import seal, sealed_by, sealing_key_id, unseal
+from common.encryption import decrypt, encrypt, key_id_of, sealing_key_id
 
 _BOUND_TO = "second-factor"
 FRESH_FOR = timedelta(minutes=5)
@@ -26,13 +26,13 @@ class Factor:
 
 
 def sealed_text(text: str) -> str:
-    return base64.b64encode(seal(text.encode(), bound_to=_BOUND_TO)).decode()
+    return base64.b64encode(encrypt(text.encode(), bound_to=_BOUND_TO)).decode()
 
 
 def opened_text(sealed: str) -> str:
     """Raises CannotUnseal, ValueError."""
-    return unseal(base64.b64decode(sealed), bound_to=_BOUND_TO).decode()
+    return decrypt(base64.b64decode(sealed), bound_to=_BOUND_TO).decode()
 
 
 def is_of_present_key(sealed: str) -> bool:
-    return sealed_by(base64.b64decode(sealed)) == sealing_key_id()
+    return key_id_of(base64.b64decode(sealed)) == sealing_key_id()

@@ -24,6 +24,6 @@ def score(value: float, usual: Sequence[float]) -> float:
     return _SCALE * (value - middle) / max(deviation, 1.0, abs(middle) / 20)
 
 
-def is_unusual(value: float, usual: Sequence[float], *, at_least: float) -> bool:
+def is_outlier(value: float, usual: Sequence[float], *, at_least: float) -> bool:
     """Whether `value` stands out above what is usual, and is worth a look at all."""
     return len(usual) >= ENOUGH and value >= at_least and score(value, usual) > LIMIT

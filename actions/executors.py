@@ -27,17 +27,17 @@ def register(name: str, moved: Moved) -> None:
     _drivers[name] = moved
 
 
-def moved(action: Action) -> None:
+def notify_changed(action: Action) -> None:
     """Tell the action's driver. Raises KeyError if nothing is registered under its name."""
     _drivers[action.driver](action.run_id, action.pk)
 
 
-def follow_runs(stopped: Stopped) -> None:
+def on_run_ended(stopped: Stopped) -> None:
     """Say what is to be told of every run that is closed or halted; done once, in `ready()`."""
     _followers.append(stopped)
 
 
-def stopped(run_id: UUID) -> None:
+def notify_run_ended(run_id: UUID) -> None:
     """Tell those who follow runs, in the transaction that closed or halted this one."""
     for tell in _followers:
         tell(run_id)

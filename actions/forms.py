@@ -3,15 +3,15 @@ from typing import Any
 from django import forms
 
 from actions.services import recovery
-from actions.services.recovery import Answer
+from actions.services.recovery import Resolution
 from common.actors import Actor
 from common.admin.fields import JSONTextField
-from common.admin.pages import CommandForm, Shown
+from common.admin.pages import CommandForm, ShowOnce
 
 ANSWERS = (
-    (Answer.TOOK_EFFECT.value, "It took effect"),
-    (Answer.FAILED.value, "It did not take effect"),
-    (Answer.AGAIN.value, "Try it again, with the same key"),
+    (Resolution.TOOK_EFFECT.value, "It took effect"),
+    (Resolution.FAILED.value, "It did not take effect"),
+    (Resolution.AGAIN.value, "Try it again, with the same key"),
 )
 
 
@@ -27,11 +27,11 @@ class ResolveForm(CommandForm):
         help_text="How you know. Recorded in the audit log with your name.",
     )
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         recovery.resolve_unknown(
             self.target.pk,
             actor=actor,
-            answer=Answer(self.cleaned_data["answer"]),
+            answer=Resolution(self.cleaned_data["answer"]),
             reason=self.cleaned_data["reason"],
             result=self.cleaned_data["result"],
         )
@@ -53,13 +53,13 @@ class ResolveManyForm(CommandForm):
         choices = [(f"{t}|{e}", f"{t} in {e}: {n} calls") for t, e, n in found]
         self.fields["tool"] = forms.ChoiceField(choices=choices, help_text="")
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         tool, _, environment = self.cleaned_data["tool"].partition("|")
         recovery.resolve_many(
             tool,
             environment,
             actor=actor,
-            answer=Answer(self.cleaned_data["answer"]),
+            answer=Resolution(self.cleaned_data["answer"]),
             reason=self.cleaned_data["reason"],
         )
         return None

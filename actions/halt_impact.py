@@ -21,7 +21,7 @@ LONGEST_CALL = timedelta(seconds=300 + 15)
 
 
 @dataclass(frozen=True)
-class Stoppable:
+class HaltTarget:
     """One thing that a halt could cover, and what runs under it now."""
 
     kind: str
@@ -36,14 +36,14 @@ class Stoppable:
         return f"{self.kind}:{self.target}"
 
 
-def stoppable() -> list[Stoppable]:
+def halt_targets() -> list[HaltTarget]:
     """Everything, environments, agents and systems: what is busy first."""
     flying = _flying()
     runs = _open_runs()
     halted = set(Halt.objects.in_force().values_list("kind", "target"))
 
-    def one(kind: Halt.Kind, target: str, title: str, calls: int, number: int) -> Stoppable:
-        return Stoppable(kind.value, target, title, calls, number, (kind.value, target) in halted)
+    def one(kind: Halt.Kind, target: str, title: str, calls: int, number: int) -> HaltTarget:
+        return HaltTarget(kind.value, target, title, calls, number, (kind.value, target) in halted)
 
     everything = one(
         Halt.Kind.GLOBAL, "", "Everything", len(flying), sum(number for *_, number in runs)
@@ -87,7 +87,7 @@ def stoppable() -> list[Stoppable]:
     ]
 
 
-def _busiest(found: Iterable[Stoppable]) -> list[Stoppable]:
+def _busiest(found: Iterable[HaltTarget]) -> list[HaltTarget]:
     return sorted(found, key=lambda one: (-one.in_flight, -one.runs, one.target))
 
 
@@ -147,7 +147,7 @@ def _covered(halt: Halt) -> QuerySet[Attempt]:
     return found
 
 
-def took(halt: Halt, attempts: Iterable[Attempt]) -> float | None:
+def seconds_to_stop(halt: Halt, attempts: Iterable[Attempt]) -> float | None:
     """Seconds from the halt to the end of the last call that it cut; None if it cut none."""
     ends: list[datetime] = [
         one.ended_at for one in attempts if one.error_code == "cut_off" and one.ended_at

@@ -23,7 +23,7 @@ from actions.errors import HaltWatcherStale
 from actions.models import Action, Run
 from agents.directory import Directory, directory, stops_of
 from audit.generation import CHANNEL, current_mark
-from common.cancellation import Flight
+from common.cancellation import CancellableCall
 from tools.definitions import ToolSpec
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class InFlight:
     tool: str
     # Who acts, and each agent that is acted for, with the epoch that the call was decided in.
     parties: tuple[tuple[str, int | None], ...]
-    flight: Flight
+    flight: CancellableCall
 
     @property
     def client_ids(self) -> list[str]:
@@ -66,7 +66,7 @@ class InFlight:
         return covered is not None
 
 
-class Watcher:
+class HaltWatcher:
     """One thread per process, begun with its first call."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Watcher:
         self._ending = Event()
         self._thread: Thread | None = None
 
-    def ensure(self) -> None:
+    def ensure_running(self) -> None:
         """Raises HaltWatcherStale if what is sent now could not be cut."""
         if not settings.WATCH_HALTS:
             return
@@ -109,7 +109,7 @@ class Watcher:
             self._moved.wait(seconds)
 
     @contextmanager
-    def flying(self, action: Action, spec: ToolSpec) -> Iterator[Flight]:
+    def track(self, action: Action, spec: ToolSpec) -> Iterator[CancellableCall]:
         """Within it the call is being made."""
         run = Run.objects.only("chain", "chain_epochs").get(pk=action.run_id)
         acting = (f"{action.agent}.{action.environment}", action.epoch)
@@ -119,13 +119,13 @@ class Watcher:
             system=spec.system,
             tool=spec.full_name,
             parties=(acting, *behind),
-            flight=Flight(),
+            flight=CancellableCall(),
         )
         with self._lock:
             self._flying.add(one)
         try:
             if settings.WATCH_HALTS and self._was_stopped(one):
-                one.flight.cut()
+                one.flight.cancel()
             yield one.flight
         finally:
             with self._lock:
@@ -135,12 +135,12 @@ class Watcher:
         """Whether it was stopped between its decision and now. What is stopped from now on, the
         watcher finds among what flies; what it has seen before, this process may not know yet.
         """
-        mark, known = directory.marked()
+        mark, known = directory.cached_with_version()
         if one.is_stopped(known):
             return True
         return self._mark not in {None, mark} and one.is_stopped(stops_of(one.client_ids))
 
-    def look(self) -> None:
+    def check_once(self) -> None:
         """Cut what was stopped since the last look. Raises the database's errors."""
         mark = current_mark()
         if mark != self._mark or self._cutting:
@@ -152,7 +152,7 @@ class Watcher:
             known = stops_of(named) if flying else None
             for one in flying:
                 if known is not None and one.is_stopped(known):
-                    one.flight.cut()
+                    one.flight.cancel()
             self._cutting = False
             with self._moved:
                 self._moved.notify_all()
@@ -171,15 +171,15 @@ class Watcher:
     def _listen(self) -> None:
         if connection.vendor != "postgresql":
             while not self._ending.is_set():
-                self.look()
+                self.check_once()
                 self._ending.wait(POLL_SECONDS)
             return
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
         while not self._ending.is_set():
-            self.look()
+            self.check_once()
             for _ in connection.connection.notifies(timeout=LISTEN_SECONDS, stop_after=1):
                 pass
 
 
-watcher = Watcher()
+watcher = HaltWatcher()

@@ -20,7 +20,7 @@ _OVERRIDES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RecordedVote:
     """What one person answered."""
 
     at: datetime
@@ -31,20 +31,20 @@ class Answer:
 
 
 @dataclass
-class Question:
+class RecordedRequest:
     """What people were asked, what they were shown, and how it ended."""
 
     at: datetime
     tier: str
     text: str
     shown: Mapping[str, Any]
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[RecordedVote] = field(default_factory=list)
     end: str = "pending"
     ended_at: datetime | None = None
 
 
 @dataclass
-class Try:
+class CallAttempt:
     """One call of the tool."""
 
     number: int
@@ -54,15 +54,15 @@ class Try:
 
 
 @dataclass
-class Call:
+class RecordedCall:
     """One action: what was to be done, by which rules it was decided, and what came of it."""
 
     id: str
     tool: str
     at: datetime
     decisions: list[Mapping[str, Any]] = field(default_factory=list)
-    questions: list[Question] = field(default_factory=list)
-    tries: list[Try] = field(default_factory=list)
+    questions: list[RecordedRequest] = field(default_factory=list)
+    tries: list[CallAttempt] = field(default_factory=list)
     access: str = ""
     classes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
@@ -81,20 +81,20 @@ class Call:
 
 
 @dataclass
-class Story:
+class RunHistory:
     """A run. `begun` holds the details of its first event."""
 
     agent: str = ""
     begun_at: datetime | None = None
     begun: Mapping[str, Any] = field(default_factory=dict)
-    calls: dict[str, Call] = field(default_factory=dict)
+    calls: dict[str, RecordedCall] = field(default_factory=dict)
     overrides: list[tuple[datetime, str, str, Mapping[str, Any]]] = field(default_factory=list)
     ended_at: datetime | None = None
     end: Mapping[str, Any] = field(default_factory=dict)
     halted: bool = False
 
     @property
-    def sources(self) -> list[Call]:
+    def sources(self) -> list[RecordedCall]:
         """What it read, with classes and labels of the data."""
         return [call for call in self.calls.values() if call.access == "read"]
 
@@ -109,57 +109,57 @@ class Story:
         ]
 
 
-def story_of(events: Iterable[Event], *, with_values: bool = True) -> Story:
+def run_history(events: Iterable[Event], *, with_values: bool = True) -> RunHistory:
     """The story of a run's events, oldest first.
 
     Without values it says what the leaves say: codes and times, not words.
     """
-    story = Story()
+    story = RunHistory()
     for event in events:
         details = event.details if with_values else event.plain()
         _told(story, event, details)
     return story
 
 
-def _told(story: Story, event: Event, details: Mapping[str, Any]) -> None:
+def _told(story: RunHistory, event: Event, details: Mapping[str, Any]) -> None:
     if event.type in _OF_RUNS:
         _OF_RUNS[event.type](story, event, details)
     elif event.type in _OF_CALLS:
         call = story.calls.get(event.subject_id)
         if call is None:
             tool = str(details.get("tool", event.subject_label))
-            call = Call(event.subject_id, tool, event.recorded_at)
+            call = RecordedCall(event.subject_id, tool, event.recorded_at)
             story.calls[call.id] = call
         _OF_CALLS[event.type](call, event, details)
     if event.type in _OVERRIDES:
         story.overrides.append((event.recorded_at, event.type, event.actor_label, details))
 
 
-def _begun(story: Story, event: Event, details: Mapping[str, Any]) -> None:
+def _begun(story: RunHistory, event: Event, details: Mapping[str, Any]) -> None:
     story.agent, story.begun_at, story.begun = event.actor_id, event.recorded_at, details
 
 
-def _ended(story: Story, event: Event, details: Mapping[str, Any]) -> None:
+def _ended(story: RunHistory, event: Event, details: Mapping[str, Any]) -> None:
     story.ended_at, story.end = event.recorded_at, details
 
 
-def _halted(story: Story, event: Event, details: Mapping[str, Any]) -> None:
+def _halted(story: RunHistory, event: Event, details: Mapping[str, Any]) -> None:
     story.halted = True
     _ended(story, event, details)
 
 
-def _decided(call: Call, event: Event, details: Mapping[str, Any]) -> None:
+def _decided(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> None:
     call.decisions.append({**details, "at": event.recorded_at})
 
 
-def _asked(call: Call, event: Event, details: Mapping[str, Any]) -> None:
+def _asked(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> None:
     text, shown = str(details.get("question", "")), details.get("shown", {})
-    call.questions.append(Question(event.recorded_at, str(details["tier"]), text, shown))
+    call.questions.append(RecordedRequest(event.recorded_at, str(details["tier"]), text, shown))
 
 
-def _voted(call: Call, event: Event, details: Mapping[str, Any]) -> None:
+def _voted(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> None:
     if call.questions:
-        said = Answer(
+        said = RecordedVote(
             event.recorded_at,
             event.actor_label,
             str(details["answer"]),
@@ -169,17 +169,17 @@ def _voted(call: Call, event: Event, details: Mapping[str, Any]) -> None:
         call.questions[-1].answers.append(said)
 
 
-def _answered(call: Call, event: Event, details: Mapping[str, Any]) -> None:
+def _answered(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> None:
     if call.questions:
         last = call.questions[-1]
         last.end, last.ended_at = event.type.removeprefix("approval."), event.recorded_at
 
 
-def _called(call: Call, event: Event, details: Mapping[str, Any]) -> None:
-    call.tries.append(Try(int(details["attempt"]), event.recorded_at))
+def _called(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> None:
+    call.tries.append(CallAttempt(int(details["attempt"]), event.recorded_at))
 
 
-def _came_to(call: Call, event: Event, details: Mapping[str, Any]) -> None:
+def _came_to(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> None:
     ends = {"completed": "succeeded", "unresolved": "unknown"}
     end = event.type.removeprefix("tool.call.")
     for one in call.tries:
@@ -192,7 +192,7 @@ def _came_to(call: Call, event: Event, details: Mapping[str, Any]) -> None:
         call.result, call.things = details.get("result"), list(details.get("things", ()))
 
 
-def _resolved(call: Call, event: Event, details: Mapping[str, Any]) -> None:
+def _resolved(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> None:
     ends = {"took_effect": "succeeded", "did_not_take_effect": "failed"}
     if call.tries:
         call.tries[-1].end = ends.get(str(details["answer"]), call.tries[-1].end)

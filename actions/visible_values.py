@@ -27,7 +27,7 @@ def shown_to(user: Any, action: Action) -> ShownCall:
     """Return the call's values as this person may see them."""
     if user.has_perm(SEE_SENSITIVE):
         return ShownCall(action.arguments, action.claims, action.facts, action.result)
-    spec = catalog.fresh().tools.get(action.tool)
+    spec = catalog.current().tools.get(action.tool)
     if spec is None or spec.digest != action.tool_digest:
         values = (action.arguments, action.claims, action.facts, action.result)
         return ShownCall(*(UNKNOWN_CLASS if value else value for value in values))

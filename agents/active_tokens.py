@@ -16,7 +16,7 @@ MAX_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
-class LiveToken:
+class ActiveToken:
     jti: str
     scope: str
     expires_at: datetime
@@ -24,7 +24,7 @@ class LiveToken:
     bound: bool
 
 
-def live_tokens(identities: Sequence[AgentIdentity]) -> dict[int, list[LiveToken]]:
+def live_tokens(identities: Sequence[AgentIdentity]) -> dict[int, list[ActiveToken]]:
     """By identity, the latest first: issued in its present epoch, not over, not given back."""
     now = timezone.now()
     epochs = {str(one.pk): one.epoch for one in identities}
@@ -36,10 +36,10 @@ def live_tokens(identities: Sequence[AgentIdentity]) -> dict[int, list[LiveToken
         uid__gte=first_key_at(datetime.fromtimestamp(since, now.tzinfo)),
     )
     revoked = set(RevokedToken.objects.values_list("jti", flat=True))
-    found: dict[int, list[LiveToken]] = defaultdict(list)
+    found: dict[int, list[ActiveToken]] = defaultdict(list)
     for event in issued.order_by("-id")[:MAX_SHOWN]:
         details = event.details
-        token = LiveToken(
+        token = ActiveToken(
             details["jti"],
             details["scope"],
             datetime.fromisoformat(details["expires_at"]),

@@ -53,7 +53,7 @@ class Delegation:
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class Delegator:
     """A person for whom an identity may act, until a time (in seconds of Unix)."""
 
     person: int
@@ -71,7 +71,7 @@ class Directory:
     # (who is acted for, who acts): within which rights, and how far down the line
     delegations: Mapping[tuple[str, str], "Delegation"] = field(default_factory=dict)
     # By the identifier of the delegation; of people who are active.
-    persons: Mapping[str, Behind] = field(default_factory=dict)
+    persons: Mapping[str, Delegator] = field(default_factory=dict)
 
     def halt_covering(
         self, *, agent: str, environment: str, system: str, tool: str
@@ -104,7 +104,7 @@ def _build() -> Directory:
             for rule in DelegationRule.objects.in_force().select_related("subject", "actor")
         },
         persons={
-            str(row.pk): Behind(
+            str(row.pk): Delegator(
                 row.person_id, row.person.get_username(), row.identity_id, row.ends_at.timestamp()
             )
             for row in PersonDelegation.objects.in_force()

@@ -19,7 +19,7 @@ from agents.services import (
 )
 from common.actors import Actor
 from common.admin.fields import JSONTextField
-from common.admin.pages import CommandForm, Made, ReasonForm, Shown
+from common.admin.pages import CommandForm, Created, ReasonForm, ShowOnce
 
 
 def _people() -> "forms.ModelChoiceField[User]":
@@ -38,7 +38,7 @@ class RegisterAgentForm(CommandForm):
     owner = _people()
     sponsor = _people()
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         lifecycle.register_agent(
             self.cleaned_data["slug"],
             actor=actor,
@@ -52,25 +52,25 @@ class RegisterAgentForm(CommandForm):
 
 
 class ActivateForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         lifecycle.activate(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class SuspendForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         lifecycle.suspend(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class RetireForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         lifecycle.retire(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class CertifyForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         recertification.certify(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
@@ -79,7 +79,7 @@ class ChangeSponsorForm(ReasonForm):
     sponsor = _people()
     field_order = ("sponsor", "reason")
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         sponsors.change_sponsor(
             self.target.pk,
             actor=actor,
@@ -92,7 +92,7 @@ class ChangeSponsorForm(ReasonForm):
 class AddIdentityForm(CommandForm):
     environment = forms.ModelChoiceField(Environment.objects.all())
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         lifecycle.create_identity(
             self.target.pk, actor=actor, environment=self.cleaned_data["environment"]
         )
@@ -112,7 +112,7 @@ class DeclareUseForm(ReasonForm):
         known = {"replicas": target.replicas, "hours": target.hours} if target is not None else {}
         super().__init__(*args, target=target, initial=known, **kwargs)
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         lifecycle.declare_use(
             self.target.pk,
             actor=actor,
@@ -124,13 +124,13 @@ class DeclareUseForm(ReasonForm):
 
 
 class ResolveFindingForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         findings.resolve(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class IssueCodeForm(CommandForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         code = enrolment.issue_enrolment_code(self.target.pk, actor=actor)
         minutes = int(enrolment.CODE_LIFETIME.total_seconds() // 60)
         context = {
@@ -140,23 +140,23 @@ class IssueCodeForm(CommandForm):
             "object": self.target,
             "portal_url": settings.ISSUER,
         }
-        return Shown("agents/enrolment_code.html", context)
+        return ShowOnce("agents/enrolment_code.html", context)
 
 
 class RevokeKeyForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         enrolment.revoke_key(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class SuspendIdentityForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         lifecycle.suspend_identity(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class ResumeIdentityForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         lifecycle.resume_identity(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
@@ -173,10 +173,10 @@ class StopForm(ReasonForm):
             raise forms.ValidationError(message)
         return Halt.Kind(kind), target
 
-    def perform(self, *, actor: Actor) -> Made:
+    def perform(self, *, actor: Actor) -> Created:
         kind, target = self.cleaned_data["stop"]
         reason = self.cleaned_data["reason"]
-        return Made(halts.place_halt(kind, actor=actor, target=target, reason=reason))
+        return Created(halts.place_halt(kind, actor=actor, target=target, reason=reason))
 
 
 class PlaceHaltForm(ReasonForm):
@@ -188,7 +188,7 @@ class PlaceHaltForm(ReasonForm):
     )
     field_order = ("kind", "target_name", "reason")
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         kind = Halt.Kind(self.cleaned_data["kind"])
         target = self.cleaned_data["target_name"].strip()
         halts.place_halt(
@@ -207,7 +207,7 @@ class PlaceHaltForm(ReasonForm):
 
 
 class HaltAgentForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         halts.place_halt(
             Halt.Kind.AGENT,
             actor=actor,
@@ -218,10 +218,10 @@ class HaltAgentForm(ReasonForm):
 
 
 class LiftHaltForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | Made | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | Created | None:
         if self.target.kind == Halt.Kind.GLOBAL:
             reason = self.cleaned_data["reason"]
-            return Made(halts.ask_to_lift(self.target.pk, actor=actor, reason=reason))
+            return Created(halts.ask_to_lift(self.target.pk, actor=actor, reason=reason))
         halts.lift_halt(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
@@ -250,12 +250,12 @@ class IssuerKeysForm(CommandForm):
         return given
 
 
-class TrustIssuerForm(IssuerKeysForm):
+class AddIssuerForm(IssuerKeysForm):
     issuer = forms.URLField(max_length=300, assume_scheme="https", help_text="Its https address.")
     subject = forms.CharField(max_length=300, help_text="What it calls this identity.")
     field_order = ("issuer", "subject", "jwks_uri", "jwks")
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         federation.trust_issuer(
             self.target.pk,
             actor=actor,
@@ -268,7 +268,7 @@ class TrustIssuerForm(IssuerKeysForm):
 
 
 class ReplaceIssuerKeysForm(IssuerKeysForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         federation.replace_issuer_keys(
             self.target.pk,
             actor=actor,
@@ -278,8 +278,8 @@ class ReplaceIssuerKeysForm(IssuerKeysForm):
         return None
 
 
-class WithdrawIssuerForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+class RemoveIssuerForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         federation.trust_issuer_no_more(
             self.target.pk, actor=actor, reason=self.cleaned_data["reason"]
         )
@@ -295,7 +295,7 @@ class RequireDpopForm(CommandForm):
         known = {"required": target.dpop_required} if target is not None else {}
         super().__init__(*args, target=target, initial=known, **kwargs)
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         federation.require_dpop(self.target.pk, actor=actor, required=self.cleaned_data["required"])
         return None
 
@@ -311,8 +311,8 @@ class AllowDelegationForm(ReasonForm):
     )
     field_order = ("subject", "acting", "scope", "max_depth", "reason")
 
-    def perform(self, *, actor: Actor) -> Shown | Made | None:
-        return Made(
+    def perform(self, *, actor: Actor) -> ShowOnce | Created | None:
+        return Created(
             federation.allow_delegation(
                 self.cleaned_data["subject"].pk,
                 actor=actor,
@@ -324,7 +324,7 @@ class AllowDelegationForm(ReasonForm):
         )
 
 
-class LetActForm(ReasonForm):
+class GrantDelegationForm(ReasonForm):
     """Whoever is signed in lets an agent act for them."""
 
     identity = forms.ModelChoiceField(AgentIdentity.objects.filter(status="active"))
@@ -334,8 +334,8 @@ class LetActForm(ReasonForm):
     minutes = forms.IntegerField(min_value=1, max_value=user_delegations.MAX_MINUTES, initial=60)
     field_order = ("identity", "scope", "minutes", "reason")
 
-    def perform(self, *, actor: Actor) -> Shown:
-        delegation, code = user_delegations.let_act(
+    def perform(self, *, actor: Actor) -> ShowOnce:
+        delegation, code = user_delegations.grant_delegation(
             self.cleaned_data["identity"].pk,
             actor=actor,
             scope=self.cleaned_data["scope"],
@@ -343,19 +343,19 @@ class LetActForm(ReasonForm):
             reason=self.cleaned_data["reason"],
         )
         context = {"title": "Code for the agent", "code": code, "delegation": delegation}
-        return Shown("agents/delegation_code.html", context)
+        return ShowOnce("agents/delegation_code.html", context)
 
 
-class LetActNoMoreForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
-        user_delegations.let_act_no_more(
+class RevokeDelegationForm(ReasonForm):
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
+        user_delegations.revoke_delegation(
             self.target.pk, actor=actor, reason=self.cleaned_data["reason"]
         )
         return None
 
 
 class EndDelegationForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         federation.end_delegation(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
@@ -363,12 +363,12 @@ class EndDelegationForm(ReasonForm):
 class PrepareSigningKeyForm(CommandForm):
     environment = forms.ModelChoiceField(Environment.objects.all())
 
-    def perform(self, *, actor: Actor) -> Shown | Made | None:
-        return Made(signing_keys.prepare(self.cleaned_data["environment"].pk, actor=actor))
+    def perform(self, *, actor: Actor) -> ShowOnce | Created | None:
+        return Created(signing_keys.prepare(self.cleaned_data["environment"].pk, actor=actor))
 
 
 class ActivateSigningKeyForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         signing_keys.activate(
             self.target.environment_id, actor=actor, reason=self.cleaned_data["reason"]
         )
@@ -376,6 +376,6 @@ class ActivateSigningKeyForm(ReasonForm):
 
 
 class RevokeSigningKeyForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         signing_keys.revoke(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None

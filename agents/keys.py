@@ -8,7 +8,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from agents.errors import InvalidKey
-from common.encryption import seal, unseal
+from common.encryption import decrypt, encrypt
 
 AgentPublicKey = ECKey | OKPKey
 
@@ -81,16 +81,16 @@ def new_signing_key(environment: str) -> tuple[str, dict[str, Any], bytes]:
     kid = f"{environment}-{key.thumbprint()[:16]}"
     public = {**key.as_dict(private=False), "kid": kid, "use": "sig", "alg": "ES256"}
     private = json.dumps(key.as_dict(private=True)).encode()
-    return kid, public, seal(private, bound_to=f"signing-key:{environment}:{kid}")
+    return kid, public, encrypt(private, bound_to=f"signing-key:{environment}:{kid}")
 
 
 def resealed(environment: str, kid: str, sealed: bytes) -> bytes:
     """The same private part, sealed with the ring's present key. Raises CannotUnseal."""
     bound_to = f"signing-key:{environment}:{kid}"
-    return seal(unseal(sealed, bound_to=bound_to), bound_to=bound_to)
+    return encrypt(decrypt(sealed, bound_to=bound_to), bound_to=bound_to)
 
 
 def opened_signing_key(environment: str, kid: str, sealed: bytes) -> ECKey:
     """Raises CannotUnseal if the sealing key is not the one it was sealed with."""
-    private = unseal(sealed, bound_to=f"signing-key:{environment}:{kid}")
+    private = decrypt(sealed, bound_to=f"signing-key:{environment}:{kid}")
     return ECKey.import_key(json.loads(private))

@@ -30,4 +30,4 @@ def refresh_issuer_keys() -> int:
 @shared_task(name="agents.look_after_people")
 def look_after_people() -> int:
     """Sponsors who have left, and agents that nobody has confirmed."""
-    return sponsors.suspend_unsponsored() + recertification.look_after()
+    return sponsors.suspend_unsponsored() + recertification.run_recertification()

@@ -27,7 +27,7 @@ def network_of(address: str) -> str:
     return str(ipaddress.ip_network(f"{parsed}/{prefix}", strict=False))
 
 
-def other_network(caller: Caller, address: str) -> str:
+def conflicting_network(caller: Caller, address: str) -> str:
     """The network that the token was first used from, if that is not this one; else empty.
 
     Networks of the two versions of IP are not compared: a runtime may well have both. The shared

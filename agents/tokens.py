@@ -99,7 +99,7 @@ def granted_scope(asked: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Minting:
+class TokenSpec:
     """What goes into a token: for whom, for what, on whose behalf, bound to which key."""
 
     identity: KnownIdentity
@@ -111,7 +111,7 @@ class Minting:
     ends_at: float | None = None
 
 
-def mint(what: Minting, *, kid: str, key: ECKey) -> tuple[str, dict[str, Any]]:
+def mint(what: TokenSpec, *, kid: str, key: ECKey) -> tuple[str, dict[str, Any]]:
     """A signed token and its claims.
 
     A token on somebody's behalf names in `sub` whose authority it is, in `act` who acts (RFC 8693
@@ -276,7 +276,7 @@ def _stands(directory: Directory, client_id: str, epoch: Any, *, environment: st
     )
 
 
-def seen_from(caller: Caller, directory: Directory) -> Caller:
+def revalidate(caller: Caller, directory: Directory) -> Caller:
     """The caller as a newer directory knows it. Raises InvalidToken if it may no longer act.
 
     Everything is looked at again: every party with its epoch, whether the token was revoked, and

@@ -22,12 +22,12 @@ from audit.queue_lag import waiting_for_second_person
 from audit.services.access_log import search_words
 from common import unusual_text
 from common.admin.keyset import KeysetChangeList
-from common.admin.pages import CommandForm, EndlessAdmin, GovernedAdmin, Page
+from common.admin.pages import CommandForm, CommandPage, GovernedAdmin, KeysetAdmin
 from common.ids import first_key_at, is_identifier
 from common.templatetags.blocks import age, badge, left
 
 OPEN = f"status__exact={ApprovalRequest.Status.PENDING.value}"
-VOTE = Page(
+VOTE = CommandPage(
     name="decide",
     title="Decide",
     form=VoteForm,
@@ -59,7 +59,7 @@ def _has(shown: Any, term: str) -> bool:
 
 
 @admin.register(ApprovalRequest)
-class ApprovalRequestAdmin(EndlessAdmin):
+class ApprovalRequestAdmin(KeysetAdmin):
     list_display = ("title", "state", "tier", "waiting_for", "time_left", "asked_by")
     list_filter = ("status", "tier")
     list_select_related = ("tier",)
@@ -163,7 +163,7 @@ class ApprovalRequestAdmin(EndlessAdmin):
     def _proof_url(self, request: HttpRequest, obj: ApprovalRequest) -> str:
         return where_to_prove(request, back_to=self.object_url(obj))
 
-    def form_of(self, request: HttpRequest, page: Page, target: Any) -> CommandForm:
+    def form_of(self, request: HttpRequest, page: CommandPage, target: Any) -> CommandForm:
         form = super().form_of(request, page, target)
         if isinstance(form, VoteForm):
             form.factor = latest_factor(request)
@@ -181,7 +181,7 @@ class ApprovalRequestAdmin(EndlessAdmin):
             return "You have answered this request."
         return ""
 
-    def command_page(self, request: HttpRequest, page: Page, target: Any) -> HttpResponse:
+    def command_page(self, request: HttpRequest, page: CommandPage, target: Any) -> HttpResponse:
         """The decide page is the request's own page, with the form's errors on it."""
         if request.method != "POST":
             return self.change_view(request, str(target.pk))
@@ -205,7 +205,7 @@ class TierAdmin(GovernedAdmin):
         "fresh_sign_in",
     )
     pages = (
-        Page(
+        CommandPage(
             "factor",
             "Ask for a second factor",
             AskForFactorForm,

@@ -51,6 +51,6 @@ class UnknownTier(GovernanceError):
     sentence = "There is no such tier."
 
 
-class FreshSignInNeeded(GovernanceError):
+class StepUpRequired(GovernanceError):
     code = "fresh_sign_in_needed"
     sentence = "This needs your second factor, shown in the last five minutes."

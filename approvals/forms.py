@@ -6,7 +6,7 @@ from accounts.factors import Factor
 from approvals import services
 from approvals.models import Vote
 from common.actors import Actor
-from common.admin.pages import CommandForm, ReasonForm, Shown
+from common.admin.pages import CommandForm, ReasonForm, ShowOnce
 
 
 class VoteForm(CommandForm):
@@ -20,7 +20,7 @@ class VoteForm(CommandForm):
     # What the person has shown in this session; the page puts it in.
     factor: Factor | None = None
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         services.cast_vote(
             self.target.pk,
             actor=actor,
@@ -39,7 +39,7 @@ class AskForFactorForm(ReasonForm):
         known = {"required": target.fresh_sign_in} if target is not None else {}
         super().__init__(*args, target=target, initial=known, **kwargs)
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         services.ask_for_factor(
             self.target.slug,
             actor=actor,

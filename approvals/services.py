@@ -17,23 +17,23 @@ from approvals.errors import (
     AlreadyVoted,
     ApprovalAlreadySpent,
     ApprovalNotGiven,
-    FreshSignInNeeded,
     NotAnApprover,
     RequestAlreadyDecided,
+    StepUpRequired,
     UnknownAnswer,
     UnknownTier,
 )
 from approvals.models import ApprovalRequest, Tier, Vote
-from audit.bounded_values import whole
+from audit.bounded_values import event_value
 from audit.generation import hold_exclusive
 from audit.services.recording import EVENTS, Subject, event_row, record
 from common.actors import SYSTEM, Actor
-from common.canonical import digest, normalised
+from common.canonical import digest, normalise
 from common.clock import database_now
 from common.commands import command
 from common.errors import NotFound
 from common.ids import uuid7
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from common.isolation import each
 from common.sql import Insert, Row, write
 
@@ -69,7 +69,7 @@ REQUESTS = Insert(
 
 
 @dataclass(frozen=True, slots=True)
-class TierTerms:
+class TierSnapshot:
     """A tier as decisions use it, held in memory."""
 
     slug: str
@@ -80,7 +80,7 @@ class TierTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class NewApprovalRequest:
     """What to ask people, before it is opened.
 
     `said_before`: parts of the snapshot that another event of the same transaction holds.
@@ -90,7 +90,7 @@ class Question:
     kind: str
     title: str
     subject: Subject
-    tier: TierTerms
+    tier: TierSnapshot
     snapshot: Mapping[str, Any]
     reasons: Sequence[Mapping[str, str]] = ()
     answerable_users: Sequence[int] = ()
@@ -101,12 +101,12 @@ class Question:
     data_class: str = ""
 
 
-def terms_by_slug() -> dict[str, TierTerms]:
+def terms_by_slug() -> dict[str, TierSnapshot]:
     rows = Tier.objects.values_list("slug", "title", "rank", "quorum", "time_limit_seconds")
-    return {row[0]: TierTerms(*row) for row in rows}
+    return {row[0]: TierSnapshot(*row) for row in rows}
 
 
-def question_rows(question: Question, *, actor: Actor, now: datetime) -> tuple[Row, Row]:
+def question_rows(question: NewApprovalRequest, *, actor: Actor, now: datetime) -> tuple[Row, Row]:
     """The rows of a request and of its event, for writers that commit many at once."""
     expires_at = now + timedelta(seconds=question.tier.time_limit_seconds)
     snapshot_digest = digest(question.snapshot)
@@ -134,7 +134,7 @@ def question_rows(question: Question, *, actor: Actor, now: datetime) -> tuple[R
         "decided_at": None,
         "spent_at": None,
     }
-    shown = normalised(
+    shown = normalise(
         {name: part for name, part in question.snapshot.items() if name not in question.said_before}
     )
     event = event_row(
@@ -150,7 +150,7 @@ def question_rows(question: Question, *, actor: Actor, now: datetime) -> tuple[R
             "expires_at": expires_at.isoformat(),
             "digest": snapshot_digest,
             "question": question.title,
-            **whole("shown", shown, question.data_class),
+            **event_value("shown", shown, question.data_class),
         },
     )
     return row, event
@@ -188,7 +188,7 @@ def ensure_tier(
 @command
 def ask_for_factor(slug: str, *, actor: Actor, required: bool, reason: str) -> Tier:
     """Whether who answers in this tier shows a second factor again first. Raises UnknownTier."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     tier = Tier.objects.select_for_update().filter(slug=slug).first()
     if tier is None:
         raise UnknownTier
@@ -200,7 +200,7 @@ def ask_for_factor(slug: str, *, actor: Actor, required: bool, reason: str) -> T
 
 
 @command
-def open_request(question: Question, *, actor: Actor) -> ApprovalRequest:
+def open_request(question: NewApprovalRequest, *, actor: Actor) -> ApprovalRequest:
     """Ask people. Raises KeyError for a kind that no handler is registered for."""
     if question.kind not in handlers.handled_kinds():
         raise KeyError(question.kind)
@@ -225,7 +225,7 @@ def cast_vote(
     factor that the person has shown; a tier may ask for a fresh one. Raises the refusals of
     `approvals.errors`, NotFound, and ReasonRequired.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     request = _locked_to_answer(request_id)
     now = timezone.now()
     request.ensure_pending(now)
@@ -234,7 +234,7 @@ def cast_vote(
     if answer not in Vote.Answer.values:
         raise UnknownAnswer
     if request.tier.fresh_sign_in and (factor is None or not factor.is_fresh(now)):
-        raise FreshSignInNeeded
+        raise StepUpRequired
     if request.votes.standing().filter(voter=voter, tier=request.tier_id).exists():
         raise AlreadyVoted
     try:
@@ -392,7 +392,7 @@ def _resolve(
     handlers.resolved(request, actor)
 
 
-def tier_terms(slug: str) -> TierTerms:
+def tier_terms(slug: str) -> TierSnapshot:
     """Raises UnknownTier."""
     found = terms_by_slug().get(slug)
     if found is None:

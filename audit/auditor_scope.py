@@ -25,7 +25,7 @@ _KNOWN = "_chancery_audit_scope"
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class AuditorScope:
     """`agents`: client ids; none are all. Moments as in `audit.search.Search`."""
 
     agents: tuple[str, ...]
@@ -49,19 +49,19 @@ class Scope:
         return events.within(self.since, self.until)
 
 
-def scope_of(user: Any) -> Scope | None:
+def scope_of(user: Any) -> AuditorScope | None:
     """None: nothing limits what the person's rights let them see. Asked once per request."""
     if not hasattr(user, _KNOWN):
         setattr(user, _KNOWN, _found(user))
-    known: Scope | None = getattr(user, _KNOWN)
+    known: AuditorScope | None = getattr(user, _KNOWN)
     return known
 
 
-def _found(user: Any) -> Scope | None:
+def _found(user: Any) -> AuditorScope | None:
     given = AuditorPass.objects.filter(person_id=user.pk).order_by("-id").first()
     if given is None or given.restored_at is not None:
         return None
-    return Scope(
+    return AuditorScope(
         tuple(given.agents),
         given.since,
         given.until,

@@ -7,7 +7,7 @@ from django.core.exceptions import PermissionDenied
 from audit.auditor_scope import ALLOWED, scope_of
 
 
-class AuditorsWithPass:
+class AuditorPassBackend:
     """Before the backends that give rights: a refusal here is final. Nobody signs in by it."""
 
     def authenticate(self, request: Any, **credentials: Any) -> None:

@@ -10,7 +10,7 @@ MAX_VALUE_BYTES = 16_000
 SENSITIVE = "sensitive"
 
 
-def whole(name: str, value: Any, data_class: str) -> dict[str, Any]:
+def event_value(name: str, value: Any, data_class: str) -> dict[str, Any]:
     """A value as details of an event: whole under `sensitive` if it is of a class that is kept
     apart, with the class in its place.
     """

@@ -112,5 +112,5 @@ class SealingKeyUsedBefore(AuditMisuse):
     """A key that the log was signed with before does not follow a later one: make a new one."""
 
 
-class SealingKeyMissing(AuditMisuse):
+class LogSigningKeyMissing(AuditMisuse):
     """This process does not hold the key that the log is signed with."""

@@ -8,11 +8,11 @@ from audit.errors import NotSealed
 from audit.merkle import ProofInvalid, check_inclusion, leaf_hash
 from audit.models import Checkpoint, Event, LogKey, Quarantine
 from audit.services.witness_client import verifiers
-from audit.signed_notes import NoteInvalid, Verifier, opened_checkpoint, parsed_note
+from audit.signed_notes import NoteInvalid, Verifier, parse_note, verify_checkpoint
 
 
 @dataclass(frozen=True)
-class Shield:
+class ProofStatus:
     """`state`: holds, waits, broken or kept_out; `steps`: each with what it was hashed with."""
 
     state: str
@@ -26,16 +26,18 @@ class Shield:
     witnesses: list[str] = field(default_factory=list)
 
 
-def shield_of(event: Event) -> Shield:
+def shield_of(event: Event) -> ProofStatus:
     """The receipt of the event, made and checked now."""
     if Quarantine.objects.filter(event=event).exists():
-        return Shield("kept_out", "No process of the portal wrote this: it is kept out of the log.")
+        return ProofStatus(
+            "kept_out", "No process of the portal wrote this: it is kept out of the log."
+        )
     try:
         receipt = proofs.receipt(event)
     except NotSealed:
-        return Shield("waits", "It is not in the signed log yet. That takes a second or so.")
+        return ProofStatus("waits", "It is not in the signed log yet. That takes a second or so.")
     hashed = leaf_hash(event.leaf.encode())
-    note = parsed_note(receipt.checkpoint)
+    note = parse_note(receipt.checkpoint)
     size = int(note.text.split("\n")[1])
     key = _key(size)
     shown: dict[str, Any] = {
@@ -46,13 +48,13 @@ def shield_of(event: Event) -> Shield:
         "key": key,
     }
     try:
-        said = opened_checkpoint(receipt.checkpoint, Verifier.from_text(key))
+        said = verify_checkpoint(receipt.checkpoint, Verifier.from_text(key))
         check_inclusion(hashed, receipt.index, said.size, said.root, proof=receipt.path)
     except (NoteInvalid, ProofInvalid) as error:
-        return Shield("broken", f"The proof does not hold: {error}", **shown)
+        return ProofStatus("broken", f"The proof does not hold: {error}", **shown)
     names = [one.name for one in verifiers() if one.has_signed(note)]
     says = f"Event {receipt.index:,} of the {said.size:,} that were signed."
-    return Shield("holds", says, root=said.root.hex(), witnesses=names, **shown)
+    return ProofStatus("holds", says, root=said.root.hex(), witnesses=names, **shown)
 
 
 def _key(size: int) -> str:

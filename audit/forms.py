@@ -11,7 +11,7 @@ from audit.retention import CLASSES, FLOOR_DAYS
 from audit.search import Search, unknown_names
 from audit.services import access_log, auditor_passes, erasures, exports, legal_holds, retention
 from common.actors import Actor
-from common.admin.pages import CommandForm, Made, ReasonForm, Shown
+from common.admin.pages import CommandForm, Created, ReasonForm, ShowOnce
 from common.errors import InvalidInput
 from common.ids import is_identifier
 
@@ -61,10 +61,10 @@ class SearchForm(forms.Form):
 class ViewValuesForm(CommandForm):
     sensitive = False
 
-    def perform(self, *, actor: Actor) -> Shown:
+    def perform(self, *, actor: Actor) -> ShowOnce:
         values = access_log.view_values(self.target, actor=actor, sensitive=self.sensitive)
         context = {"title": "Values", "object": self.target, "values": values}
-        return Shown("audit/values.html", {**context, "erased": self.target.payload.erased})
+        return ShowOnce("audit/values.html", {**context, "erased": self.target.payload.erased})
 
 
 class ViewSensitiveForm(ViewValuesForm):
@@ -105,7 +105,7 @@ class AskExportForm(CommandForm):
         text = str(self.cleaned_data["held"]).replace("\r\n", "\n")
         return text if text.strip() else ""
 
-    def perform(self, *, actor: Actor) -> Made:
+    def perform(self, *, actor: Actor) -> Created:
         given = self.cleaned_data
         asked = exports.Wanted(
             runs=given["runs"],
@@ -116,7 +116,7 @@ class AskExportForm(CommandForm):
             with_sensitive=given["with_sensitive"],
             held=given["held"],
         )
-        return Made(exports.ask(asked, actor=actor, purpose=given["purpose"]))
+        return Created(exports.ask(asked, actor=actor, purpose=given["purpose"]))
 
 
 class _DecideForm(ReasonForm):
@@ -167,13 +167,13 @@ class GrantPassForm(ReasonForm):
     until = forms.DateTimeField(required=False, widget=_MOMENT, help_text="UTC")
     field_order = ("person", "ends_at", "agents", "since", "until", "reason")
 
-    def perform(self, *, actor: Actor) -> Made:
+    def perform(self, *, actor: Actor) -> Created:
         given = self.cleaned_data
         bounds = auditor_passes.Bounds(
             given["ends_at"], given["agents"].split(), given["since"], given["until"]
         )
         key = _named(given["person"])
-        return Made(auditor_passes.grant(key, bounds, actor=actor, reason=given["reason"]))
+        return Created(auditor_passes.grant(key, bounds, actor=actor, reason=given["reason"]))
 
 
 class WithdrawPassForm(ReasonForm):
@@ -201,14 +201,14 @@ class AskErasureForm(CommandForm):
     basis = forms.ChoiceField(choices=list(erasures.BASES.items()))
     purpose = forms.CharField(widget=_WORDS, help_text="Recorded in the audit log with your name.")
 
-    def perform(self, *, actor: Actor) -> Made:
+    def perform(self, *, actor: Actor) -> Created:
         given = self.cleaned_data
         if given["about"] == Erasure.About.PERSON:
             given["about_id"] = _key_of(given["about_id"])
         elif not is_identifier(given["about_id"]):
             message = "That is not an identifier."
             raise InvalidInput(message)
-        return Made(
+        return Created(
             erasures.ask(
                 given["about"],
                 given["about_id"],
@@ -238,8 +238,8 @@ class PlaceHoldForm(ReasonForm):
     since = forms.DateTimeField(required=False, widget=_MOMENT, help_text="UTC")
     until = forms.DateTimeField(required=False, widget=_MOMENT, help_text="UTC")
 
-    def perform(self, *, actor: Actor) -> Made:
-        return Made(legal_holds.place(Hold(**self.cleaned_data), actor=actor))
+    def perform(self, *, actor: Actor) -> Created:
+        return Created(legal_holds.place(Hold(**self.cleaned_data), actor=actor))
 
 
 class ReleaseHoldForm(ReasonForm):

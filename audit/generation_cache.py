@@ -14,8 +14,8 @@ _registered: list["PerGeneration[object]"] = []
 class PerGeneration(Generic[T]):
     """A value that is built again when the generation has moved.
 
-    `latest` costs no query and may lag behind; use it only where the deciding transaction checks
-    the mark again. `fresh` reads the mark first.
+    `cached` costs no query and may lag behind; use it only where the deciding transaction checks
+    the mark again. `current` reads the mark first.
     """
 
     def __init__(self, build: Callable[[], T]) -> None:
@@ -24,16 +24,16 @@ class PerGeneration(Generic[T]):
         self._held: tuple[int, T] | None = None
         _registered.append(self)  # type: ignore[arg-type]  # a list of mixed T, only emptied
 
-    def latest(self) -> T:
+    def cached(self) -> T:
         held = self._held
-        return held[1] if held is not None else self.fresh()
+        return held[1] if held is not None else self.current()
 
-    def marked(self) -> tuple[int, T]:
+    def cached_with_version(self) -> tuple[int, T]:
         """The held value with the mark of the generation it was built from."""
         held = self._held
         return held if held is not None else self._rebuilt(current_mark())
 
-    def fresh(self) -> T:
+    def current(self) -> T:
         mark = current_mark()
         held = self._held
         if held is not None and held[0] == mark:

@@ -21,7 +21,7 @@ from uuid import UUID
 from audit.errors import LeafInvalid
 from audit.event_types import words_of
 from common.canonical import canonical_json
-from common.redaction import may_hold_secret, redacted
+from common.redaction import may_hold_secret, redact
 
 VERSION = 1
 MAX_LEAF_BYTES = 65_535  # C2SP tlog-tiles: the length of an entry is a uint16
@@ -57,7 +57,7 @@ OPEN_DETAILS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class EncodedEvent:
     """`text` is what is hashed, byte for byte, in UTF-8; `disclosures` by the field's name, and of
     them the labels as they are, to show lists by.
     """
@@ -67,7 +67,7 @@ class Split:
     labels: Mapping[str, str]
 
 
-def split(event: Mapping[str, Any], *, writer: list[Any]) -> Split:
+def encode_event(event: Mapping[str, Any], *, writer: list[Any]) -> EncodedEvent:
     """The leaf and the disclosures of an event's row, as `audit.services.recording` makes it.
 
     Raises LeafInvalid for one that is too large.
@@ -110,7 +110,7 @@ def split(event: Mapping[str, Any], *, writer: list[Any]) -> Split:
     if len(text) > MAX_LEAF_BYTES // 4 and len(text.encode()) > MAX_LEAF_BYTES:
         message = f"The leaf of {event['type']} is larger than {MAX_LEAF_BYTES} bytes."
         raise LeafInvalid(message)
-    return Split(text, disclosures, labels)
+    return EncodedEvent(text, disclosures, labels)
 
 
 def _without_secrets(
@@ -121,7 +121,7 @@ def _without_secrets(
     """
     texts = {name: _compact(value) for name, value in closed.items()}
     if may_hold_secret("\n".join(texts.values())):
-        closed = {name: redacted(value, vouched=vouched) for name, value in closed.items()}
+        closed = {name: redact(value, vouched=vouched) for name, value in closed.items()}
         texts = {name: _compact(value) for name, value in closed.items()}
     return closed, texts
 
@@ -192,7 +192,7 @@ def digest_of(disclosed: str) -> str:
     return _b64url(hashlib.sha256(disclosed.encode("ascii")).digest())
 
 
-def opened(disclosed: str) -> tuple[str, Any]:
+def decode_disclosure(disclosed: str) -> tuple[str, Any]:
     """The name and the value. Raises LeafInvalid."""
     try:
         padded = disclosed + "=" * (-len(disclosed) % 4)

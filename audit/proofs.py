@@ -7,7 +7,7 @@ from audit.events import LOG_KEY_CHANGED
 from audit.leaf_encoding import parsed_leaf
 from audit.merkle import consistency_proof, inclusion_proof, range_proof
 from audit.models import Checkpoint, Event, Leaf, LogKey
-from audit.signed_notes import Handover, NoteInvalid, Proof, Verifier, opened_checkpoint
+from audit.signed_notes import Handover, NoteInvalid, Proof, Verifier, verify_checkpoint
 from audit.tree import StoredTree
 
 
@@ -92,5 +92,5 @@ def handover_of(previous: LogKey, key: LogKey) -> KeyHandover:
         message = "no statement of it names this one in what both have signed."
         raise NoteInvalid(message)
     for verifier in (old, new):
-        opened_checkpoint(introduced.note, verifier)
+        verify_checkpoint(introduced.note, verifier)
     return KeyHandover(event, place, introduced)

@@ -51,7 +51,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class LogCheckpoint:
     """The whole log so far: how many leaves, and their root."""
 
     origin: str
@@ -162,7 +162,7 @@ def cosigned_at(signature: Signature) -> int:
     return int.from_bytes(signature.value[:8], "big")
 
 
-def parsed_note(text: str) -> Note:
+def parse_note(text: str) -> Note:
     """Raises NoteInvalid for anything but text, an empty line and lines of signatures."""
     body, gap, rest = text.rpartition("\n\n")
     lines = rest.splitlines(keepends=True)
@@ -183,7 +183,7 @@ def _parsed_signature(line: str) -> Signature:
     return Signature(name, value[:4], value[4:])
 
 
-def parsed_checkpoint(note: Note) -> Checkpoint:
+def parsed_checkpoint(note: Note) -> LogCheckpoint:
     """Raises NoteInvalid. Lines beyond the third are signed and say nothing here."""
     lines = note.text.split("\n")
     if len(lines) < 4 or not lines[0] or not _NUMBER.fullmatch(lines[1]):
@@ -193,7 +193,7 @@ def parsed_checkpoint(note: Note) -> Checkpoint:
     if len(root) != HASH_BYTES:
         message = "The root is not a hash."
         raise NoteInvalid(message)
-    return Checkpoint(lines[0], int(lines[1]), root)
+    return LogCheckpoint(lines[0], int(lines[1]), root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,9 +250,9 @@ class Handover:
         previous.ensure_signed(Note(self.text, (signature,)))
 
 
-def opened_checkpoint(text: str, verifier: Verifier) -> Checkpoint:
+def verify_checkpoint(text: str, verifier: Verifier) -> LogCheckpoint:
     """The checkpoint, if this log has signed it. Raises NoteInvalid."""
-    note = parsed_note(text)
+    note = parse_note(text)
     verifier.ensure_signed(note)
     found = parsed_checkpoint(note)
     if found.origin != verifier.name:

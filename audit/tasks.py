@@ -33,7 +33,7 @@ def verify() -> int:
 
 @shared_task(name="audit.witness_server")
 def witness() -> int:
-    return witness_client.ask_all()
+    return witness_client.request_cosignatures()
 
 
 @shared_task(name="audit.reconcile")

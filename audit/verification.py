@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef
 
 from audit.errors import LeafInvalid
 from audit.events import ERASING
-from audit.leaf_encoding import digest_of, mac_of, moment, opened, parsed_leaf
+from audit.leaf_encoding import decode_disclosure, digest_of, mac_of, moment, parsed_leaf
 from audit.merkle import EMPTY_ROOT, Growing, leaf_hash, root_of
 from audit.models import Checkpoint, Event, EventPayload, Leaf, LogKey, Quarantine, SealerMark, Tile
 from audit.proofs import handover_of
@@ -23,9 +23,9 @@ from audit.services.recording import mac_keys
 from audit.signed_notes import (
     NoteInvalid,
     Verifier,
-    opened_checkpoint,
+    parse_note,
     parsed_checkpoint,
-    parsed_note,
+    verify_checkpoint,
 )
 from audit.tree import WIDTH, split_hashes
 
@@ -40,7 +40,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class VerificationProblem:
     """`place`: the number of the event in the log, where there is one."""
 
     code: str
@@ -63,7 +63,7 @@ class Report:
     erased: int = 0
     waiting: int = 0
     keys: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[VerificationProblem] = field(default_factory=list)
     found: int = 0
 
     @property
@@ -73,7 +73,7 @@ class Report:
     def add(self, code: str, sentence: str, place: int | None = None) -> None:
         self.found += 1
         if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(Problem(code, sentence, place))
+            self.problems.append(VerificationProblem(code, sentence, place))
 
 
 def verify(
@@ -144,7 +144,7 @@ class _Signed:
     def _from_outside(self, held: Sequence[str]) -> Iterator[tuple[int, bytes]]:
         for text in held:
             try:
-                note = parsed_note(text)
+                note = parse_note(text)
                 statement = parsed_checkpoint(note)
                 by = [one for one in self._verifiers.values() if one.name == statement.origin]
                 self._ensure_signed_by_one(note, by)
@@ -179,7 +179,7 @@ class _Signed:
         self._report.checkpoints += 1
         root = tree.root()
         try:
-            statement = opened_checkpoint(row.note, self._verifiers[row.key_id])
+            statement = verify_checkpoint(row.note, self._verifiers[row.key_id])
         except KeyError:
             self._report.add("checkpoint", f"The key of the checkpoint of {row.size:,} is unknown.")
             return
@@ -379,14 +379,14 @@ def _unlike(leaf: dict[str, Any], event: dict[str, Any]) -> Iterator[str]:
 
 def _name_in(disclosed: str) -> str | None:
     try:
-        return opened(disclosed)[0]
+        return decode_disclosure(disclosed)[0]
     except LeafInvalid:
         return None
 
 
 def _value_in(disclosed: str) -> Any:
     try:
-        return opened(disclosed)[1]
+        return decode_disclosure(disclosed)[1]
     except LeafInvalid:
         return None
 

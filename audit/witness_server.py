@@ -17,14 +17,14 @@ from typing import Any
 
 from audit.merkle import ProofInvalid, check_consistency
 from audit.signed_notes import (
-    Checkpoint,
+    LogCheckpoint,
     Note,
     NoteInvalid,
     Signer,
     Verifier,
+    parse_note,
     parsed_checkpoint,
     parsed_hashes,
-    parsed_note,
 )
 
 MAX_BODY = 65_536
@@ -34,7 +34,7 @@ SIZE = "text/x.tlog.size"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WitnessReply:
     status: int
     text: str
     kind: str = TEXT
@@ -60,7 +60,7 @@ class Submission:
         if len(steps) > MAX_STEPS or len(number) > 18 or str(int(number)) != number:
             message = "This is not a submission."
             raise NoteInvalid(message)
-        return cls(int(number), parsed_hashes(steps), parsed_note(rest))
+        return cls(int(number), parsed_hashes(steps), parse_note(rest))
 
 
 class Witness:
@@ -80,41 +80,41 @@ class Witness:
             self._logs.setdefault(one.name, []).append(one)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, body: bytes) -> Answer:
+    def add(self, body: bytes) -> WitnessReply:
         """C2SP tlog-witness, add-checkpoint: its statuses and their order."""
         try:
             given = Submission.from_text(body.decode())
             statement = parsed_checkpoint(given.note)
         except (NoteInvalid, UnicodeDecodeError):
-            return Answer(400, "This is not a submission.\n")
+            return WitnessReply(400, "This is not a submission.\n")
         keys = self._logs.get(statement.origin)
         if keys is None:
-            return Answer(404, "This log is not witnessed here.\n")
+            return WitnessReply(404, "This log is not witnessed here.\n")
         if not any(key.has_signed(given.note) for key in keys):
-            return Answer(403, "No key of the log has signed this.\n")
+            return WitnessReply(403, "No key of the log has signed this.\n")
         if given.old > statement.size:
-            return Answer(400, "The old size is larger than the checkpoint's.\n")
+            return WitnessReply(400, "The old size is larger than the checkpoint's.\n")
         with self._alone():
             return self._continued(given, statement)
 
-    def _continued(self, given: Submission, statement: Checkpoint) -> Answer:
+    def _continued(self, given: Submission, statement: LogCheckpoint) -> WitnessReply:
         seen = self._seen(statement.origin)
         size = seen.size if seen is not None else 0
         if given.old != size:
-            return Answer(409, f"{size}\n", SIZE)
+            return WitnessReply(409, f"{size}\n", SIZE)
         if seen is not None and statement.size == size and statement.root != seen.root:
-            return Answer(409, f"{size}\n", SIZE)
+            return WitnessReply(409, f"{size}\n", SIZE)
         try:
             self._ensure_continues(given, statement, seen)
         except ProofInvalid as error:
-            return Answer(422, f"{error}\n")
+            return WitnessReply(422, f"{error}\n")
         cosigned = self.signer.cosign(given.note.text, at=int(self._clock()))
         # Remembered first: a signature that is lost is asked for again, one that is forgotten lies.
         self._keep(statement.origin, Note(given.note.text, (*given.note.signatures, cosigned)))
-        return Answer(200, cosigned.line())
+        return WitnessReply(200, cosigned.line())
 
     def _ensure_continues(
-        self, given: Submission, statement: Checkpoint, seen: Checkpoint | None
+        self, given: Submission, statement: LogCheckpoint, seen: LogCheckpoint | None
     ) -> None:
         if seen is not None:
             check_consistency(
@@ -133,9 +133,9 @@ class Witness:
         file = self._folder / origin_hash
         return file.read_text(encoding="utf-8") if file.is_file() else None
 
-    def _seen(self, origin: str) -> Checkpoint | None:
+    def _seen(self, origin: str) -> LogCheckpoint | None:
         text = self.latest(_name(origin))
-        return None if text is None else parsed_checkpoint(parsed_note(text))
+        return None if text is None else parsed_checkpoint(parse_note(text))
 
     def _keep(self, origin: str, note: Note) -> None:
         """Durably, and either wholly or not at all."""
@@ -188,16 +188,22 @@ _REASONS = {
 }
 
 
-def _routed(witness: Witness, environ: Mapping[str, Any]) -> Answer:
+def _routed(witness: Witness, environ: Mapping[str, Any]) -> WitnessReply:
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
     if method == "GET" and path.startswith("/checkpoint/"):
         note = witness.latest(path.removeprefix("/checkpoint/"))
-        return Answer(404, "Nothing was seen of it.\n") if note is None else Answer(200, note)
+        return (
+            WitnessReply(404, "Nothing was seen of it.\n")
+            if note is None
+            else WitnessReply(200, note)
+        )
     if method != "POST" or path != "/add-checkpoint":
-        return Answer(404, "There is POST /add-checkpoint, and GET /checkpoint/<origin hash>.\n")
+        return WitnessReply(
+            404, "There is POST /add-checkpoint, and GET /checkpoint/<origin hash>.\n"
+        )
     body = environ["wsgi.input"].read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
-        return Answer(413, "This is larger than any submission.\n")
+        return WitnessReply(413, "This is larger than any submission.\n")
     return witness.add(body)
 
 

@@ -80,7 +80,7 @@ def racers() -> list[Any]:
 
 def opened(begun: int, number: int) -> list[Any]:
     """Requests whose time runs out one after the other."""
-    from approvals.services import Question, open_request, tier_terms
+    from approvals.services import NewApprovalRequest, open_request, tier_terms
     from audit.services.recording import Subject
     from common.actors import SYSTEM
 
@@ -88,7 +88,7 @@ def opened(begun: int, number: int) -> list[Any]:
     subjects = [Subject(KIND, str(begun + one), "race") for one in range(number)]
     return [
         open_request(
-            Question(kind=KIND, title="Race", subject=subject, tier=terms, snapshot={}),
+            NewApprovalRequest(kind=KIND, title="Race", subject=subject, tier=terms, snapshot={}),
             actor=SYSTEM,
         )
         for subject in subjects

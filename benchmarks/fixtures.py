@@ -114,7 +114,7 @@ def furnish(accounting_url: str, *workflows: str) -> Any:
     for text in workflows:
         version = versions.draft_version(text, actor=SYSTEM)
         versions.publish(version.pk, actor=SYSTEM)
-    known = directory.fresh().identities[identity.client_id]
+    known = directory.current().identities[identity.client_id]
     return Caller(known, frozenset({"tools"}), jti="", epoch=known.epoch, expires_at=0)
 
 

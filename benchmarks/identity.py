@@ -79,7 +79,7 @@ def verification(token: str) -> list[str]:
     from agents.directory import directory
     from benchmarks.decision import microseconds
 
-    held = directory.fresh()
+    held = directory.current()
     kid = tokens.jwt_header(token)["kid"]
     key: Any = held.verification_keys[kid].key.raw_value
     public = key if hasattr(key, "verify") else key.public_key()

@@ -40,7 +40,7 @@ def add(tool: str, arguments: "dict[str, int]", call: object) -> "dict[str, int]
 
 def main() -> None:
     in_process.register("noop", add)  # type: ignore[arg-type]  # a handler of one shape
-    known = directory.fresh().identities["bench.prod"]
+    known = directory.current().identities["bench.prod"]
     caller = Caller(known, frozenset({"tools"}), jti="", epoch=known.epoch, expires_at=0)
 
     def chain() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
             initiator="bench",
         )
         run, _ = runs.start(caller, asked, actor=SYSTEM)
-        assert worker.drive(run.pk) == 3
+        assert worker.run_until_idle(run.pk) == 3
 
     for _ in range(20):
         chain()

@@ -5,32 +5,32 @@ from contextlib import suppress
 from threading import Lock
 
 
-class Flight:
+class CancellableCall:
     """Nothing, a connection, or a connection that was cut. Cutting is for good."""
 
-    __slots__ = ("_lock", "_socket", "is_cut")
+    __slots__ = ("_lock", "_socket", "is_cancelled")
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._socket: socket.socket | None = None
-        self.is_cut = False
+        self.is_cancelled = False
 
     @property
     def has_departed(self) -> bool:
         """Whether there is a connection, over which something may have been sent."""
         return self._socket is not None
 
-    def on(self, connected: socket.socket | None) -> None:
+    def attach(self, connected: socket.socket | None) -> None:
         """The call goes over this connection now; one that was cut already goes nowhere."""
         with self._lock:
             self._socket = connected
-            if self.is_cut:
+            if self.is_cancelled:
                 self._shut()
 
-    def cut(self) -> None:
+    def cancel(self) -> None:
         """End it: whoever waits for an answer on the connection is told at once that none comes."""
         with self._lock:
-            self.is_cut = True
+            self.is_cancelled = True
             self._shut()
 
     def _shut(self) -> None:

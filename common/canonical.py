@@ -26,7 +26,7 @@ class NotCanonical(InvalidInput):
     sentence = "The value cannot be written as canonical JSON."
 
 
-def normalised(value: Any, *, depth: int = 0) -> Any:
+def normalise(value: Any, *, depth: int = 0) -> Any:
     """The value with whole floats as integers.
 
     Raises NotCanonical for NaN, infinities, keys that are not strings, text that is not valid
@@ -44,9 +44,9 @@ def normalised(value: Any, *, depth: int = 0) -> Any:
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, Mapping):
-        return {_key(key): normalised(item, depth=depth + 1) for key, item in value.items()}
+        return {_key(key): normalise(item, depth=depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [normalised(item, depth=depth + 1) for item in value]
+        return [normalise(item, depth=depth + 1) for item in value]
     message = f"A {type(value).__name__} is not JSON."
     raise NotCanonical(message)
 
@@ -116,7 +116,7 @@ def canonical_json(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """SHA-256 over the canonical text, as lower-case hexadecimal."""
-    return digest_of_text(canonical_json(normalised(value)))
+    return digest_of_text(canonical_json(normalise(value)))
 
 
 def digest_of_text(canonical: str) -> str:

@@ -81,12 +81,12 @@ def known_key_ids() -> frozenset[str]:
     return frozenset(key_id.hex() for key_id in ring_of(settings.SEALING_KEY).boxes)
 
 
-def sealed_by(sealed: bytes) -> str:
+def key_id_of(sealed: bytes) -> str:
     """The id of the key that a sealed value names."""
     return sealed[:_ID_BYTES].hex()
 
 
-def seal(value: bytes, *, bound_to: str) -> bytes:
+def encrypt(value: bytes, *, bound_to: str) -> bytes:
     """AES-256-GCM (NIST SP 800-38D); `bound_to` names the row, so that a sealed value cannot be
     moved to another.
     """
@@ -96,7 +96,7 @@ def seal(value: bytes, *, bound_to: str) -> bytes:
     return ring.current + nonce + closed
 
 
-def unseal(sealed: bytes, *, bound_to: str) -> bytes:
+def decrypt(sealed: bytes, *, bound_to: str) -> bytes:
     """Raises CannotUnseal."""
     box = ring_of(settings.SEALING_KEY).boxes.get(sealed[:_ID_BYTES])
     nonce, closed = sealed[_ID_BYTES : _ID_BYTES + _NONCE_BYTES], sealed[_ID_BYTES + _NONCE_BYTES :]

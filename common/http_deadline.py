@@ -12,22 +12,22 @@ from typing import Any
 
 import httpcore
 
-from common.cancellation import Flight
+from common.cancellation import CancellableCall
 
 
 class Deadline:
     def __init__(
-        self, seconds: float, flight: Flight | None = None, *, send_by: float = math.inf
+        self, seconds: float, flight: CancellableCall | None = None, *, send_by: float = math.inf
     ) -> None:
         self._until = time.monotonic() + seconds
         self._send_by = send_by
-        self.flight = flight or Flight()
+        self.flight = flight or CancellableCall()
 
     def left(self) -> float:
         """Seconds left. Raises httpcore.ReadTimeout when there are none, and ReadError if the call
         was cut.
         """
-        if self.flight.is_cut:
+        if self.flight.is_cancelled:
             raise httpcore.ReadError
         remaining = self._until - time.monotonic()
         if remaining <= 0:
@@ -63,7 +63,7 @@ class _BoundedStream(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         secured = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left())
-        self._deadline.flight.on(secured.get_extra_info("socket"))
+        self._deadline.flight.attach(secured.get_extra_info("socket"))
         return _BoundedStream(secured, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
@@ -90,5 +90,5 @@ class BoundedBackend(httpcore.NetworkBackend):
             raise httpcore.ConnectTimeout from error
         within = min(left, self._connect_seconds)
         stream = self._backend.connect_tcp(host, port, within, local_address, socket_options)
-        self._deadline.flight.on(stream.get_extra_info("socket"))
+        self._deadline.flight.attach(stream.get_extra_info("socket"))
         return _BoundedStream(stream, self._deadline)

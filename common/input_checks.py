@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from common.errors import InvalidInput, ReasonRequired
-from common.redaction import findings, redacted
+from common.redaction import findings, redact
 
 
 class SecretFound(InvalidInput):
@@ -35,7 +35,7 @@ def ensure_no_secret(
         raise SecretFound(where=found.where, kind=found.kind, fingerprint=found.fingerprint)
 
 
-def required_reason(reason: str) -> str:
+def clean_reason(reason: str) -> str:
     """The reason without surrounding space, and with a mark in place of each credential.
 
     Raises ReasonRequired when nothing is left of it.
@@ -43,4 +43,4 @@ def required_reason(reason: str) -> str:
     stripped = reason.strip()
     if not any(unicodedata.category(letter)[0] in "LNPS" for letter in stripped):
         raise ReasonRequired  # what nobody can read is none
-    return str(redacted(stripped))
+    return str(redact(stripped))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def written(path: Path, log_key: Path | None = None) -> bool:
+def write_if_missing(path: Path, log_key: Path | None = None) -> bool:
     """Write the secrets, readable by their owner only, unless they are there already."""
     shared = [
         f"CHANCERY_SECRET_KEY={secrets.token_urlsafe(48)}",
@@ -38,4 +38,4 @@ def _written(path: Path, lines: Sequence[str]) -> bool:
 
 
 if __name__ == "__main__":
-    written(*map(Path, sys.argv[1:3]))
+    write_if_missing(*map(Path, sys.argv[1:3]))

@@ -8,7 +8,7 @@ from django.db.models import Model
 from common.errors import InvalidInput
 
 
-def ensure_clean(instance: Model, *, exclude: Sequence[str] = ()) -> None:
+def validate_fields(instance: Model, *, exclude: Sequence[str] = ()) -> None:
     """Raises InvalidInput with the first field that is not valid; the value is not quoted."""
     try:
         instance.clean_fields(exclude=set(exclude))

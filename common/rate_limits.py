@@ -17,7 +17,7 @@ class TooManyRequests(GovernanceError):
     sentence = "Too many requests: wait a minute and try again."
 
 
-def ensure_within(name: str, *, per_minute: int) -> None:
+def enforce_limit(name: str, *, per_minute: int) -> None:
     """Count one request under `name`; raises TooManyRequests beyond the limit.
 
     The window is the wall-clock minute: a counter in the cache that all processes share. Raises

@@ -18,14 +18,14 @@ from typing import Any
 from django.conf import settings
 
 from common.encryption import derived_keys
-from common.secret_names import Rule, rule_of
+from common.secret_names import SecretRule, rule_of
 
 _FINGERPRINT_BYTES = 8
 _written = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class SensitiveMatch:
     """Where a secret was (RFC 6901), its kind, and its fingerprint; never the secret."""
 
     where: str
@@ -152,7 +152,7 @@ def _fingerprint_key(ring: str) -> bytes:
     return list(derived_keys(ring, purpose="secret fingerprint").values())[-1]
 
 
-class _Findings(list[Finding]):
+class _Findings(list[SensitiveMatch]):
     """What was found; `vouched`: digits of which somebody has said what they are."""
 
     def __init__(self, vouched: frozenset[str]) -> None:
@@ -165,7 +165,7 @@ def plain_digits(text: str) -> str:
     return text.replace(" ", "").replace("-", "")
 
 
-def redacted(value: Any, *, vouched: frozenset[str] = frozenset()) -> Any:
+def redact(value: Any, *, vouched: frozenset[str] = frozenset()) -> Any:
     """The value with a mark in place of each secret; the same object if there is none. `vouched`:
     numbers (as `plain_digits`) that are none, though they have the form of a card's.
     """
@@ -176,8 +176,8 @@ def redacted(value: Any, *, vouched: frozenset[str] = frozenset()) -> Any:
     return cleaned if found else value
 
 
-def findings(value: Any, *, vouched: frozenset[str] = frozenset()) -> list[Finding]:
-    """Every secret in it; `vouched` as in `redacted`."""
+def findings(value: Any, *, vouched: frozenset[str] = frozenset()) -> list[SensitiveMatch]:
+    """Every secret in it; `vouched` as in `redact`."""
     found = _Findings(vouched)
     if may_hold_secret(value):
         _cleaned(value, None, "", found)
@@ -231,7 +231,7 @@ def _names_in(value: Any) -> Iterator[str]:
                 yield from _names_in(item)
 
 
-def _cleaned(value: Any, rule: Rule | None, where: str, found: _Findings) -> Any:
+def _cleaned(value: Any, rule: SecretRule | None, where: str, found: _Findings) -> Any:
     """`rule`: what the name says that it is under."""
     if isinstance(value, str):
         return _cleaned_text(value, rule, where, found)
@@ -262,7 +262,7 @@ def _pointer(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def _cleaned_text(text: str, rule: Rule | None, where: str, found: _Findings) -> str:
+def _cleaned_text(text: str, rule: SecretRule | None, where: str, found: _Findings) -> str:
     if not text or _MARK.match(text):
         return text
     text = _composed(text)
@@ -325,7 +325,7 @@ def _card_in_place(match: re.Match[str], where: str, found: _Findings) -> str:
 
 
 def _marked(kind: str, secret: str, where: str, found: _Findings) -> str:
-    found.append(Finding(where or "/", kind, fingerprint(secret)))
+    found.append(SensitiveMatch(where or "/", kind, fingerprint(secret)))
     return mark_of(kind, secret)
 
 

@@ -20,7 +20,7 @@ _LETTERS_AND_MORE = re.compile(r"(?=\S*[A-Za-z])(?=\S*[\d!#$%^&*+=~@])\S{6,}")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SecretRule:
     """`fits`: what a text has to be; None: anything. `numbers`: whether a number can be one.
     `holds`: whether what lies below it, however deep, is looked at as well.
     """
@@ -37,9 +37,9 @@ class Rule:
         return value.strip().casefold() not in _NO_VALUES
 
 
-_BELOW = Rule(_LETTERS_AND_MORE, holds=True)
-_PASSWORD = Rule(numbers=True, holds=True)
-_KEY = Rule(holds=True)
+_BELOW = SecretRule(_LETTERS_AND_MORE, holds=True)
+_PASSWORD = SecretRule(numbers=True, holds=True)
+_KEY = SecretRule(holds=True)
 _SCHEMES = r"(?is)(?:bearer|basic|digest|dpop|token|negotiate|aws4-\S+)\s.*"
 _RULES = {
     **dict.fromkeys(("password", "passwd", "pwd", "passphrase"), _PASSWORD),
@@ -54,12 +54,12 @@ _RULES = {
     "credential": _BELOW,
     "credentials": _BELOW,
     # Under these names there are also words that are no secrets ("authorization": "by phone").
-    "authorization": Rule(re.compile(_SCHEMES)),
-    "proxyauthorization": Rule(re.compile(_SCHEMES)),
-    "cookie": Rule(re.compile(r"(?s)[\w.-]+=.*")),
-    "setcookie": Rule(re.compile(r"(?s)[\w.-]+=.*")),
+    "authorization": SecretRule(re.compile(_SCHEMES)),
+    "proxyauthorization": SecretRule(re.compile(_SCHEMES)),
+    "cookie": SecretRule(re.compile(r"(?s)[\w.-]+=.*")),
+    "setcookie": SecretRule(re.compile(r"(?s)[\w.-]+=.*")),
     # And other things than credentials: a currency, a place in a list, an identifier.
-    "token": Rule(re.compile(r"(?=.*[A-Za-z])(?=.*\d)[\w.~+/=]{20,}")),
+    "token": SecretRule(re.compile(r"(?=.*[A-Za-z])(?=.*\d)[\w.~+/=]{20,}")),
 }  # fmt: skip
 _ENDS = {
     **dict.fromkeys(
@@ -77,7 +77,7 @@ _NOT_OF_NAMES = re.compile(r"[^a-z]")
 
 
 @lru_cache(maxsize=4096)
-def _own_rule(name: str) -> Rule | None:
+def _own_rule(name: str) -> SecretRule | None:
     plain = _NOT_OF_NAMES.sub("", name.lower())
     known = _RULES.get(plain)
     if known is not None:
@@ -85,7 +85,7 @@ def _own_rule(name: str) -> Rule | None:
     return next((rule for end, rule in _ENDS.items() if plain.endswith(end)), None)
 
 
-def rule_of(name: str, above: Rule | None = None) -> Rule | None:
+def rule_of(name: str, above: SecretRule | None = None) -> SecretRule | None:
     """What counts as a credential under this name, within what has the rule `above`."""
     own = _own_rule(name) if len(name) <= _LONGEST_NAME else None
     if above is None or not above.holds:

@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.local_env import written
+from common.local_env import write_if_missing
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "var" / "demo"
@@ -40,7 +40,7 @@ def free_port(preferred: int) -> int:
 def environment() -> dict[str, str]:
     """A small real set-up: SQLite, a broker beside it, secrets made for this run."""
     shutil.rmtree(FOLDER, ignore_errors=True)
-    written(FOLDER / "local.env")
+    write_if_missing(FOLDER / "local.env")
     lines = (FOLDER / "local.env").read_text().splitlines()
     port = free_port(int(os.environ.get("WEB_PORT", "8000")))
     broker = free_port(6399)

@@ -99,7 +99,7 @@ def _publish_policy() -> None:
     live = PolicyRelease.objects.live().first()
     current = {
         spec.full_name: spec.digest
-        for spec in catalog.fresh().tools.values()
+        for spec in catalog.current().tools.values()
         if not spec.serves_facts_only
     }
     if changed or live is None or live.tools != current:

@@ -10,7 +10,7 @@ from typing import Any
 from django.utils.safestring import SafeString
 
 from common.charts import Series, bars, stacked_bars
-from insights.event_data import Fact, Period
+from insights.event_data import EventFact, Period
 
 MAX_ROWS = 40
 WIDTH = 460
@@ -93,7 +93,7 @@ def listed(
     return Table(title, columns, found[:MAX_ROWS], (note + more).strip(), empty)
 
 
-def count(facts: Iterable[Fact]) -> Counter[str]:
+def count(facts: Iterable[EventFact]) -> Counter[str]:
     return Counter(fact.type for fact in facts)
 
 

@@ -44,7 +44,7 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class EventFact:
     """One event, without values."""
 
     number: int
@@ -66,10 +66,10 @@ class Facts:
     """
 
     period: Period
-    rows: Sequence[Fact]
+    rows: Sequence[EventFact]
     left_out: bool
 
-    def of(self, *types: str) -> Iterator[Fact]:
+    def of(self, *types: str) -> Iterator[EventFact]:
         wanted = frozenset(types)
         return (fact for fact in self.rows if fact.type in wanted)
 
@@ -98,8 +98,8 @@ def facts_of(period: Period, patterns: Iterable[str]) -> Facts:
     return Facts(period, rows[:MAX_EVENTS][::-1], left_out)
 
 
-def _fact(event: Event) -> Fact:
-    return Fact(
+def _fact(event: Event) -> EventFact:
+    return EventFact(
         event.pk,
         event.type,
         event.recorded_at,

@@ -17,7 +17,7 @@ from tools.definitions import ToolSpec
 
 
 @dataclass(frozen=True, slots=True)
-class RunState:
+class RunContext:
     """What decisions know of the run so far."""
 
     initiator: str
@@ -33,7 +33,7 @@ class RunState:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedCall:
+class CallContext:
     """One call, with what the portal has found out about it."""
 
     caller: Caller
@@ -45,10 +45,10 @@ class AskedCall:
     problem: Reason | None = None
 
 
-def decided(
+def authorize(
     snapshot: Snapshot,
-    call: AskedCall,
-    run: RunState,
+    call: CallContext,
+    run: RunContext,
     *,
     now: datetime,
     approved_rank: int = 0,
@@ -71,15 +71,15 @@ def _of(request: Request, snapshot: Snapshot) -> Decision:
     return replace(decision, elevation=request.elevation) if request.elevation else decision
 
 
-def _as_party(snapshot: Snapshot, call: AskedCall, client_id: str) -> AskedCall:
+def _as_party(snapshot: Snapshot, call: CallContext, client_id: str) -> CallContext:
     identity = snapshot.directory.identities[client_id]
     return replace(call, caller=replace(call.caller, identity=identity))
 
 
 def request_for(
     snapshot: Snapshot,
-    call: AskedCall,
-    run: RunState,
+    call: CallContext,
+    run: RunContext,
     *,
     now: datetime,
     approved_rank: int = 0,
@@ -137,7 +137,7 @@ OVER_AMOUNT = Reason(
 )
 
 
-def may_ask(
+def is_worth_evaluating(
     snapshot: Snapshot, caller: Caller, tool: ToolSpec, *, run_id: UUID | None = None
 ) -> bool:
     """Whether finding out facts is worth it: nothing known already stops the call."""
@@ -160,7 +160,7 @@ def may_ask(
     )
 
 
-def _halt(snapshot: Snapshot, call: AskedCall) -> Reason | None:
+def _halt(snapshot: Snapshot, call: CallContext) -> Reason | None:
     identity = call.caller.identity
     found = snapshot.directory.halt_covering(
         agent=identity.agent_slug,
@@ -177,8 +177,8 @@ def _halt(snapshot: Snapshot, call: AskedCall) -> Reason | None:
 
 def _stops(
     snapshot: Snapshot,
-    call: AskedCall,
-    run: RunState,
+    call: CallContext,
+    run: RunContext,
     granted: bool,  # noqa: FBT001 - found out by the caller
 ) -> tuple[Reason, ...]:
     tool = call.tool
@@ -200,7 +200,7 @@ def _stops(
 
 
 def _context(
-    snapshot: Snapshot, call: AskedCall, run: RunState, *, now: datetime, approved_rank: int
+    snapshot: Snapshot, call: CallContext, run: RunContext, *, now: datetime, approved_rank: int
 ) -> tuple[dict[str, Any], frozenset[Path]]:
     """The context, and the paths of what Cedar cannot hold of it."""
     lost: list[Path] = []

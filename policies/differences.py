@@ -7,16 +7,16 @@ from typing import Any
 
 import cedarpy
 
-from policies.slices import Rule, parsed_rules
+from policies.slices import PolicyRule, parsed_rules
 
 
 @dataclass(frozen=True)
 class Difference:
     """`changed` holds each rule as it was and as it is. Tools are full names."""
 
-    added: tuple[Rule, ...]
-    changed: tuple[tuple[Rule, Rule], ...]
-    removed: tuple[Rule, ...]
+    added: tuple[PolicyRule, ...]
+    changed: tuple[tuple[PolicyRule, PolicyRule], ...]
+    removed: tuple[PolicyRule, ...]
     tools_added: tuple[str, ...]
     tools_changed: tuple[str, ...]
     tools_removed: tuple[str, ...]
@@ -54,11 +54,11 @@ def difference(
     )
 
 
-def _by_id(text: str) -> dict[str, Rule]:
+def _by_id(text: str) -> dict[str, PolicyRule]:
     return {rule.id: rule for rule in parsed_rules(text)} if text.strip() else {}
 
 
-def cedar_of(rule: Rule) -> str:
+def cedar_of(rule: PolicyRule) -> str:
     """The rule as Cedar text, without its annotations, which are its words."""
     body: dict[str, Any] = {**rule.body, "annotations": {}}
     document = {"staticPolicies": {"policy0": body}, "templates": {}, "templateLinks": []}
@@ -77,7 +77,7 @@ def plain(found: Difference) -> dict[str, Any]:
     }
 
 
-def _words(rule: Rule) -> dict[str, Any]:
+def _words(rule: PolicyRule) -> dict[str, Any]:
     return {
         "id": rule.id,
         "title": rule.title,
@@ -88,7 +88,7 @@ def _words(rule: Rule) -> dict[str, Any]:
     }
 
 
-def effect_of(rule: Rule) -> str:
+def effect_of(rule: PolicyRule) -> str:
     """In a word: what the rule does where it applies."""
     if rule.effect == "permit":
         return "permits"

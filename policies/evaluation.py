@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from policies.slices import Rule, SlicedPolicies, Verdict
+from policies.slices import PolicyRule, SlicedPolicies, Verdict
 
 Outcome = Literal["allowed", "needs_approval", "denied", "halted"]
 
@@ -124,13 +124,13 @@ def _weighed(
     return _gated(verdict.rules, approved_rank, ranks, number)
 
 
-def _prohibited(rules: tuple[Rule, ...], number: int) -> Decision:
+def _prohibited(rules: tuple[PolicyRule, ...], number: int) -> Decision:
     halts = any(rule.halts for rule in rules)
     return Decision("halted" if halts else "denied", _reasons(rules), release=number)
 
 
 def _gated(
-    gates: tuple[Rule, ...], approved_rank: int, ranks: Mapping[str, int], number: int
+    gates: tuple[PolicyRule, ...], approved_rank: int, ranks: Mapping[str, int], number: int
 ) -> Decision:
     """All of `gates` apply: needs the strictest that the approval does not open."""
     if any(gate.tier not in ranks for gate in gates):
@@ -142,7 +142,7 @@ def _gated(
     return Decision("needs_approval", _reasons(shut), tier=strictest.tier, release=number)
 
 
-def _reasons(rules: tuple[Rule, ...]) -> tuple[Reason, ...]:
+def _reasons(rules: tuple[PolicyRule, ...]) -> tuple[Reason, ...]:
     return tuple(Reason(rule.id, rule.title, rule.sentence, rule.control) for rule in rules)
 
 

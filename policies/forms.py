@@ -3,7 +3,7 @@ from typing import Any
 from django import forms
 
 from common.actors import Actor
-from common.admin.pages import CommandForm, ReasonForm, Shown
+from common.admin.pages import CommandForm, ReasonForm, ShowOnce
 from policies.errors import InvalidPolicy
 from policies.services import elevations, grants, releases
 
@@ -40,7 +40,7 @@ class WritePolicyForm(_TextForm):
     slug = forms.SlugField(max_length=100, label="Rule", help_text="Its @id; it stays.")
     field_order = ("slug", "text")
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         self.save_rule(self.cleaned_data["slug"], actor=actor)
         return None
 
@@ -50,13 +50,13 @@ class EditPolicyForm(_TextForm):
         initial = {"text": target.text} if target is not None else {}
         super().__init__(*args, target=target, initial=initial, **kwargs)
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         self.save_rule(self.target.slug, actor=actor)
         return None
 
 
 class SwitchOffForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         releases.switch_policy(
             self.target.pk, actor=actor, enabled=False, reason=self.cleaned_data["reason"]
         )
@@ -64,7 +64,7 @@ class SwitchOffForm(ReasonForm):
 
 
 class SwitchOnForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         releases.switch_policy(
             self.target.pk, actor=actor, enabled=True, reason=self.cleaned_data["reason"]
         )
@@ -76,19 +76,19 @@ class DraftReleaseForm(CommandForm):
         widget=forms.Textarea(attrs={"rows": 3}), help_text="What changes, and why."
     )
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         releases.draft_release(actor=actor, note=self.cleaned_data["note"])
         return None
 
 
 class DiscardDraftForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         releases.discard_draft(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class EndElevationForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         elevations.end(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
@@ -113,7 +113,7 @@ class MarkGrantForm(ReasonForm):
             for row in (grants.of_role(target) if target is not None else ())
         ]
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         named = self.cleaned_data["grant"]
         row = next(
             one
@@ -132,6 +132,6 @@ class MarkGrantForm(ReasonForm):
 
 
 class AskToPublishForm(CommandForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         releases.ask_to_publish(self.target.pk, actor=actor)
         return None

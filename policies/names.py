@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policies.slices import Rule, context_paths
+from policies.slices import PolicyRule, context_paths
 
 # Labels that no tool sets, but that runs are opened with, are named in the rule by this annotation.
 RUN_LABELS = "run_labels"
@@ -42,13 +42,13 @@ class Name:
     id: str
 
 
-def names_in(rule: Rule) -> set[Name]:
+def names_in(rule: PolicyRule) -> set[Name]:
     """Everything that the rule names, in its scope and in its conditions."""
     found = set(_entities(dict(rule.body)))
     return found | {Name("label", label) for label in _labels(rule.body.get("conditions"))}
 
 
-def unknown_names(rule: Rule, known: Known) -> list[Name]:
+def unknown_names(rule: PolicyRule, known: Known) -> list[Name]:
     """Those that there are not; actions are checked by Cedar."""
     notes = rule.body.get("annotations") or {}
     declared = {part.strip() for part in str(notes.get(RUN_LABELS) or "").split(",")}

@@ -6,16 +6,16 @@ Pure: read off the rules of a slice. `depends` means that a condition decides.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from policies.slices import Rule
+from policies.slices import PolicyRule
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class DecisionPreview:
     outcome: str
-    rules: tuple[Rule, ...]
+    rules: tuple[PolicyRule, ...]
 
 
-def outlook(rules: Iterable[Rule]) -> Outlook:
+def outlook(rules: Iterable[PolicyRule]) -> DecisionPreview:
     """`allowed`, `needs_approval`, `denied`, `halted` or `depends`, and the rules that say so."""
     everything = list(rules)
     permits = [rule for rule in everything if rule.effect == "permit"]
@@ -24,12 +24,12 @@ def outlook(rules: Iterable[Rule]) -> Outlook:
     prohibited = tuple(rule for rule in always if rule.tier is None)
     if prohibited:
         halts = any(rule.halts for rule in prohibited)
-        return Outlook("halted" if halts else "denied", prohibited)
+        return DecisionPreview("halted" if halts else "denied", prohibited)
     if not permits:
-        return Outlook("denied", ())
+        return DecisionPreview("denied", ())
     conditional = tuple(rule for rule in forbids if rule.body["conditions"])
     if conditional or all(rule.body["conditions"] for rule in permits):
-        return Outlook("depends", (*always, *conditional))
+        return DecisionPreview("depends", (*always, *conditional))
     if always:
-        return Outlook("needs_approval", tuple(always))
-    return Outlook("allowed", ())
+        return DecisionPreview("needs_approval", tuple(always))
+    return DecisionPreview("allowed", ())

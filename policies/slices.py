@@ -16,7 +16,7 @@ import cedarpy
 MAX_HELD = 5_000
 
 
-class Asked(Protocol):
+class SliceKey(Protocol):
     """The part of a request that scopes look at, and its context."""
 
     @property
@@ -38,7 +38,7 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class PolicyRule:
     """One policy with what its annotations say."""
 
     id: str
@@ -51,7 +51,7 @@ class Rule:
     body: Mapping[str, Any]
 
     @classmethod
-    def from_cedar(cls, body: Mapping[str, Any], *, fallback_id: str) -> "Rule":
+    def from_cedar(cls, body: Mapping[str, Any], *, fallback_id: str) -> "PolicyRule":
         notes = body.get("annotations") or {}
         identifier = notes.get("id") or fallback_id
         return cls(
@@ -110,34 +110,34 @@ class Verdict:
 
     allowed: bool
     permitted: bool
-    rules: tuple[Rule, ...]
+    rules: tuple[PolicyRule, ...]
     errors: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    rules: Mapping[str, Rule]
+    rules: Mapping[str, PolicyRule]
     everything: cedarpy.PolicySet
     permits: cedarpy.PolicySet
     # What of the context any of them reads.
     paths: frozenset[Path]
 
 
-def parsed_rules(text: str) -> list[Rule]:
+def parsed_rules(text: str) -> list[PolicyRule]:
     """The rules of a Cedar text, in order. Raises ValueError if it does not parse."""
     static = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
     numbered = sorted(static.items(), key=lambda item: int(item[0].removeprefix("policy")))
-    return [Rule.from_cedar(body, fallback_id=name) for name, body in numbered]
+    return [PolicyRule.from_cedar(body, fallback_id=name) for name, body in numbered]
 
 
 class SlicedPolicies:
     """A release's rules, ready to be asked. Safe to share between threads."""
 
-    def __init__(self, number: int, rules: list[Rule], tools: Mapping[str, str]) -> None:
+    def __init__(self, number: int, rules: list[PolicyRule], tools: Mapping[str, str]) -> None:
         self.number = number
         self.rules = rules
         self.tools = tools
-        self._by_action: dict[str, list[Rule]] = defaultdict(list)
+        self._by_action: dict[str, list[PolicyRule]] = defaultdict(list)
         for rule in rules:
             for action in _action_keys(rule.body["action"]):
                 self._by_action[action].append(rule)
@@ -159,7 +159,7 @@ class SlicedPolicies:
                     found.add(path[1])
         return found
 
-    def looks_at(self, request: Asked, paths: Collection[Path]) -> bool:
+    def looks_at(self, request: SliceKey, paths: Collection[Path]) -> bool:
         """Whether a rule that can apply to the request reads one of these, a part, or the whole."""
         read = self.slice_for(request).paths
         return any(
@@ -168,20 +168,20 @@ class SlicedPolicies:
             for other in paths
         )
 
-    def paths_of(self, rule: Rule) -> frozenset[Path]:
+    def paths_of(self, rule: PolicyRule) -> frozenset[Path]:
         held = self._paths.get(rule.id)
         if held is None:
             held = self._paths[rule.id] = frozenset(context_paths(rule.body.get("conditions")))
         return held
 
-    def ask(self, request: Asked) -> Verdict:
+    def ask(self, request: SliceKey) -> Verdict:
         return _verdict(self.slice_for(request), request, self._entities_of(request))
 
-    def ask_everything(self, request: Asked) -> Verdict:
+    def ask_everything(self, request: SliceKey) -> Verdict:
         """The same question to the unsliced set; for comparing the two."""
         return _verdict(_built(tuple(self.rules)), request, self._entities_of(request))
 
-    def slice_for(self, request: Asked) -> _Slice:
+    def slice_for(self, request: SliceKey) -> _Slice:
         # All that scopes look at: the slices outlive a tool's change of system or access.
         key = (
             request.action,
@@ -197,7 +197,7 @@ class SlicedPolicies:
             _keep(self._slice_of, key, held)
         return held
 
-    def _cut(self, request: Asked) -> _Slice:
+    def _cut(self, request: SliceKey) -> _Slice:
         candidates = {
             rule.id: rule
             for action in (request.action, request.system, request.access, "*")
@@ -216,7 +216,7 @@ class SlicedPolicies:
             _keep(self._shared, ids, shared)
         return shared
 
-    def _entities_of(self, request: Asked) -> cedarpy.Entities:
+    def _entities_of(self, request: SliceKey) -> cedarpy.Entities:
         key = (
             request.action,
             request.system,
@@ -239,7 +239,7 @@ def _keep(held: dict[Any, Any], key: Any, value: Any) -> None:
     held[key] = value
 
 
-def _built(rules: tuple[Rule, ...]) -> _Slice:
+def _built(rules: tuple[PolicyRule, ...]) -> _Slice:
     return _Slice(
         rules={rule.id: rule for rule in rules},
         everything=_policy_set(rules),
@@ -250,7 +250,7 @@ def _built(rules: tuple[Rule, ...]) -> _Slice:
     )
 
 
-def _policy_set(rules: tuple[Rule, ...]) -> cedarpy.PolicySet:
+def _policy_set(rules: tuple[PolicyRule, ...]) -> cedarpy.PolicySet:
     document = {
         "staticPolicies": {rule.id: dict(rule.body) for rule in rules},
         "templates": {},
@@ -259,7 +259,7 @@ def _policy_set(rules: tuple[Rule, ...]) -> cedarpy.PolicySet:
     return cedarpy.PolicySet.from_json_str(json.dumps(document))
 
 
-def _verdict(part: _Slice, request: Asked, entities: cedarpy.Entities) -> Verdict:
+def _verdict(part: _Slice, request: SliceKey, entities: cedarpy.Entities) -> Verdict:
     question = {
         "principal": {"type": "Agent", "id": request.agent},
         "action": {"type": "Action", "id": request.action},
@@ -277,7 +277,7 @@ def _verdict(part: _Slice, request: Asked, entities: cedarpy.Entities) -> Verdic
     return Verdict(allowed, permitted, rules, errors)
 
 
-def _entities(request: Asked) -> cedarpy.Entities:
+def _entities(request: SliceKey) -> cedarpy.Entities:
     return cedarpy.Entities.from_json_str(
         json.dumps(
             [
@@ -307,7 +307,7 @@ def _action_keys(scope: Mapping[str, Any]) -> list[str]:
     return [entity["id"] for entity in entities]
 
 
-def _principal_matches(scope: Mapping[str, Any], request: Asked) -> bool:
+def _principal_matches(scope: Mapping[str, Any], request: SliceKey) -> bool:
     operator = scope["op"]
     if operator == "All":
         return True
@@ -321,13 +321,13 @@ def _principal_matches(scope: Mapping[str, Any], request: Asked) -> bool:
     return _principal_in(scope["entity"], request)
 
 
-def _principal_in(entity: Mapping[str, Any], request: Asked) -> bool:
+def _principal_in(entity: Mapping[str, Any], request: SliceKey) -> bool:
     if entity["type"] == "Agent":
         return bool(entity["id"] == request.agent)
     return entity["type"] == "Role" and entity["id"] in request.roles
 
 
-def _resource_matches(scope: Mapping[str, Any], request: Asked) -> bool:
+def _resource_matches(scope: Mapping[str, Any], request: SliceKey) -> bool:
     operator = scope["op"]
     if operator == "All":
         return True
@@ -339,5 +339,5 @@ def _resource_matches(scope: Mapping[str, Any], request: Asked) -> bool:
     return _is_environment(scope["entity"], request)
 
 
-def _is_environment(entity: Mapping[str, Any], request: Asked) -> bool:
+def _is_environment(entity: Mapping[str, Any], request: SliceKey) -> bool:
     return bool(entity == {"type": "Environment", "id": request.environment})

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from agents.directory import Directory, directory
 from agents.tokens import Caller
-from approvals.services import TierTerms, terms_by_slug
+from approvals.services import TierSnapshot, terms_by_slug
 from audit.generation_cache import PerGeneration
 from policies.models import (
     Elevation,
@@ -44,7 +44,7 @@ class Snapshot:
     catalog: Catalog
     roles_of: Mapping[int, frozenset[str]]
     grants: frozenset[Grant]
-    tiers: Mapping[str, TierTerms]
+    tiers: Mapping[str, TierSnapshot]
     ranks: Mapping[str, int]
     policies: SlicedPolicies | None
     # (identity, run): what was given for it
@@ -117,8 +117,8 @@ def _build() -> Snapshot:
         roles[identity].add(role)
     tiers = terms_by_slug()
     return Snapshot(
-        directory=directory.fresh(),
-        catalog=catalog.fresh(),
+        directory=directory.current(),
+        catalog=catalog.current(),
         roles_of={identity: frozenset(slugs) for identity, slugs in roles.items()},
         grants=_grants(),
         tiers=tiers,

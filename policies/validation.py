@@ -11,7 +11,7 @@ from typing import Any
 import cedarpy
 
 from policies.names import RUN_LABELS, Known, unknown_names
-from policies.slices import Rule, parsed_rules
+from policies.slices import PolicyRule, parsed_rules
 
 MAX_LENGTH = 20_000
 MAX_DEPTH = 60
@@ -31,7 +31,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\w+|::|==|!=|<=|>=|&&|\|\||\S')
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class PolicyProblem:
     """Something wrong at a line (counted from 1) of a text."""
 
     line: int
@@ -48,7 +48,7 @@ def problems_of(
     schema: Mapping[str, Any],
     tiers: Iterable[str],
     known: Known | None = None,
-) -> list[Problem]:
+) -> list[PolicyProblem]:
     """What is wrong with the text of one policy; empty if nothing is.
 
     Beyond Cedar's strict validation against the schema: exactly one policy, its @id as expected, a
@@ -61,34 +61,40 @@ def problems_of(
     try:
         rules = parsed_rules(text)
     except ValueError as error:
-        return [Problem(_line_of_parse_error(text, str(error)), str(error))]
+        return [PolicyProblem(_line_of_parse_error(text, str(error)), str(error))]
     if _has_templates(text):
-        return [Problem(_line_of(text, r"\?\w+"), "Templates are not linked here: name who it is.")]
+        return [
+            PolicyProblem(
+                _line_of(text, r"\?\w+"), "Templates are not linked here: name who it is."
+            )
+        ]
     if len(rules) != 1:
-        return [Problem(1, f"Write one rule here; this text holds {len(rules)}.")]
+        return [PolicyProblem(1, f"Write one rule here; this text holds {len(rules)}.")]
     rule = rules[0]
     found = _annotation_problems(text, rule, expected_id=expected_id, tiers=set(tiers))
     found += _name_problems(text, rule, known) if known is not None else []
     validation = cedarpy.validate_policies(text, dict(schema))
     found += [
-        Problem(_line_of_error(text, broken.error), _readable(broken.error))
+        PolicyProblem(_line_of_error(text, broken.error), _readable(broken.error))
         for broken in validation.errors
     ]
     return found or _condition_problems(text, rule, schema)
 
 
-def _condition_problems(text: str, rule: Rule, schema: Mapping[str, Any]) -> list[Problem]:
+def _condition_problems(
+    text: str, rule: PolicyRule, schema: Mapping[str, Any]
+) -> list[PolicyProblem]:
     try:
         message = "This condition is never true." if _can_never_apply(rule, schema) else ""
     except ValueError:  # beyond the depth to which Cedar reads its JSON form
         message = "This condition has too many parts: use a set, as in [1, 2].contains(x)."
-    return [Problem(_line_of(text, r"\b(?:when|unless)\b"), message)] if message else []
+    return [PolicyProblem(_line_of(text, r"\b(?:when|unless)\b"), message)] if message else []
 
 
-def _bound_problem(text: str) -> Problem | None:
+def _bound_problem(text: str) -> PolicyProblem | None:
     """What is too long, or nested too deeply, is not handed to a parser."""
     if len(text) > MAX_LENGTH:
-        return Problem(1, f"A rule has at most {MAX_LENGTH:,} characters.")
+        return PolicyProblem(1, f"A rule has at most {MAX_LENGTH:,} characters.")
     depth, operators, line = 0, 0, 1
     for found in _BOUNDED.finditer(text):
         token = found.group()
@@ -97,9 +103,11 @@ def _bound_problem(text: str) -> Problem | None:
         # Each makes the condition one level deeper.
         operators += token in _OPERATORS
         if depth > MAX_DEPTH:
-            return Problem(line, f"Brackets are nested deeper than {MAX_DEPTH} levels.")
+            return PolicyProblem(line, f"Brackets are nested deeper than {MAX_DEPTH} levels.")
         if operators > MAX_OPERATORS:
-            return Problem(line, f"A rule has at most {MAX_OPERATORS} operators and accesses.")
+            return PolicyProblem(
+                line, f"A rule has at most {MAX_OPERATORS} operators and accesses."
+            )
     return None
 
 
@@ -108,26 +116,36 @@ def _has_templates(text: str) -> bool:
 
 
 def _annotation_problems(
-    text: str, rule: Rule, *, expected_id: str, tiers: set[str]
-) -> list[Problem]:
+    text: str, rule: PolicyRule, *, expected_id: str, tiers: set[str]
+) -> list[PolicyProblem]:
     notes = rule.body.get("annotations") or {}
     found = []
     if notes.get("id") != expected_id:
-        found.append(Problem(_line_of(text, r"@id\b"), f'The rule needs @id("{expected_id}").'))
+        found.append(
+            PolicyProblem(_line_of(text, r"@id\b"), f'The rule needs @id("{expected_id}").')
+        )
     if rule.effect == "permit" and (rule.tier is not None or rule.halts):
         found.append(
-            Problem(_line_of(text, r"@(?:tier|halt)\b"), "Only a forbid can be a gate or a halt.")
+            PolicyProblem(
+                _line_of(text, r"@(?:tier|halt)\b"), "Only a forbid can be a gate or a halt."
+            )
         )
     if rule.tier is not None and rule.halts:
-        found.append(Problem(_line_of(text, r"@halt\b"), "A rule is a gate or a halt, not both."))
+        found.append(
+            PolicyProblem(_line_of(text, r"@halt\b"), "A rule is a gate or a halt, not both.")
+        )
     if "tier" in notes and rule.tier not in tiers:
-        found.append(Problem(_line_of(text, r"@tier\b"), f'There is no tier "{rule.tier or ""}".'))
+        found.append(
+            PolicyProblem(_line_of(text, r"@tier\b"), f'There is no tier "{rule.tier or ""}".')
+        )
     if rule.effect == "forbid" and not (notes.get("reason") or "").strip():
-        found.append(Problem(1, "A forbid needs @reason: the sentence that people and agents see."))
+        found.append(
+            PolicyProblem(1, "A forbid needs @reason: the sentence that people and agents see.")
+        )
     return found
 
 
-def _name_problems(text: str, rule: Rule, known: Known) -> list[Problem]:
+def _name_problems(text: str, rule: PolicyRule, known: Known) -> list[PolicyProblem]:
     found = []
     for name in unknown_names(rule, known):
         there_are = list(known.of(name.kind) or ())
@@ -137,11 +155,11 @@ def _name_problems(text: str, rule: Rule, known: Known) -> list[Problem]:
             message += f' Is "{near[0]}" meant?'
         elif name.kind == "label":
             message += f' If runs are opened with it, write @{RUN_LABELS}("{name.id}").'
-        found.append(Problem(_line_of(text, re.escape(f'"{name.id}"')), message))
+        found.append(PolicyProblem(_line_of(text, re.escape(f'"{name.id}"')), message))
     return found
 
 
-def _can_never_apply(rule: Rule, schema: Mapping[str, Any]) -> bool:
+def _can_never_apply(rule: PolicyRule, schema: Mapping[str, Any]) -> bool:
     """Whether the type checker knows the condition to be false.
 
     Cedar only warns of this. A branch that cannot be reached is not type-checked, so a policy

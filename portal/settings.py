@@ -248,7 +248,7 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
     # First: whoever has guessed too often is not looked at.
     "axes.backends.AxesStandaloneBackend",
-    "audit.auth_backends.AuditorsWithPass",
+    "audit.auth_backends.AuditorPassBackend",
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
     "guardian.backends.ObjectPermissionBackend",

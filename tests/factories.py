@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group
 from accounts.models import Environment, Groups, User
 from actions.models import Run
 from actions.services import runs, submission
-from actions.services.decisions import Committed
+from actions.services.decisions import DecisionResult
 from actions.services.proposals import Proposal
 from agents import tokens
 from agents.directory import directory
@@ -125,10 +125,10 @@ class Governed:
     def run(self, **given: Any) -> Run:
         return run(self.caller, **given)
 
-    def propose(self, run: Run, tool: str, arguments: Any, **given: Any) -> Committed:
-        return submission.call(proposal(self.caller, run, tool, arguments, **given))
+    def propose(self, run: Run, tool: str, arguments: Any, **given: Any) -> DecisionResult:
+        return submission.submit(proposal(self.caller, run, tool, arguments, **given))
 
-    def pay(self, run: Run, amount: float = 1, **given: Any) -> Committed:
+    def pay(self, run: Run, amount: float = 1, **given: Any) -> DecisionResult:
         return self.propose(run, "toolbox.pay", {"account": "a", "amount": amount}, **given)
 
 
@@ -143,12 +143,12 @@ def governed(identity: AgentIdentity, toolbox: ToolboxSystem) -> Governed:
 
 
 def caller_for(identity: AgentIdentity, *scopes: str) -> Caller:
-    known = directory.fresh().identities[identity.client_id]
+    known = directory.current().identities[identity.client_id]
     return Caller(known, frozenset(scopes or {"tools"}), "jti", known.epoch, 0)
 
 
 def run(caller: Caller, **given: Any) -> Run:
-    opening = runs.Opening(
+    opening = runs.NewRun(
         Run.Initiator.USER, given.pop("initiator", "somebody"), "testing", **given
     )
     actor = Actor("agent", caller.identity.client_id, caller.identity.client_id)
@@ -169,7 +169,7 @@ def proposal(caller: Caller, run: Run, tool: str, arguments: Any, **given: Any) 
 
 def token_for(identity: AgentIdentity, *, scope: str = "tools") -> str:
     """A token as the token service would issue it."""
-    known = directory.fresh().identities[identity.client_id]
+    known = directory.current().identities[identity.client_id]
     signing = SigningKey.objects.get(environment=identity.environment, status="active")
     private = opened_signing_key(known.environment, signing.kid, bytes(signing.sealed_private))
-    return tokens.mint(tokens.Minting(known, scope), kid=signing.kid, key=private)[0]
+    return tokens.mint(tokens.TokenSpec(known, scope), kid=signing.kid, key=private)[0]

@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from common.admin.pages import GovernedAdmin, Page
+from common.admin.pages import CommandPage, GovernedAdmin
 from common.templatetags.blocks import badge
 from tools import forms
 from tools.models import Breaker, Endpoint, Secret, SecretLease, System, Tool
@@ -35,7 +35,7 @@ class EndpointAdmin(GovernedAdmin):
     detail_fields = ("system", "environment", "base_url", "allow_private", "max_response_bytes")
     detail_template = "tools/endpoint.html"
     pages = (
-        Page(
+        CommandPage(
             "add_secret",
             "Give it a secret",
             forms.AddSecretForm,
@@ -60,7 +60,7 @@ class SecretAdmin(GovernedAdmin):
     detail_fields = ("name", "endpoint", "placement", "parameter", "prefix", "username", "origin")
     detail_template = "tools/secret.html"
     pages = (
-        Page(
+        CommandPage(
             "rotate",
             "Give it a new value",
             forms.RotateSecretForm,
@@ -68,7 +68,7 @@ class SecretAdmin(GovernedAdmin):
             explains="Calls use the new value from now on; the former one is destroyed.",
             available=lambda secret: secret.withdrawn_at is None,
         ),
-        Page(
+        CommandPage(
             "withdraw",
             "Withdraw",
             forms.WithdrawSecretForm,
@@ -133,7 +133,7 @@ class ToolAdmin(GovernedAdmin):
     )
     detail_template = "tools/tool.html"
     pages = (
-        Page(
+        CommandPage(
             "withdraw",
             "Withdraw",
             forms.WithdrawForm,
@@ -142,7 +142,7 @@ class ToolAdmin(GovernedAdmin):
             danger=True,
             available=lambda tool: tool.status == Tool.Status.ACTIVE,
         ),
-        Page(
+        CommandPage(
             "reinstate",
             "Reinstate",
             forms.ReinstateForm,

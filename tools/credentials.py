@@ -97,7 +97,7 @@ def _in_base64(raw: bytes) -> set[str]:
     return found
 
 
-def scrubbed(value: Any, credentials: Iterable[Credential]) -> Any:
+def mask(value: Any, credentials: Iterable[Credential]) -> Any:
     """An answer in which each of the values is masked, however a system echoed it."""
     forms = sorted({form for one in credentials for form in one.forms()}, key=len, reverse=True)
     return _scrubbed(value, forms) if forms else value

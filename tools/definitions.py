@@ -15,7 +15,7 @@ from common.canonical import (
     composed,
     digest,
     digest_of_text,
-    normalised,
+    normalise,
 )
 from common.cel import Expression
 from common.errors import InvalidInput
@@ -165,7 +165,7 @@ class ToolSpec:
     def _filled(self, arguments: Any) -> tuple[dict[str, Any], str]:
         """Return the arguments with defaults put in, and their canonical text."""
         try:
-            plain = composed(normalised(arguments))
+            plain = composed(normalise(arguments))
         except InvalidInput as error:
             raise InvalidArguments(str(error)) from error
         if not isinstance(plain, dict):
@@ -175,7 +175,7 @@ class ToolSpec:
             raise InvalidArguments(message)
         filled: dict[str, Any] = plain
         if self.has_defaults:
-            filled = normalised(with_defaults(plain, self.input_schema, self.input_schema))
+            filled = normalise(with_defaults(plain, self.input_schema, self.input_schema))
         text = canonical_json(filled)
         if len(text.encode()) > MAX_ARGUMENT_BYTES:
             message = f"The arguments are larger than {MAX_ARGUMENT_BYTES} bytes."
@@ -198,7 +198,7 @@ class ToolSpec:
                 message = f"The claim {name} must be of type {declared[name].policy_type}."
                 raise InvalidClaims(message)
         try:
-            return dict(composed(normalised(values)))
+            return dict(composed(normalise(values)))
         except NotCanonical as error:
             raise InvalidClaims(str(error)) from error
 

@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from common.canonical import canonical_json
-from common.encryption import CannotUnseal, seal, sealed_by, unseal
+from common.encryption import CannotUnseal, decrypt, encrypt, key_id_of
 
 _NONCE_BYTES = 12
 
@@ -43,14 +43,14 @@ class Envelope:
 def closed(value: str, place: Place) -> Envelope:
     data_key, nonce = AESGCM.generate_key(bit_length=256), os.urandom(_NONCE_BYTES)
     hidden = AESGCM(data_key).encrypt(nonce, value.encode(), place.bound("value").encode())
-    wrapped = seal(data_key, bound_to=place.bound("key"))
-    return Envelope(sealed_by(wrapped), _text(wrapped), _text(nonce + hidden))
+    wrapped = encrypt(data_key, bound_to=place.bound("key"))
+    return Envelope(key_id_of(wrapped), _text(wrapped), _text(nonce + hidden))
 
 
 def opened(envelope: Envelope, place: Place) -> str:
     """The value. Raises CannotUnseal: another key, or a row that was moved or changed."""
     try:
-        data_key = unseal(_bytes(envelope.wrapped_key), bound_to=place.bound("key"))
+        data_key = decrypt(_bytes(envelope.wrapped_key), bound_to=place.bound("key"))
         hidden = _bytes(envelope.ciphertext)
         nonce, rest = hidden[:_NONCE_BYTES], hidden[_NONCE_BYTES:]
         value = AESGCM(data_key).decrypt(nonce, rest, place.bound("value").encode())
@@ -65,9 +65,9 @@ def rewrapped(wrapped_key: str, place: Place) -> tuple[str, str]:
 
     Raises CannotUnseal.
     """
-    data_key = unseal(_bytes(wrapped_key), bound_to=place.bound("key"))
-    wrapped = seal(data_key, bound_to=place.bound("key"))
-    return sealed_by(wrapped), _text(wrapped)
+    data_key = decrypt(_bytes(wrapped_key), bound_to=place.bound("key"))
+    wrapped = encrypt(data_key, bound_to=place.bound("key"))
+    return key_id_of(wrapped), _text(wrapped)
 
 
 def _text(value: bytes) -> str:

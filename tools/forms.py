@@ -1,20 +1,20 @@
 from django import forms
 
 from common.actors import Actor
-from common.admin.pages import CommandForm, Made, ReasonForm, Shown
+from common.admin.pages import CommandForm, Created, ReasonForm, ShowOnce
 from tools.models import Secret
 from tools.services import registration as services
 from tools.services import secrets
 
 
 class WithdrawForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         services.withdraw_tool(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class ReinstateForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         services.reinstate_tool(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
@@ -41,9 +41,9 @@ class AddSecretForm(SecretValueForm):
     username = forms.CharField(required=False, max_length=200, help_text="With a password only.")
     field_order = ("name", "placement", "parameter", "begins_with", "username", "secret")
 
-    def perform(self, *, actor: Actor) -> Made:
+    def perform(self, *, actor: Actor) -> Created:
         given = self.cleaned_data
-        return Made(
+        return Created(
             secrets.add_secret(
                 self.target.pk,
                 actor=actor,

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from common.actors import SYSTEM
-from common.canonical import composed, normalised
+from common.canonical import composed, normalise
 from common.cel import Budget, ExpressionFailed
 from common.errors import InvalidInput
 from common.json_text import ensure_shallow
-from common.redaction import redacted
+from common.redaction import redact
 from tools.catalog import Catalog
 from tools.connectors.base import (
     Call,
@@ -26,7 +26,7 @@ from tools.connectors.base import (
 )
 from tools.connectors.http import HttpConnector
 from tools.connectors.in_process import InProcessConnector
-from tools.credentials import Credential, scrubbed
+from tools.credentials import Credential, mask
 from tools.data_classes import set_apart, without_secrets
 from tools.declarations import Fact, Source
 from tools.definitions import ToolSpec
@@ -68,7 +68,7 @@ def call_tool(
     if result.unreadable:
         return result
     return ToolResult(
-        redacted(_classed(result.value, spec), vouched=spec.vouched_answer(result.value))
+        redact(_classed(result.value, spec), vouched=spec.vouched_answer(result.value))
     )
 
 
@@ -85,7 +85,7 @@ def _answer(
         result = _connectors[spec.kind].call(endpoint, spec, arguments, call=call)
         if result.unreadable:
             return result
-        return ToolResult(normalised(scrubbed(result.value, call.credentials)))
+        return ToolResult(normalise(mask(result.value, call.credentials)))
     except Refused as error:
         # What is sensitive of the arguments may be quoted, and the error is shown and searched.
         _, apart = set_apart(arguments, spec.input_schema if spec.data_classes else None)
@@ -105,7 +105,7 @@ def _words_of(refusal: Refused, hidden: Sequence[Credential]) -> str:
         said: Any = json.loads(text)
     except (ValueError, RecursionError):
         said = " ".join(text.split())
-    cleaned = redacted(scrubbed(said, hidden))
+    cleaned = redact(mask(said, hidden))
     shown = cleaned if isinstance(cleaned, str) else json.dumps(cleaned, ensure_ascii=False)
     encodable = shown.encode("utf-8", "replace").decode()
     return f" It said: {encodable[:MAX_REFUSAL]}" if encodable.strip() else ""
@@ -146,7 +146,7 @@ def gather_facts(
     values: dict[str, Any] = {"args": spec.open_arguments(arguments), "claims": claims}
     shown = dict(values)
     for source in spec.sources:
-        values[source.name] = _learned(
+        values[source.name] = _fetch_source(
             catalog,
             spec,
             source,
@@ -168,7 +168,7 @@ def gather_facts(
     return facts
 
 
-def _learned(
+def _fetch_source(
     catalog: Catalog,
     spec: ToolSpec,
     source: Source,
@@ -228,4 +228,4 @@ def _evaluated(fact: Fact, values: Mapping[str, Any], budget: Budget) -> Any:
         message = f"The fact {fact.name} is not of type {fact.policy_type}."
         raise FactsUnavailable(message)
     # It is recorded and shown, and compared with what people write.
-    return composed(redacted(value)) if fact.policy_type in {"string", "strings"} else value
+    return composed(redact(value)) if fact.policy_type in {"string", "strings"} else value

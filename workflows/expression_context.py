@@ -6,10 +6,10 @@ from typing import Any
 
 from common.cel import Expression, ExpressionFailed
 from workflows.definitions.spec import StepSpec, WorkflowSpec
-from workflows.run_state import Case, StepState, index_of, item_scope
+from workflows.run_state import StepState, WorkflowState, index_of, item_scope
 
 
-def known_values(spec: WorkflowSpec, case: Case, now: datetime) -> dict[str, Any]:
+def build_context(spec: WorkflowSpec, case: WorkflowState, now: datetime) -> dict[str, Any]:
     """What expressions may name, by dotted name."""
     run = case.run
     known: dict[str, Any] = {
@@ -30,11 +30,11 @@ def known_values(spec: WorkflowSpec, case: Case, now: datetime) -> dict[str, Any
     for name in spec.steps:
         state = case.steps.get(name)
         if state is not None:
-            tell(known, name, state.status, state.output)
+            add_step_result(known, name, state.status, state.output)
     return known
 
 
-def tell(known: dict[str, Any], name: str, status: str, output: Any) -> None:
+def add_step_result(known: dict[str, Any], name: str, status: str, output: Any) -> None:
     """Put one step's outcome among the known values, with the members of its output."""
     stem = f"steps.{name}"
     known[f"{stem}.status"] = status
@@ -44,7 +44,7 @@ def tell(known: dict[str, Any], name: str, status: str, output: Any) -> None:
 
 
 def item_values(
-    known: Mapping[str, Any], case: Case, foreach: StepSpec, index: int, item: Any
+    known: Mapping[str, Any], case: WorkflowState, foreach: StepSpec, index: int, item: Any
 ) -> dict[str, Any]:
     """What a step inside a foreach sees: the item, and the steps of the same item."""
     values = {**known, "item": item, "index": index}
@@ -52,11 +52,11 @@ def item_values(
     for name in foreach.foreach.steps if foreach.foreach else ():
         state = case.steps.get(f"{scope}.{name}")
         if state is not None:
-            tell(values, name, state.status, state.output)
+            add_step_result(values, name, state.status, state.output)
     return values
 
 
-def holds(expression: Expression, known: Mapping[str, Any]) -> bool:
+def is_true(expression: Expression, known: Mapping[str, Any]) -> bool:
     """Raises ExpressionFailed, also for a value that is neither true nor false."""
     value = expression.evaluate(known)
     if not isinstance(value, bool):
@@ -65,14 +65,16 @@ def holds(expression: Expression, known: Mapping[str, Any]) -> bool:
     return value
 
 
-def values_of(spec: WorkflowSpec, case: Case, state: StepState, now: datetime) -> Mapping[str, Any]:
+def values_of(
+    spec: WorkflowSpec, case: WorkflowState, state: StepState, now: datetime
+) -> Mapping[str, Any]:
     """What the expressions of a step that has begun may name."""
-    known = known_values(spec, case, now)
+    known = build_context(spec, case, now)
     return values_at(spec, case, known, case.steps[state.undoes] if state.undoes else state)
 
 
 def values_at(
-    spec: WorkflowSpec, case: Case, known: Mapping[str, Any], state: StepState
+    spec: WorkflowSpec, case: WorkflowState, known: Mapping[str, Any], state: StepState
 ) -> Mapping[str, Any]:
     if not state.scope:
         return known

@@ -9,7 +9,7 @@ from agents.models import AgentIdentity
 from agents.tokens import Caller
 from common.actors import Actor
 from common.admin.fields import JSONTextField
-from common.admin.pages import CommandForm, Made, ReasonForm, Shown
+from common.admin.pages import CommandForm, Created, ReasonForm, ShowOnce
 from common.ids import uuid7
 from workflows.errors import InvalidDefinition
 from workflows.models import Schedule, Workflow
@@ -55,7 +55,7 @@ class WriteVersionForm(CommandForm):
         text = target.text if target is not None else STARTER
         super().__init__(*args, target=target, initial={"text": text}, **kwargs)
 
-    def perform(self, *, actor: Actor) -> Made:
+    def perform(self, *, actor: Actor) -> Created:
         try:
             version = versions.draft_version(
                 self.cleaned_data["text"], actor=actor, note=self.cleaned_data["note"]
@@ -64,7 +64,7 @@ class WriteVersionForm(CommandForm):
             for problem in refusal.details["problems"]:
                 self.add_error("text", f"Line {problem['line']}: {problem['message']}")
             raise
-        return Made(version)
+        return Created(version)
 
     def numbered(self) -> list[tuple[str, bool]]:
         """The submitted lines, each with whether something is wrong there."""
@@ -86,14 +86,14 @@ class AskToPublishForm(CommandForm):
         help_text="Less than 100 rolls it out beside the version that is live, with a guard.",
     )
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         share = round(self.cleaned_data["share"] * WHOLE / 100)
         versions.ask_to_publish(self.target.pk, actor=actor, share=share)
         return None
 
 
 class RetireForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         versions.retire_version(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
@@ -101,7 +101,7 @@ class RetireForm(ReasonForm):
 class PauseForm(ReasonForm):
     paused = True
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         versions.pause_workflow(
             self.target.pk, actor=actor, paused=self.paused, reason=self.cleaned_data["reason"]
         )
@@ -128,8 +128,8 @@ class StartForm(CommandForm):
             identities, label="As which agent", help_text="Its rights bind every call."
         )
 
-    def perform(self, *, actor: Actor) -> Made:
-        known = directory.fresh().identities[self.cleaned_data["identity"].client_id]
+    def perform(self, *, actor: Actor) -> Created:
+        known = directory.current().identities[self.cleaned_data["identity"].client_id]
         caller = Caller(known, frozenset({"tools"}), jti="", epoch=known.epoch, expires_at=0)
         asked = Start(
             workflow=self.target.slug,
@@ -140,44 +140,44 @@ class StartForm(CommandForm):
             purpose=self.cleaned_data["purpose"],
         )
         run, _ = runs.start(caller, asked, actor=actor)
-        return Made(run)
+        return Created(run)
 
 
 class ShareForm(CommandForm):
     share = forms.FloatField(min_value=0.01, max_value=99.99, label="Percent of new runs")
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         share = round(self.cleaned_data["share"] * WHOLE / 100)
         rollouts.change_share(self.target.pk, actor=actor, share=share)
         return None
 
 
 class CompleteForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         rollouts.complete(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class RollBackForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         rollouts.roll_back(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class CancelForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         operator_commands.cancel(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class ResumeForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         operator_commands.resume(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
 
 class UndoForm(ReasonForm):
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         operator_commands.undo(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
 
@@ -186,7 +186,7 @@ class SignalForm(CommandForm):
     name = forms.RegexField(r"^[a-z0-9][a-z0-9._-]{0,63}\Z", max_length=64)
     payload = JSONTextField(is_object=True, initial="{}", required=False)
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         run_signals.send(
             self.target.pk,
             actor=actor,
@@ -236,7 +236,7 @@ class ScheduleForm(CommandForm):
             raise forms.ValidationError(message)
         return slug
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         given = self.cleaned_data
         schedules.save_schedule(
             given["slug"],
@@ -252,7 +252,7 @@ class ScheduleForm(CommandForm):
 class PauseScheduleForm(ReasonForm):
     paused = True
 
-    def perform(self, *, actor: Actor) -> Shown | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | None:
         schedules.pause_schedule(
             self.target.pk, actor=actor, paused=self.paused, reason=self.cleaned_data["reason"]
         )

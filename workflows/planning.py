@@ -11,12 +11,18 @@ from typing import Any
 
 from common.cel import ExpressionFailed
 from workflows.definitions.spec import StepSpec, WorkflowSpec
-from workflows.expression_context import holds, item_values, known_values, tell, values_at
+from workflows.expression_context import (
+    add_step_result,
+    build_context,
+    is_true,
+    item_values,
+    values_at,
+)
 from workflows.run_state import (
     BROKEN,
     DONE,
-    Case,
     StepState,
+    WorkflowState,
     index_of,
     item_scope,
     undo_path,
@@ -29,7 +35,7 @@ HOLD = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class StepStart:
     """A step that may begin, with the values that its expressions see."""
 
     path: str
@@ -49,7 +55,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class RunEnd:
     """How the run ends, rests or turns round: a status of the run, with the reason."""
 
     status: str
@@ -58,17 +64,17 @@ class End:
 
 
 @dataclass
-class Moves:
+class Plan:
     """Everything that follows from a run's state at one moment."""
 
-    skip: list[Begin] = field(default_factory=list)
+    skip: list[StepStart] = field(default_factory=list)
     fail: list[Failure] = field(default_factory=list)
-    begin: list[Begin] = field(default_factory=list)
+    begin: list[StepStart] = field(default_factory=list)
     go_on: list[str] = field(default_factory=list)  # open steps with news, or whose time has come
     fold: dict[str, bool] = field(default_factory=dict)  # scopes of finished items: was it good
     settle: list[str] = field(default_factory=list)  # foreach steps whose items are all done
     due_at: datetime | None = None
-    end: End | None = None
+    end: RunEnd | None = None
 
     def nothing_new(self) -> None:
         """Whatever was found so far is left alone."""
@@ -79,16 +85,16 @@ class Moves:
             self.due_at = moment
 
 
-def advance(spec: WorkflowSpec, case: Case, now: datetime) -> Moves:
+def plan(spec: WorkflowSpec, case: WorkflowState, now: datetime) -> Plan:
     """The moves from here. A run that rests moves only by a person's order; what was under way
     when it came to rest is taken note of all the same.
     """
-    moves = Moves()
+    moves = Plan()
     if case.is_resting:
         _settle(case, moves, now)
         moves.due_at = None
         return moves
-    known = known_values(spec, case, now)
+    known = build_context(spec, case, now)
     if case.status == "compensating":
         _undo(spec, case, known, moves, now)
         return moves
@@ -107,43 +113,45 @@ def advance(spec: WorkflowSpec, case: Case, now: datetime) -> Moves:
 # -- stopping ------------------------------------------------------------------------------------
 
 
-def _stopped(spec: WorkflowSpec, case: Case, known: Mapping[str, Any], now: datetime) -> End | None:
+def _stopped(
+    spec: WorkflowSpec, case: WorkflowState, known: Mapping[str, Any], now: datetime
+) -> RunEnd | None:
     """What ends the run whatever its steps do: checked wherever a step could begin."""
     if case.run.status != "open":
-        return End("halted", "Its run was halted or closed.")
+        return RunEnd("halted", "Its run was halted or closed.")
     if case.cut_off:
-        return End("halted", case.cut_off)
+        return RunEnd("halted", case.cut_off)
     if now >= case.deadline_at:
         return failing(spec.on_failure, "The time limit of the run has passed.")
     for rule in spec.stop_when:
         try:
-            met = holds(rule.condition, known)
+            met = is_true(rule.condition, known)
         except ExpressionFailed:
-            return End("halted", f"A stop condition could not be evaluated: {rule.reason}")
+            return RunEnd("halted", f"A stop condition could not be evaluated: {rule.reason}")
         if met:
             return failing(rule.then, f"Stopped: {rule.reason}")
     return None
 
 
-def failing(then: str, reason: str) -> End:
+def failing(then: str, reason: str) -> RunEnd:
     """How a run ends that does not succeed, by what its definition says."""
     if then == "compensate":
-        return End("compensating", reason, ending="compensated")
-    return End("halted" if then == "halt" else "failed", reason)
+        return RunEnd("compensating", reason, ending="compensated")
+    return RunEnd("halted" if then == "halt" else "failed", reason)
 
 
 # -- forward -------------------------------------------------------------------------------------
 
 
 def _forward(
-    spec: WorkflowSpec, case: Case, known: dict[str, Any], moves: Moves, now: datetime
+    spec: WorkflowSpec, case: WorkflowState, known: dict[str, Any], moves: Plan, now: datetime
 ) -> None:
     statuses = {path: state.status for path, state in case.steps.items() if not state.scope}
     for name, step in spec.steps.items():
         state = case.steps.get(name)
         if state is None or state.is_anew:
             if all(statuses.get(need) in DONE for need in step.needs):
-                _enter(Begin(name, step, known), known, moves, statuses)
+                _enter(StepStart(name, step, known), known, moves, statuses)
         elif state.kind == "foreach" and state.is_open:
             _items(step, case, known, moves, now)
         elif state.is_open:
@@ -152,28 +160,33 @@ def _forward(
 
 
 def _see_to_the_end(
-    spec: WorkflowSpec, case: Case, moves: Moves, now: datetime, *, statuses: Mapping[str, str]
+    spec: WorkflowSpec,
+    case: WorkflowState,
+    moves: Plan,
+    now: datetime,
+    *,
+    statuses: Mapping[str, str],
 ) -> None:
     """Whether the run is at its end, or on its way to one."""
     broken = _broken(case, moves)
     denied = _denied(case) if spec.on_denied == "halt" else None
     if denied is not None:
         moves.nothing_new()
-        moves.end = End("halted", f"Policy denied the step {denied.path}: {denied.error}")
+        moves.end = RunEnd("halted", f"Policy denied the step {denied.path}: {denied.error}")
     elif broken is not None:
         _wind_up(broken, spec, case, moves, now)
     elif all(statuses.get(name) in DONE for name in spec.steps):
         # What is skipped only now is written down first.
-        moves.end = None if moves.skip else End("succeeded")
+        moves.end = None if moves.skip else RunEnd("succeeded")
     elif moves.begin and case.steps_count >= spec.limits.max_steps:
         moves.end = failing(spec.on_failure, "The run has taken all the steps it may.")
 
 
-def _enter(begin: Begin, known: dict[str, Any], moves: Moves, statuses: dict[str, str]) -> bool:
+def _enter(begin: StepStart, known: dict[str, Any], moves: Plan, statuses: dict[str, str]) -> bool:
     """Begin, skip or fail a step whose needs are done; whether what follows may be looked at."""
     step = begin.step
     try:
-        wanted = step.when is None or holds(step.when, begin.values)
+        wanted = step.when is None or is_true(step.when, begin.values)
     except ExpressionFailed as error:
         moves.fail.append(
             Failure(begin.path, step.kind, begin.scope, EXPRESSION_FAILED, str(error))
@@ -185,11 +198,11 @@ def _enter(begin: Begin, known: dict[str, Any], moves: Moves, statuses: dict[str
         return False
     moves.skip.append(begin)
     statuses[begin.path] = "skipped"
-    tell(known, step.name, "skipped", None)
+    add_step_result(known, step.name, "skipped", None)
     return True
 
 
-def _look_at(state: StepState, moves: Moves, now: datetime) -> None:
+def _look_at(state: StepState, moves: Plan, now: datetime) -> None:
     """Whether an open step can go on: something has happened, or its time has come."""
     is_due = state.due_at is not None and state.due_at <= now
     if is_due or has_news(state):
@@ -228,7 +241,7 @@ def _action_moved(state: StepState) -> bool:
     return state.action_status not in _ACTION_STANDS.get(state.status, set())
 
 
-def _broken(case: Case, moves: Moves) -> str | None:
+def _broken(case: WorkflowState, moves: Plan) -> str | None:
     """The first step that did not succeed, if the run cannot go on because of it."""
     for path, state in case.steps.items():
         if state.status in BROKEN and not state.scope and not state.undoes:
@@ -239,7 +252,7 @@ def _broken(case: Case, moves: Moves) -> str | None:
     return None
 
 
-def _denied(case: Case) -> StepState | None:
+def _denied(case: WorkflowState) -> StepState | None:
     """A step that policy denied, of an item too as long as the item is not counted."""
     for state in case.steps.values():
         if state.status == "denied" and not state.undoes and not state.folded:
@@ -247,7 +260,9 @@ def _denied(case: Case) -> StepState | None:
     return None
 
 
-def _wind_up(broken: str, spec: WorkflowSpec, case: Case, moves: Moves, now: datetime) -> None:
+def _wind_up(
+    broken: str, spec: WorkflowSpec, case: WorkflowState, moves: Plan, now: datetime
+) -> None:
     """Nothing new begins. What is under way is settled first, then the run ends as it says."""
     moves.nothing_new()
     if _settle(case, moves, now) or moves.fail:
@@ -257,7 +272,7 @@ def _wind_up(broken: str, spec: WorkflowSpec, case: Case, moves: Moves, now: dat
     moves.end = failing(spec.on_failure, f"The step {broken} did not succeed{said}")
 
 
-def _settle(case: Case, moves: Moves, now: datetime) -> bool:
+def _settle(case: WorkflowState, moves: Plan, now: datetime) -> bool:
     """Look only at what is under way or unknown; whether there is any."""
     in_flight = [
         state
@@ -273,7 +288,7 @@ def _settle(case: Case, moves: Moves, now: datetime) -> bool:
 
 
 def _items(
-    step: StepSpec, case: Case, known: Mapping[str, Any], moves: Moves, now: datetime
+    step: StepSpec, case: WorkflowState, known: Mapping[str, Any], moves: Plan, now: datetime
 ) -> None:
     """Look at the items under way, then begin new ones up to the limit of those at a time."""
     state, each = case.steps[step.name], step.foreach
@@ -302,20 +317,20 @@ def _is_of(scope: str, step: StepSpec) -> bool:
     return scope.startswith(f"{step.name}[")
 
 
-def _ended(moves: Moves, step: StepSpec) -> list[bool]:
+def _ended(moves: Plan, step: StepSpec) -> list[bool]:
     """Of the items that end with these moves, whether each is good."""
     return [good for scope, good in moves.fold.items() if _is_of(scope, step)]
 
 
-def _folded(moves: Moves, step: StepSpec) -> list[str]:
+def _folded(moves: Plan, step: StepSpec) -> list[str]:
     return [scope for scope in moves.fold if _is_of(scope, step)]
 
 
 def _item(
     step: StepSpec,
-    case: Case,
+    case: WorkflowState,
     known: Mapping[str, Any],
-    moves: Moves,
+    moves: Plan,
     now: datetime,
     *,
     index: int,
@@ -330,7 +345,7 @@ def _item(
         path = f"{scope}.{name}"
         state = case.steps.get(path)
         if state is None or state.is_anew:
-            if not _enter(Begin(path, inner, values, scope=scope), values, moves, {}):
+            if not _enter(StepStart(path, inner, values, scope=scope), values, moves, {}):
                 if any(failure.path == path for failure in moves.fail):
                     break
                 return False
@@ -350,11 +365,11 @@ def _item(
 
 
 def _undo(
-    spec: WorkflowSpec, case: Case, known: dict[str, Any], moves: Moves, now: datetime
+    spec: WorkflowSpec, case: WorkflowState, known: dict[str, Any], moves: Plan, now: datetime
 ) -> None:
     """Take back what succeeded, the last first and one at a time; what is under way before that."""
     if case.run.status != "open":
-        moves.end = End("compensation_failed", "Its run was halted or closed.")
+        moves.end = RunEnd("compensation_failed", "Its run was halted or closed.")
         return
     if _settle(case, moves, now):
         return
@@ -364,19 +379,19 @@ def _undo(
             step = spec.step(state.path)
             values = values_at(spec, case, known, state)
             moves.begin.append(
-                Begin(undo_path(state.path), step, values, scope="", undoes=state.path)
+                StepStart(undo_path(state.path), step, values, scope="", undoes=state.path)
             )
             return
         if undoing.is_open:
             _look_at(undoing, moves, now)
             return
         if undoing.status in BROKEN:
-            moves.end = End("compensation_failed", f"{state.path} could not be undone.")
+            moves.end = RunEnd("compensation_failed", f"{state.path} could not be undone.")
             return
-    moves.end = End(case.ending or "compensated", case.reason)
+    moves.end = RunEnd(case.ending or "compensated", case.reason)
 
 
-def effects(spec: WorkflowSpec, case: Case) -> list[StepState]:
+def effects(spec: WorkflowSpec, case: WorkflowState) -> list[StepState]:
     """The steps whose effect can be taken back, the last to finish first."""
     found = [
         state
@@ -388,7 +403,7 @@ def effects(spec: WorkflowSpec, case: Case) -> list[StepState]:
     return sorted(found, key=lambda state: state.finished_seq or 0, reverse=True)
 
 
-def with_result(case: Case, path: str, output: Any) -> Case:
+def with_result(case: WorkflowState, path: str, output: Any) -> WorkflowState:
     """The case as it will be if the step at `path` succeeds with this output: for looking ahead."""
     state = replace(case.steps[path], status="succeeded", output=output, due_at=None)
     return replace(case, steps={**case.steps, path: state})

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from actions.services.run_locks import RunRow
+from actions.services.run_locks import LockedRun
 from common.ids import uuid7
 
 # What a step that has come to an end can be, for those that need it.
@@ -88,10 +88,10 @@ class StepState:
 
 
 @dataclass
-class Case:
+class WorkflowState:
     """A workflow run with its Run and the steps in play."""
 
-    run: RunRow
+    run: LockedRun
     client_id: str
     environment: str
     workflow: str

@@ -16,7 +16,7 @@ from tools.classes import apart_class
 from tools.definitions import ToolSpec
 from workflows.definitions.compiling import compile_text
 from workflows.definitions.spec import PinnedTool, WorkflowSpec
-from workflows.definitions.steps import World
+from workflows.definitions.steps import References
 from workflows.models import Workflow, WorkflowRun, WorkflowVersion
 
 
@@ -34,10 +34,10 @@ def pinned(spec: ToolSpec) -> PinnedTool:
     )
 
 
-def world_now() -> World:
+def current_references() -> References:
     """What a definition may speak of at this moment."""
-    tools = catalog.fresh().tools.values()
-    return World(
+    tools = catalog.current().tools.values()
+    return References(
         tools={spec.full_name: pinned(spec) for spec in tools if not spec.serves_facts_only},
         tiers=frozenset(Tier.objects.values_list("slug", flat=True)),
         roles=frozenset(Role.objects.values_list("slug", flat=True)),
@@ -50,7 +50,7 @@ def world_now() -> World:
     )
 
 
-def written_down(world: World, tools: frozenset[str]) -> dict[str, Any]:
+def written_down(world: References, tools: frozenset[str]) -> dict[str, Any]:
     """The part of the world that a definition speaks of, as it is kept with a version."""
     return {
         "tools": {
@@ -65,8 +65,8 @@ def written_down(world: World, tools: frozenset[str]) -> dict[str, Any]:
     }
 
 
-def read_back(kept: Mapping[str, Any]) -> World:
-    return World(
+def read_back(kept: Mapping[str, Any]) -> References:
+    return References(
         tools={name: PinnedTool(**fields) for name, fields in kept["tools"].items()},
         tiers=frozenset(kept["tiers"]),
         roles=frozenset(kept["roles"]),

@@ -8,7 +8,7 @@ from workflows.services import rollouts, schedules, sweeper, worker
 # Acknowledged early: the message is a hint, the database holds the work, the sweeper finds it.
 @shared_task(name="workflows.drive")
 def drive(run_id: str) -> int:
-    return worker.drive(UUID(run_id))
+    return worker.run_until_idle(UUID(run_id))
 
 
 @shared_task(name="workflows.sweep")

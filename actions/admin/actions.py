@@ -11,14 +11,14 @@ from actions.models import Action
 from actions.names import agents_called, tools_called
 from actions.visible_values import shown_to
 from audit.services.access_log import search_words
-from common.admin.pages import EndlessAdmin, Page
+from common.admin.pages import CommandPage, KeysetAdmin
 from common.amounts import amount_text
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
 
 
 @admin.register(Action)
-class ActionAdmin(EndlessAdmin):
+class ActionAdmin(KeysetAdmin):
     list_display = ("decided_at", "tool", "agent", "decision", "state", "because")
     list_display_links = ("decided_at", "tool")
     list_filter = ("outcome", "status", "environment")
@@ -44,7 +44,7 @@ class ActionAdmin(EndlessAdmin):
     )
     detail_template = "actions/action.html"
     pages = (
-        Page(
+        CommandPage(
             "resolve",
             "Say what it had done",
             forms.ResolveForm,
@@ -55,7 +55,7 @@ class ActionAdmin(EndlessAdmin):
             done="Recorded. What waited for it goes on.",
             available=lambda action: action.status == Action.Status.UNKNOWN,
         ),
-        Page(
+        CommandPage(
             "resolve_many",
             "Settle many unknown calls",
             forms.ResolveManyForm,

@@ -10,7 +10,7 @@ from actions import halt_impact
 from agents import forms
 from agents.models import Halt
 from approvals.models import ApprovalRequest
-from common.admin.pages import GovernedAdmin, Page
+from common.admin.pages import CommandPage, GovernedAdmin
 from common.templatetags.blocks import badge
 
 
@@ -30,7 +30,7 @@ class HaltAdmin(GovernedAdmin):
     )
     detail_template = "actions/halt.html"
     pages = (
-        Page(
+        CommandPage(
             "stop",
             "Stop something now",
             forms.StopForm,
@@ -42,7 +42,7 @@ class HaltAdmin(GovernedAdmin):
             done="The halt is in force.",
             template="actions/stop.html",
         ),
-        Page(
+        CommandPage(
             "place",
             "Name what to stop",
             forms.PlaceHaltForm,
@@ -52,7 +52,7 @@ class HaltAdmin(GovernedAdmin):
             on_list=True,
             done="The halt is in force.",
         ),
-        Page(
+        CommandPage(
             "lift",
             "Lift",
             forms.LiftHaltForm,
@@ -68,14 +68,14 @@ class HaltAdmin(GovernedAdmin):
     def state(self, halt: Halt) -> SafeString:
         return badge("lifted" if halt.lifted_at else "in force")
 
-    def page_context(self, request: HttpRequest, page: Page, target: Any) -> dict[str, Any]:
-        return {"stoppable": halt_impact.stoppable()} if page.name == "stop" else {}
+    def page_context(self, request: HttpRequest, page: CommandPage, target: Any) -> dict[str, Any]:
+        return {"stoppable": halt_impact.halt_targets()} if page.name == "stop" else {}
 
     def detail(self, request: HttpRequest, obj: Halt) -> dict[str, Any]:
         met = halt_impact.in_flight_at(obj)
         return {
             "met": met,
             "outcomes": sorted(halt_impact.outcomes(met).items()),
-            "took": halt_impact.took(obj, met),
+            "took": halt_impact.seconds_to_stop(obj, met),
             "asked": ApprovalRequest.objects.pending().about("agents.halt", obj.pk).first(),
         }

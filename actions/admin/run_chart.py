@@ -7,7 +7,7 @@ from datetime import datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from actions.run_history import Call, Question, Story
+from actions.run_history import RecordedCall, RecordedRequest, RunHistory
 
 MAX_ROWS, MAX_EVENTS = 60, 1_000
 _WIDTH, _LEFT, _RIGHT, _ROW, _TOP, _FOOT = 960, 220, 30, 26, 12, 24
@@ -51,7 +51,7 @@ class _Scale:
         return cls({moment: _LEFT + index * room for index, moment in enumerate(ordered)})
 
 
-def picture(story: Story) -> SafeString:
+def picture(story: RunHistory) -> SafeString:
     """The first MAX_ROWS actions of a run as SVG; empty if nothing has been decided in it."""
     calls = list(story.calls.values())[:MAX_ROWS]
     marks = [mark for row, call in enumerate(calls) for mark in _marks(row, call)]
@@ -72,7 +72,7 @@ def picture(story: Story) -> SafeString:
     )
 
 
-def _marks(row: int, call: Call) -> Iterator[_Mark]:
+def _marks(row: int, call: RecordedCall) -> Iterator[_Mark]:
     for made in call.decisions:
         outcome = str(made["outcome"])
         by = f" by {', '.join(made['rules'])}" if made.get("rules") else ""
@@ -85,7 +85,7 @@ def _marks(row: int, call: Call) -> Iterator[_Mark]:
         yield _Mark(row, one.at, one.ended_at, "call", _TONES.get(one.end, "bad"), says)
 
 
-def _of_question(row: int, question: Question) -> Iterator[_Mark]:
+def _of_question(row: int, question: RecordedRequest) -> Iterator[_Mark]:
     says = f"People were asked ({question.tier}): {question.end}"
     yield _Mark(row, question.at, question.ended_at, "question", "wait", says)
     for answer in question.answers:
@@ -93,7 +93,7 @@ def _of_question(row: int, question: Question) -> Iterator[_Mark]:
         yield _Mark(row, answer.at, None, "vote", tone, f"{answer.person}: {answer.answer}")
 
 
-def _rows(calls: list[Call]) -> SafeString:
+def _rows(calls: list[RecordedCall]) -> SafeString:
     return format_html_join(
         "",
         '<rect class="row-{}" x="0" y="{}" width="{}" height="{}"></rect>'

@@ -9,17 +9,17 @@ from actions.admin.run_chart import MAX_EVENTS, picture
 from actions.admin.timeline import MAX_SHOWN, timeline
 from actions.models import Run
 from actions.names import agents_called
-from actions.run_history import story_of
+from actions.run_history import run_history
 from audit.models import Event
 from audit.services.access_log import search_words
-from common.admin.pages import EndlessAdmin
+from common.admin.pages import KeysetAdmin
 from common.amounts import amount_text
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
 
 
 @admin.register(Run)
-class RunAdmin(EndlessAdmin):
+class RunAdmin(KeysetAdmin):
     list_display = ("opened_at", "agent", "purpose", "state", "actions_count", "denials_count")
     list_display_links = ("opened_at", "purpose")
     list_filter = ("status", "environment", "initiator_kind")
@@ -84,4 +84,4 @@ class RunAdmin(EndlessAdmin):
         if not request.user.has_perm("audit.view_event"):
             return SafeString()
         events = Event.objects.of_run(run.pk).with_values()[:MAX_EVENTS]
-        return picture(story_of(events, with_values=False))
+        return picture(run_history(events, with_values=False))

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 from actions.in_flight import watcher
 from agents.directory import directory
-from agents.tokens import Caller, seen_from
+from agents.tokens import Caller, revalidate
 
 MAX_WAIT_SECONDS = 30
 POLL_SECONDS = 0.25
@@ -22,7 +22,7 @@ _waiting = BoundedSemaphore(MAX_WAITING)
 T = TypeVar("T")
 
 
-class Asking(Protocol):
+class AgentRequestView(Protocol):
     """A view with an agent's request."""
 
     request: Request
@@ -31,7 +31,7 @@ class Asking(Protocol):
     def caller(self) -> Caller: ...
 
 
-def waited_for(view: Asking, read: Callable[[], T], is_over: Callable[[T], bool]) -> T:
+def long_poll(view: AgentRequestView, read: Callable[[], T], is_over: Callable[[T], bool]) -> T:
     """What `read` gives: at once, or with `?wait=` when it is over or the time is up.
 
     A waiting caller holds a thread. When many wait, the next is answered at once instead. Raises
@@ -50,7 +50,7 @@ def _polled(
     caller: Caller, read: Callable[[], T], is_over: Callable[[T], bool], deadline: float
 ) -> T:
     while True:
-        seen_from(caller, directory.fresh())
+        revalidate(caller, directory.current())
         found = read()
         left = deadline - time.monotonic()
         if is_over(found) or left <= 0:

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from actions.api import serializers
-from actions.api.long_polling import waited_for
+from actions.api.long_polling import long_poll
 from actions.errors import IdempotencyKeyRequired
 from actions.models import Action, Run
 from actions.services import run_elevations, runs, submission
@@ -24,7 +24,7 @@ from common.input_checks import SecretFound, ensure_no_secret
 from common.problems import PROBLEMS
 from common.redaction import may_hold_secret
 from common.serializers import ensure_empty
-from policies.authorization import may_ask
+from policies.authorization import is_worth_evaluating
 from policies.errors import ElevationOver
 from policies.evaluation import Request as PolicyRequest
 from policies.models import Elevation
@@ -87,7 +87,7 @@ class RunsView(AgentView):
         budget = given.pop("budget", {})
         kind = Run.Initiator(given.pop("initiator_kind"))
         bounds = runs.Budget(budget.get("actions"), budget.get("amount"))
-        opening = runs.Opening(kind, budget=bounds, **given)
+        opening = runs.NewRun(kind, budget=bounds, **given)
         run = runs.open_run(self.caller, opening, actor=self.actor)
         return Response(serializers.run_body(run), status=201)
 
@@ -145,7 +145,7 @@ class ActionsView(AgentView):
         key = idempotency_key(request)
         vouched_by = _checked_for_secrets(request.data)
         given = _asked(request.data)
-        committed = submission.call(
+        committed = submission.submit(
             Proposal(
                 caller=self.caller,
                 run_id=UUID(given["run"]),
@@ -172,7 +172,7 @@ class ActionView(AgentView):
         responses={200: serializers.ActionSerializer, **PROBLEMS},
     )
     def get(self, request: Request, action_id: UUID) -> Response:
-        action = waited_for(
+        action = long_poll(
             self, lambda: self._own_action(action_id), lambda found: found.is_settled
         )
         return Response(serializers.action_body(action))
@@ -203,7 +203,7 @@ def _checked_for_secrets(body: Any) -> str:
     if not may_hold_secret(body):
         return ""
     name = body.get("tool") if isinstance(body, dict) else None
-    spec = snapshot.latest().catalog.tools.get(name) if isinstance(name, str) else None
+    spec = snapshot.cached().catalog.tools.get(name) if isinstance(name, str) else None
     if spec is None:
         ensure_no_secret(body)
         return ""
@@ -280,7 +280,7 @@ class ElevationView(AgentView):
         responses={200: serializers.ElevationSerializer, **PROBLEMS},
     )
     def get(self, request: Request, elevation_id: UUID) -> Response:
-        elevation = waited_for(
+        elevation = long_poll(
             self,
             lambda: self.own_elevation(elevation_id),
             lambda found: found.status != Elevation.Status.ASKED,
@@ -321,14 +321,14 @@ class ToolsView(AgentView):
         responses={200: serializers.ToolOutlookSerializer(many=True), **PROBLEMS},
     )
     def get(self, request: Request) -> Response:
-        held = snapshot.fresh()
+        held = snapshot.current()
         caller = self.caller
         tools = sorted(held.catalog.tools.values(), key=lambda spec: spec.full_name)
         return Response(
             [
                 _tool_body(held, caller, spec)
                 for spec in tools
-                if not spec.serves_facts_only and may_ask(held, caller, spec)
+                if not spec.serves_facts_only and is_worth_evaluating(held, caller, spec)
             ]
         )
 

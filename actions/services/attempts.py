@@ -19,7 +19,7 @@ LEASE_MARGIN = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class OpenAttempt:
     """An attempt whose row is committed: the tool may be called now."""
 
     id: UUID
@@ -36,7 +36,7 @@ def attempt_rows(
     actor: Actor,
     now: datetime,
     lease: timedelta | None = None,
-) -> tuple[Started, dict[str, Any], dict[str, Any]]:
+) -> tuple[OpenAttempt, dict[str, Any], dict[str, Any]]:
     """The next attempt of the action, with its row and event; counts it on the action.
 
     `lease`: how long without a sign of life counts as gone, for a driver that gives such signs;
@@ -46,7 +46,7 @@ def attempt_rows(
     action.attempts_count += 1
     # Half, because the lease began with the transaction, and what is sent takes its time to arrive.
     send_by = time.monotonic() + held_for.total_seconds() / 2
-    started = Started(uuid7(), action.attempts_count, send_by)
+    started = OpenAttempt(uuid7(), action.attempts_count, send_by)
     row = {
         "id": started.id,
         "action_id": action.pk,

@@ -22,14 +22,14 @@ from actions import events, executors
 from actions.errors import CallInFlight, DecisionConflict, IdempotencyKeyReused, RunNotOpen
 from actions.models import Action, Run
 from actions.services import audit_details, sealed_arguments, tables
-from actions.services.attempts import Started, attempt_rows
+from actions.services.attempts import OpenAttempt, attempt_rows
 from actions.services.freshness import PATIENCE_SECONDS, is_current, locked_turns
-from actions.services.proposals import Prepared, Proposal, prepare, sent_digest
-from actions.services.run_locks import RunRow, locked_state
+from actions.services.proposals import PreparedProposal, Proposal, prepare, sent_digest
+from actions.services.run_locks import LockedRun, lock_runs
 from actions.services.runs import run_subject, withdraw_questions
 from agents.errors import InvalidToken
 from agents.tokens import Caller
-from approvals.services import REQUESTS, Question, question_rows
+from approvals.services import REQUESTS, NewApprovalRequest, question_rows
 from approvals.visible_values import APART
 from audit.generation import current_mark, hold_shared
 from audit.services.recording import EVENTS, Subject, event_row
@@ -39,7 +39,7 @@ from common.errors import GovernanceError, InvalidInput, NotFound
 from common.ids import uuid7
 from common.sql import Expanding, Row, Write, write
 from common.task_queue import queue
-from policies.authorization import decided
+from policies.authorization import authorize
 from policies.evaluation import Decision, Reason
 from policies.snapshot import Snapshot, snapshot
 from tools.data_classes import classes_apart
@@ -55,12 +55,12 @@ MAX_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
+class DecisionResult:
     """A decision that is in the database."""
 
     action: Action
     replayed: bool = False
-    started: Started | None = None
+    started: OpenAttempt | None = None
     held: Snapshot | None = None
     mark: int = 0
     decided_in_ms: float = 0.0
@@ -102,19 +102,19 @@ class Batch:
         ]
 
 
-def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceError]:
+def decide_all(proposals: Sequence[Proposal]) -> list[DecisionResult | GovernanceError]:
     """Decide and commit every proposal, in order; a refused one is its error, in its place.
 
     Raises DecisionConflict if the governed state moved at each of MAX_TRIES tries, or the facts
     were overtaken by other calls for PATIENCE_SECONDS, and the database's own error if the rows
     cannot be written: then nothing was decided.
     """
-    outcomes: dict[int, Committed | GovernanceError] = {}
-    mark, held = snapshot.marked()
+    outcomes: dict[int, DecisionResult | GovernanceError] = {}
+    mark, held = snapshot.cached_with_version()
     broken = moved = attempt = 0
     deadline = time.monotonic() + PATIENCE_SECONDS
     while moved < MAX_TRIES and time.monotonic() < deadline:
-        prepared: dict[int, Prepared] = {}
+        prepared: dict[int, PreparedProposal] = {}
         for place, proposal in enumerate(proposals):
             try:
                 prepared[place] = prepare(proposal, mark, held)
@@ -123,8 +123,8 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
         # A refusal from a snapshot that is out of date is no refusal: look again first.
         if len(prepared) < len(proposals) and attempt == 0 and current_mark() != mark:
             attempt += 1
-            snapshot.fresh()
-            mark, held = snapshot.marked()
+            snapshot.current()
+            mark, held = snapshot.cached_with_version()
             continue
         try:
             committed = _commit(list(prepared.values()), mark)
@@ -138,13 +138,15 @@ def decide_all(proposals: Sequence[Proposal]) -> list[Committed | GovernanceErro
         if committed is not None:
             outcomes.update(zip(prepared, committed, strict=True))
             return [outcomes[place] for place in range(len(proposals))]
-        snapshot.fresh()
-        attempt, moved = attempt + 1, moved + (snapshot.marked()[0] != mark)
-        mark, held = snapshot.marked()
+        snapshot.current()
+        attempt, moved = attempt + 1, moved + (snapshot.cached_with_version()[0] != mark)
+        mark, held = snapshot.cached_with_version()
     raise DecisionConflict
 
 
-def _replayed(proposal: Proposal, held: Snapshot, refusal: GovernanceError) -> Committed | None:
+def _replayed(
+    proposal: Proposal, held: Snapshot, refusal: GovernanceError
+) -> DecisionResult | None:
     """What the same request was answered before, though it would be refused today. Whoever may
     no longer act is not answered at all.
     """
@@ -161,10 +163,10 @@ def _replayed(proposal: Proposal, held: Snapshot, refusal: GovernanceError) -> C
         )
     except InvalidInput:
         same = False
-    return Committed(found, replayed=True) if found is not None and same else None
+    return DecisionResult(found, replayed=True) if found is not None and same else None
 
 
-def propose(proposal: Proposal) -> Committed:
+def propose(proposal: Proposal) -> DecisionResult:
     """Decide on one proposal. Raises its refusal."""
     [outcome] = decide_all([proposal])
     if isinstance(outcome, GovernanceError):
@@ -172,13 +174,15 @@ def propose(proposal: Proposal) -> Committed:
     return outcome
 
 
-def _commit(prepared: list[Prepared], mark: int) -> list[Committed | GovernanceError] | None:
+def _commit(
+    prepared: list[PreparedProposal], mark: int
+) -> list[DecisionResult | GovernanceError] | None:
     """One transaction; None if the generation moved."""
     if not prepared:
         return []
     with transaction.atomic():
         hold_shared()
-        seen, runs, known = locked_state(prepared)
+        seen, runs, known = lock_runs(prepared)
         if seen != mark:
             return None
         now = timezone.now()
@@ -193,8 +197,8 @@ def _commit(prepared: list[Prepared], mark: int) -> list[Committed | GovernanceE
 
 
 def _is_late(
-    item: Prepared,
-    runs: Mapping[UUID, RunRow],
+    item: PreparedProposal,
+    runs: Mapping[UUID, LockedRun],
     known: Mapping[tuple[UUID, str], tuple[UUID, str]],
     batch: Batch,
 ) -> bool:
@@ -205,26 +209,26 @@ def _is_late(
     return not is_current(item.read_at, effects=run.effects, turns=batch.turns)
 
 
-def _follow_up(results: Sequence[Committed | GovernanceError]) -> None:
+def _follow_up(results: Sequence[DecisionResult | GovernanceError]) -> None:
     for result in results:
-        if not isinstance(result, Committed) or result.replayed:
+        if not isinstance(result, DecisionResult) or result.replayed:
             continue
         if result.action.status == Action.Status.READY:
             queue.enqueue(EXECUTE, str(result.action.pk))
         elif result.action.status == Action.Status.HALTED:
             # Rare, and so not set-based: what people are still asked in a halted run.
             withdraw_questions(result.action.run_id, actor=SYSTEM, reason="The run was halted.")
-            executors.stopped(result.action.run_id)
+            executors.notify_run_ended(result.action.run_id)
 
 
 def _one(
-    item: Prepared,
-    runs: Mapping[UUID, RunRow],
+    item: PreparedProposal,
+    runs: Mapping[UUID, LockedRun],
     known: dict[tuple[UUID, str], tuple[UUID, str]],
     batch: Batch,
     *,
     now: datetime,
-) -> Committed | GovernanceError:
+) -> DecisionResult | GovernanceError:
     proposal = item.proposal
     run = runs.get(proposal.run_id)
     if run is None or not _is_theirs(run, proposal.caller):
@@ -235,19 +239,19 @@ def _one(
         if request_digest != item.request_digest:
             return IdempotencyKeyReused()
         written = next((row for row in batch.actions if row["id"] == action_id), None)
-        return Committed(
+        return DecisionResult(
             Action(**written) if written else Action.objects.get(pk=action_id), replayed=True
         )
     if run.status != Run.Status.OPEN:
         return RunNotOpen()
     if _is_late(item, runs, known, batch):
         return CallInFlight()  # begun by an earlier item of this very batch
-    committed = decided_into(batch, item, run, now=now)
+    committed = decide_into(batch, item, run, now=now)
     known[key] = (committed.action.pk, item.request_digest)
     return committed
 
 
-def _is_theirs(run: RunRow, caller: Caller) -> bool:
+def _is_theirs(run: LockedRun, caller: Caller) -> bool:
     """A token to act for others serves in their run only, where their rights bind, and their run is
     served by such a token only; and a person's run by their word only, which ends.
     """
@@ -255,19 +259,23 @@ def _is_theirs(run: RunRow, caller: Caller) -> bool:
     return is_own and caller.person == run.delegation and caller.chain == run.chain
 
 
-def decided_into(batch: Batch, item: Prepared, run: RunRow, *, now: datetime) -> Committed:
+def decide_into(
+    batch: Batch, item: PreparedProposal, run: LockedRun, *, now: datetime
+) -> DecisionResult:
     """Decide one call within a run that is held under lock, and put its rows into the batch.
 
     The caller holds the generation's shared lock and has seen that its mark is the item's.
     """
-    decision = _stopped_since(item, run) or decided(item.snapshot, item.call, run.state(), now=now)
+    decision = _stopped_since(item, run) or authorize(
+        item.snapshot, item.call, run.state(), now=now
+    )
     run.count(decision, item.call.amount)
     committed = _recorded(item, run, decision, batch, now=now)
     batch.runs[run.id] = run.totals()
     return committed
 
 
-def _stopped_since(item: Prepared, run: RunRow) -> Decision | None:
+def _stopped_since(item: PreparedProposal, run: LockedRun) -> Decision | None:
     """A denial, if an agent whose token was exchanged for this run was stopped since, or the rule
     that let it be has ended.
     """
@@ -279,12 +287,12 @@ def _stopped_since(item: Prepared, run: RunRow) -> Decision | None:
 
 
 def _recorded(
-    item: Prepared, run: RunRow, decision: Decision, batch: Batch, *, now: datetime
-) -> Committed:
+    item: PreparedProposal, run: LockedRun, decision: Decision, batch: Batch, *, now: datetime
+) -> DecisionResult:
     """Put the rows of one decision into the batch."""
     actor = as_actor(item)
     action = _action(item, run, decision, now=now)
-    started: Started | None = None
+    started: OpenAttempt | None = None
     made = decision_event(action, decision, item.call.tool, actor=actor, now=now, chain=run.chain)
     if item.proposal.step:
         made["details"]["step"] = item.proposal.step
@@ -320,7 +328,7 @@ def _recorded(
     if item.secrets and not action.is_settled:
         batch.sealed.append(sealed_arguments.row_of(action.pk, item.secrets))
     # Execution goes by what was decided on, however the world has moved since.
-    return Committed(action, started=started, held=item.snapshot, mark=item.mark)
+    return DecisionResult(action, started=started, held=item.snapshot, mark=item.mark)
 
 
 def _column(action: Action, name: str) -> Any:
@@ -335,7 +343,7 @@ _STATUS = {
 }
 
 
-def _action(item: Prepared, run: RunRow, decision: Decision, *, now: datetime) -> Action:
+def _action(item: PreparedProposal, run: LockedRun, decision: Decision, *, now: datetime) -> Action:
     identity, tool = item.call.caller.identity, item.call.tool
     allowed = Action.Status.READY if item.proposal.asynchronous else Action.Status.EXECUTING
     return Action(
@@ -366,10 +374,10 @@ def _action(item: Prepared, run: RunRow, decision: Decision, *, now: datetime) -
     )
 
 
-def question(item: Prepared, action: Action, run: RunRow) -> Question:
+def question(item: PreparedProposal, action: Action, run: LockedRun) -> NewApprovalRequest:
     """What people are asked, with a frozen picture of what would be executed."""
     tool, identity = item.call.tool, item.call.caller.identity
-    return Question(
+    return NewApprovalRequest(
         kind=EXECUTE,
         title=f"{identity.agent_title} wants to: {tool.title}",
         subject=action_subject(action),
@@ -418,7 +426,7 @@ def _apart(action: Action, tool: ToolSpec) -> dict[str, Any]:
     return {APART: apart} if apart else {}
 
 
-def _answerable(item: Prepared, run: RunRow) -> list[int]:
+def _answerable(item: PreparedProposal, run: LockedRun) -> list[int]:
     """Owner, sponsor, and the person for whom the agent says it acts: not the ones to approve."""
     behind = people_named(run.initiator)
     known = item.snapshot.directory.identities
@@ -458,7 +466,7 @@ def decision_event(
     )
 
 
-def as_actor(item: Prepared) -> Actor:
+def as_actor(item: PreparedProposal) -> Actor:
     client_id = item.proposal.caller.identity.client_id
     return Actor(kind="agent", id=client_id, label=client_id)
 

@@ -18,7 +18,7 @@ from actions.errors import HaltWatcherStale
 from actions.in_flight import watcher
 from actions.models import Action, Attempt, Run
 from actions.services import results, sealed_arguments, tables
-from actions.services.attempts import Started, attempt_rows
+from actions.services.attempts import OpenAttempt, attempt_rows
 from actions.services.decisions import EXECUTE
 from audit.generation import current_mark, hold_shared
 from audit.services.recording import EVENTS
@@ -45,23 +45,23 @@ BACKOFF_CAP_SECONDS = 2.0
 _jitter = random.SystemRandom()
 
 
-def perform(action: Action, started: Started, *, mark: int, held: Snapshot) -> Action:
+def perform(action: Action, started: OpenAttempt, *, mark: int, held: Snapshot) -> Action:
     """Call the tool until it answers, refuses, or may not be tried again; record each try.
 
     `mark` and `held` are those of the decision. If the generation has moved, a further try is
     decided anew instead of made.
     """
     spec = held.catalog.tools[action.tool]
-    current: Started | None = started
+    current: OpenAttempt | None = started
     while current is not None:
         try:
-            result = called(action, spec, held, send_by=current.send_by)
+            result = call_once(action, spec, held, send_by=current.send_by)
         except ConnectorError as error:
-            current = _after_error(action, spec, current, error, mark=mark, held=held)
+            current = _record_failure(action, spec, current, error, mark=mark, held=held)
             if current is not None:
                 time.sleep(backoff_seconds(current.number - 1))
         else:
-            _succeeded(action, spec, current, result)
+            _record_success(action, spec, current, result)
             current = None
     return action
 
@@ -72,7 +72,7 @@ def backoff_seconds(failures: int) -> float:
     return _jitter.uniform(0, bound)
 
 
-def called(
+def call_once(
     action: Action,
     spec: ToolSpec,
     held: Snapshot,
@@ -85,11 +85,11 @@ def called(
     Its attempt is committed, and no transaction is open. `send_by` is the attempt's.
     """
     try:
-        watcher.ensure()
+        watcher.ensure_running()
     except HaltWatcherStale as error:
         raise NotSent(str(error)) from error
-    with watcher.flying(action, spec) as flight:
-        if flight.is_cut:
+    with watcher.track(action, spec) as flight:
+        if flight.is_cancelled:
             message = "It was stopped before it was sent."
             raise NotSent(message)
         call = Call(
@@ -127,15 +127,15 @@ def _is_retryable(error: ConnectorError, spec: ToolSpec) -> bool:
     return isinstance(error, Unanswered) and may_be_repeated(spec)
 
 
-def _after_error(
+def _record_failure(
     action: Action,
     spec: ToolSpec,
-    started: Started,
+    started: OpenAttempt,
     error: ConnectorError,
     *,
     mark: int,
     held: Snapshot,
-) -> Started | None:
+) -> OpenAttempt | None:
     """Close the attempt and, if the call may be tried again, open the next one."""
     retryable = _is_retryable(error, spec) and started.number < MAX_ATTEMPTS
     # What only reads has done nothing, cut off or not.
@@ -148,12 +148,12 @@ def _after_error(
         as_decided = as_decided and not (retryable and _has_moved(action, started, held))
         now = timezone.now()
         attempt_status = Attempt.Status.UNKNOWN if unknown else Attempt.Status.FAILED
-        if not _closed(started.id, attempt_status, now=now, error=error):
+        if not _close_attempt(started.id, attempt_status, now=now, error=error):
             results.keep_late_answer(action, started, outcome=error.code, evidence=None, now=now)
             return None
         batch: list[tuple[Write | Expanding, list[Row]]] = []
         event = results.failed(action, started, error, now=now, unknown=unknown, again=retryable)
-        following: Started | None = None
+        following: OpenAttempt | None = None
         if not retryable:
             action.status = Action.Status.UNKNOWN if unknown else Action.Status.FAILED
         elif not as_decided:
@@ -170,7 +170,7 @@ def _after_error(
     return following
 
 
-def _has_moved(action: Action, started: Started, held: Snapshot) -> bool:
+def _has_moved(action: Action, started: OpenAttempt, held: Snapshot) -> bool:
     """Whether another call of the run may have changed what the decision rests on since."""
     own = Attempt.objects.filter(pk=started.id).values("started_at")
     others = Attempt.objects.filter(action__run_id=action.run_id, started_at__gte=Subquery(own))
@@ -179,11 +179,13 @@ def _has_moved(action: Action, started: Started, held: Snapshot) -> bool:
     return any(name not in known or known[name].access != "read" for name in tools)
 
 
-def _succeeded(action: Action, spec: ToolSpec, started: Started, result: ToolResult) -> None:
+def _record_success(
+    action: Action, spec: ToolSpec, started: OpenAttempt, result: ToolResult
+) -> None:
     with transaction.atomic():
         now = timezone.now()
         new_labels = _labels_with(action.run_id, spec)
-        if not _closed(started.id, Attempt.Status.SUCCEEDED, now=now):
+        if not _close_attempt(started.id, Attempt.Status.SUCCEEDED, now=now):
             results.keep_late_answer(
                 action, started, outcome="succeeded", evidence=result.value, now=now
             )
@@ -208,7 +210,7 @@ def _labels_with(run_id: UUID, spec: ToolSpec) -> list[Row]:
     return [] if labels == run.labels else [{"id": run_id, "labels": labels}]
 
 
-def _closed(
+def _close_attempt(
     attempt_id: UUID,
     status: Attempt.Status,
     *,

@@ -9,12 +9,12 @@ from uuid import UUID
 
 from actions.models import Run
 from actions.services.freshness import PATIENCE_SECONDS, ReadAt, wait_for_turn
-from agents.tokens import Caller, seen_from
+from agents.tokens import Caller, revalidate
 from common.canonical import digest
 from common.cel import ExpressionFailed
 from common.errors import NotFound
 from common.input_checks import ensure_no_secret
-from policies.authorization import AskedCall, may_ask
+from policies.authorization import CallContext, is_worth_evaluating
 from policies.evaluation import Reason
 from policies.snapshot import Snapshot
 from tools.definitions import GovernedArguments, ToolSpec
@@ -48,27 +48,27 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedProposal:
     """A proposal with arguments checked and facts found, from one generation's snapshot."""
 
     proposal: Proposal
     mark: int
     snapshot: Snapshot
-    call: AskedCall
+    call: CallContext
     arguments_digest: str
     request_digest: str
     read_at: ReadAt | None = None
     secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-def prepare(proposal: Proposal, mark: int, snapshot: Snapshot) -> Prepared:
+def prepare(proposal: Proposal, mark: int, snapshot: Snapshot) -> PreparedProposal:
     """The proposal with what the portal finds out about it.
 
     Raises UnknownTool, InvalidArguments, InvalidClaims, SecretFound; NotFound for another agent's
     run; InvalidToken if the caller may no longer act; CallInFlight if another call that its facts
     depend on is not over in time. Facts that cannot be established are no error here: they deny.
     """
-    caller = seen_from(proposal.caller, snapshot.directory)
+    caller = revalidate(proposal.caller, snapshot.directory)
     spec = snapshot.catalog.tools.get(proposal.tool)
     if spec is None or spec.serves_facts_only:
         raise UnknownTool
@@ -76,11 +76,13 @@ def prepare(proposal: Proposal, mark: int, snapshot: Snapshot) -> Prepared:
     claims = spec.canonical_claims(proposal.claims)
     if spec.sources or spec.exclusive_by:
         _ensure_own(proposal.run_id, caller)
-    call = AskedCall(caller, spec, given.shown, claims, {}, Decimal(0))
+    call = CallContext(caller, spec, given.shown, claims, {}, Decimal(0))
     read_at = turn_of(proposal, call, snapshot)
-    call = found_out(snapshot, call, run_id=proposal.run_id)
+    call = build_call_context(snapshot, call, run_id=proposal.run_id)
     sent = sent_digest(proposal, spec)
-    return Prepared(proposal, mark, snapshot, call, given.digest, sent, read_at, given.secrets)
+    return PreparedProposal(
+        proposal, mark, snapshot, call, given.digest, sent, read_at, given.secrets
+    )
 
 
 def _arguments(proposal: Proposal, spec: ToolSpec) -> GovernedArguments:
@@ -94,9 +96,9 @@ def _arguments(proposal: Proposal, spec: ToolSpec) -> GovernedArguments:
     return given
 
 
-def turn_of(proposal: Proposal, call: AskedCall, snapshot: Snapshot) -> ReadAt | None:
+def turn_of(proposal: Proposal, call: CallContext, snapshot: Snapshot) -> ReadAt | None:
     """See `wait_for_turn`; nothing waits that would be refused whatever its facts are."""
-    if not may_ask(snapshot, call.caller, call.tool, run_id=proposal.run_id):
+    if not is_worth_evaluating(snapshot, call.caller, call.tool, run_id=proposal.run_id):
         return None
     return wait_for_turn(
         proposal.run_id,
@@ -127,9 +129,9 @@ def _ensure_own(run_id: UUID, caller: Caller) -> None:
         raise NotFound
 
 
-def found_out(snapshot: Snapshot, call: AskedCall, *, run_id: UUID) -> AskedCall:
+def build_call_context(snapshot: Snapshot, call: CallContext, *, run_id: UUID) -> CallContext:
     """The call with its facts and amount; with a problem instead where they cannot be had."""
-    if not may_ask(snapshot, call.caller, call.tool, run_id=run_id):
+    if not is_worth_evaluating(snapshot, call.caller, call.tool, run_id=run_id):
         return call
     try:
         facts = gather_facts(

@@ -21,13 +21,13 @@ from agents.models import AgentIdentity
 from approvals.models import ApprovalRequest
 from audit.services.recording import EVENTS, event_row, record
 from common.actors import SYSTEM, Actor
-from common.canonical import normalised
+from common.canonical import normalise
 from common.clock import database_now
 from common.commands import command
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from common.isolation import each
-from common.redaction import redacted
+from common.redaction import redact
 from common.sql import write
 from common.task_queue import queue
 from tools.catalog import catalog
@@ -52,7 +52,7 @@ def people_decided(request: ApprovalRequest, actor: Actor) -> None:
     action.changed_at = timezone.now()
     action.save(update_fields=["status", "changed_at"])
     if action.driver:
-        executors.moved(action)
+        executors.notify_changed(action)
     elif action.status == Action.Status.READY:
         queue.enqueue(EXECUTE, str(action.pk))
 
@@ -84,11 +84,13 @@ def settle_abandoned(*, now: datetime | None = None, limit: int = 200) -> int:
     overdue = Attempt.objects.filter(
         status=Attempt.Status.STARTED, lease_until__lte=moment
     ).values_list("pk", "action_id", "action__run_id")
-    return sum(each(overdue[:limit], lambda found: _abandoned(*found, now=moment), what="attempt"))
+    return sum(
+        each(overdue[:limit], lambda found: _reap_attempt(*found, now=moment), what="attempt")
+    )
 
 
 @transaction.atomic
-def _abandoned(attempt_id: UUID, action_id: UUID, run_id: UUID, *, now: datetime) -> bool:
+def _reap_attempt(attempt_id: UUID, action_id: UUID, run_id: UUID, *, now: datetime) -> bool:
     # The run first, as everywhere: a driver that reads the attempt under it sees it settled.
     Run.objects.select_for_update().only("pk").get(pk=run_id)
     closed = Attempt.objects.filter(
@@ -97,7 +99,7 @@ def _abandoned(attempt_id: UUID, action_id: UUID, run_id: UUID, *, now: datetime
     if not closed:
         return False
     action = Action.objects.select_for_update().get(pk=action_id)
-    spec = catalog.fresh().tools[action.tool]
+    spec = catalog.current().tools[action.tool]
     may_repeat = may_be_repeated(spec) and action.attempts_count < MAX_ATTEMPTS
     # A driver decides for itself what follows.
     repeat = may_repeat and not action.driver
@@ -118,7 +120,7 @@ def _abandoned(attempt_id: UUID, action_id: UUID, run_id: UUID, *, now: datetime
     )
     write(connection, [(EVENTS, [event]), (tables.ACTION_PROGRESS, [progress(action, now)])])
     if action.driver:
-        executors.moved(action)
+        executors.notify_changed(action)
     elif repeat:
         queue.enqueue(EXECUTE, str(action_id))
     return True
@@ -144,7 +146,7 @@ def hint_overdue(*, now: datetime | None = None, limit: int = 200) -> int:
     return len(ids)
 
 
-class Answer(StrEnum):
+class Resolution(StrEnum):
     """What a person says an unknown call had done, and what is to follow."""
 
     TOOK_EFFECT = "took_effect"
@@ -154,7 +156,7 @@ class Answer(StrEnum):
 
 @command
 def resolve_unknown(
-    action_id: UUID, *, actor: Actor, answer: Answer, reason: str, result: Any = None
+    action_id: UUID, *, actor: Actor, answer: Resolution, reason: str, result: Any = None
 ) -> Action:
     """Settle a call whose effect is unknown, by a person's word.
 
@@ -162,7 +164,7 @@ def resolve_unknown(
     TRY_AGAIN has the call decided and made again, with the same idempotency key. Raises NotFound,
     OutcomeKnown, ReasonRequired, NotCanonical.
     """
-    reason, result = required_reason(reason), redacted(normalised(result))
+    reason, result = clean_reason(reason), redact(normalise(result))
     found = Action.objects.filter(pk=action_id).values_list("run_id", flat=True).first()
     if found is None:
         raise NotFound
@@ -170,7 +172,7 @@ def resolve_unknown(
     action = Action.objects.select_for_update().get(pk=action_id)
     if action.status != Action.Status.UNKNOWN:
         raise OutcomeKnown
-    _answered(action, answer, result, run)
+    _apply_answer(action, answer, result, run)
     record(
         events.CALL_RESOLVED,
         actor=actor,
@@ -179,10 +181,10 @@ def resolve_unknown(
         tool=action.tool,
         answer=str(answer),
         reason=reason,
-        **audit_details.of_resolution(action, catalog.fresh().tools[action.tool]),
+        **audit_details.of_resolution(action, catalog.current().tools[action.tool]),
     )
     if action.driver:
-        executors.moved(action)
+        executors.notify_changed(action)
     elif action.status == Action.Status.READY:
         queue.enqueue(EXECUTE, str(action.pk))
     return action
@@ -194,12 +196,14 @@ def unknown_by_tool() -> list[tuple[str, str, int]]:
     return list(found.annotate(n=Count("pk")).order_by("tool", "environment"))
 
 
-def resolve_many(tool: str, environment: str, *, actor: Actor, answer: Answer, reason: str) -> int:
+def resolve_many(
+    tool: str, environment: str, *, actor: Actor, answer: Resolution, reason: str
+) -> int:
     """The same answer for every call of a tool that is unknown now, as after an outage; how many.
 
     Each is settled in a transaction of its own, with a record of its own.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     waiting = Action.objects.unknown().filter(tool=tool, environment=environment)
     number = 0
     for action_id in list(waiting.order_by("pk").values_list("pk", flat=True)[:MAX_RESOLVED]):
@@ -211,16 +215,16 @@ def resolve_many(tool: str, environment: str, *, actor: Actor, answer: Answer, r
     return number
 
 
-def _answered(action: Action, answer: Answer, result: Any, run: Run) -> None:
-    if answer == Answer.TOOK_EFFECT:
-        spec = catalog.fresh().tools[action.tool]
+def _apply_answer(action: Action, answer: Resolution, result: Any, run: Run) -> None:
+    if answer == Resolution.TOOK_EFFECT:
+        spec = catalog.current().tools[action.tool]
         cleaned = without_secrets(result, spec.output_schema)
         action.status, action.result = Action.Status.SUCCEEDED, cleaned
         action.error_code = action.error = ""
         # The run has touched what the tool's labels stand for, as if it had answered.
         run.labels = sorted({*run.labels, *spec.labels})
         run.save(update_fields=["labels"])
-    elif answer == Answer.FAILED:
+    elif answer == Resolution.FAILED:
         action.status = Action.Status.FAILED
         action.error_code, action.error = "did_not_take_effect", "A person found no effect."
     else:

@@ -19,7 +19,7 @@ from actions import events, executors
 from actions.errors import DecisionConflict
 from actions.models import Action, Run
 from actions.services import tables
-from actions.services.attempts import Started, attempt_rows
+from actions.services.attempts import OpenAttempt, attempt_rows
 from actions.services.decisions import (
     MAX_TRIES,
     STOPPED_SINCE,
@@ -28,9 +28,9 @@ from actions.services.decisions import (
 )
 from actions.services.execution import perform
 from actions.services.freshness import PATIENCE_SECONDS, is_current, locked_turns
-from actions.services.proposals import Prepared, Proposal, found_out, turn_of
+from actions.services.proposals import PreparedProposal, Proposal, build_call_context, turn_of
 from actions.services.results import progress
-from actions.services.run_locks import RunRow
+from actions.services.run_locks import LockedRun
 from actions.services.runs import run_subject, withdraw_questions
 from agents.tokens import Caller
 from approvals.eligibility import is_backed
@@ -39,9 +39,9 @@ from approvals.services import REQUESTS, question_rows, spend
 from audit.generation import current_mark, hold_shared
 from audit.services.recording import EVENTS, event_row
 from common.actors import SYSTEM, Actor
-from common.canonical import normalised
+from common.canonical import normalise
 from common.sql import Row, write
-from policies.authorization import AskedCall, decided
+from policies.authorization import CallContext, authorize
 from policies.evaluation import Decision, Reason
 from policies.snapshot import Snapshot, snapshot
 
@@ -56,11 +56,11 @@ RUN_ENDED = Reason(
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
+class Redecision:
     """A second decision, in the database; `started` if the call may be made now."""
 
     action: Action
-    started: Started | None
+    started: OpenAttempt | None
     mark: int
     snapshot: Snapshot
 
@@ -75,9 +75,9 @@ def resume(action_id: UUID) -> Action | None:
         action = Action.objects.with_run().filter(pk=action_id, status=Action.Status.READY).first()
         if action is None:
             return None
-        snapshot.fresh()
-        mark, held = snapshot.marked()
-        prepared = prepared_again(action, mark, held)
+        snapshot.current()
+        mark, held = snapshot.cached_with_version()
+        prepared = prepare_from_action(action, mark, held)
         resumed = decide_again(prepared, action_id)
         if resumed is not None:
             if resumed.started is None:
@@ -88,9 +88,9 @@ def resume(action_id: UUID) -> Action | None:
     raise DecisionConflict
 
 
-def prepared_again(
+def prepare_from_action(
     action: Action, mark: int, held: Snapshot, *, patience: float = PATIENCE_SECONDS
-) -> Prepared:
+) -> PreparedProposal:
     """A ready action with today's facts, to be decided again. Raises CallInFlight."""
     identity = held.directory.identities[action.run.identity.client_id]
     # The token is over; its scope still is the ceiling, and its epoch must still be the identity's.
@@ -107,18 +107,18 @@ def prepared_again(
         idempotency_key="",
         patience=patience,
     )
-    call = AskedCall(caller, spec, action.arguments, action.claims, {}, Decimal(0))
+    call = CallContext(caller, spec, action.arguments, action.claims, {}, Decimal(0))
     read_at = turn_of(proposal, call, held)
-    call = found_out(held, call, run_id=action.run_id)
-    return Prepared(
+    call = build_call_context(held, call, run_id=action.run_id)
+    return PreparedProposal(
         proposal, mark, held, call, action.arguments_digest, action.request_digest, read_at
     )
 
 
 @transaction.atomic
 def decide_again(
-    prepared: Prepared, action_id: UUID, *, lease: timedelta | None = None
-) -> Resumed | None:
+    prepared: PreparedProposal, action_id: UUID, *, lease: timedelta | None = None
+) -> Redecision | None:
     """Decide a ready action anew and, if it is still allowed, begin its next attempt.
 
     None if the generation moved or the action is no longer ready; the caller looks again.
@@ -139,8 +139,8 @@ def decide_again(
     rank = _counting_rank(approval, action, prepared)
     decision = _decision(prepared, action, run, approval=approval, rank=rank, now=now)
     action.facts = dict(prepared.call.facts)
-    started = _applied(decision, prepared, action, run, approval=approval, now=now, lease=lease)
-    return Resumed(action, started, prepared.mark, prepared.snapshot)
+    started = _apply(decision, prepared, action, run, approval=approval, now=now, lease=lease)
+    return Redecision(action, started, prepared.mark, prepared.snapshot)
 
 
 def _locked_approval(action_id: UUID) -> ApprovalRequest | None:
@@ -150,7 +150,9 @@ def _locked_approval(action_id: UUID) -> ApprovalRequest | None:
     return ApprovalRequest.objects.select_for_update().get(pk=approval_id)
 
 
-def _counting_rank(approval: ApprovalRequest | None, action: Action, prepared: Prepared) -> int:
+def _counting_rank(
+    approval: ApprovalRequest | None, action: Action, prepared: PreparedProposal
+) -> int:
     """The rank that the approval gives: 0 unless it was given for exactly this, under the live
     release, at this address, on the facts that its gates look at, and is unspent (or was spent on
     an earlier attempt of this very action).
@@ -173,7 +175,7 @@ def _counting_rank(approval: ApprovalRequest | None, action: Action, prepared: P
 
 
 def _rests_on_the_same(
-    shown: Mapping[str, Any], reasons: Sequence[Mapping[str, Any]], prepared: Prepared
+    shown: Mapping[str, Any], reasons: Sequence[Mapping[str, Any]], prepared: PreparedProposal
 ) -> bool:
     """Whether the facts that the gates look at are those that people were shown."""
     held, spec = prepared.snapshot, prepared.call.tool
@@ -182,12 +184,12 @@ def _rests_on_the_same(
     gates = {str(reason.get("rule")) for reason in reasons}
     named = held.policies.facts_of(gates)
     looked_at = spec.facts_behind(named) if named is not None else {one.name for one in spec.facts}
-    before, now = shown.get("facts") or {}, normalised(dict(prepared.call.facts))
+    before, now = shown.get("facts") or {}, normalise(dict(prepared.call.facts))
     return all(before.get(name) == now.get(name) for name in looked_at)
 
 
 def _decision(
-    prepared: Prepared,
+    prepared: PreparedProposal,
     action: Action,
     run: Run,
     *,
@@ -208,17 +210,17 @@ def _decision(
     if prepared.call.tool.digest != action.tool_digest:
         return Decision("denied", (TOOL_CHANGED,), release=number)
     state = _without(action, run_row(run)).state()
-    found = decided(held, prepared.call, state, now=now, approved_rank=rank)
+    found = authorize(held, prepared.call, state, now=now, approved_rank=rank)
     if approval is None or not rank or found.outcome not in {"allowed", "needs_approval"}:
         return found
     # An approval opens the gates that people were shown. If another gate applies now, or one of a
     # higher tier, people are asked again and shown all of them.
     shown = {str(reason.get("rule")) for reason in approval.reasons}
     opens_all = found.outcome == "allowed" and {one.rule for one in found.reasons} <= shown
-    return found if opens_all else decided(held, prepared.call, state, now=now, approved_rank=0)
+    return found if opens_all else authorize(held, prepared.call, state, now=now, approved_rank=0)
 
 
-def _without(action: Action, row: RunRow) -> RunRow:
+def _without(action: Action, row: LockedRun) -> LockedRun:
     """The run's totals as they were before this action was counted in."""
     row.actions -= 1
     # Its amount is in since it was allowed, or since its first attempt.
@@ -227,8 +229,8 @@ def _without(action: Action, row: RunRow) -> RunRow:
     return row
 
 
-def run_row(run: Run) -> RunRow:
-    return RunRow(
+def run_row(run: Run) -> LockedRun:
+    return LockedRun(
         id=run.pk,
         identity_id=run.identity_id,
         status=run.status,
@@ -247,16 +249,16 @@ def run_row(run: Run) -> RunRow:
     )
 
 
-def _applied(
+def _apply(
     decision: Decision,
-    prepared: Prepared,
+    prepared: PreparedProposal,
     action: Action,
     run: Run,
     *,
     approval: ApprovalRequest | None,
     now: datetime,
     lease: timedelta | None,
-) -> Started | None:
+) -> OpenAttempt | None:
     """Write the second decision and what follows from it; the attempt to make, if any."""
     event = decision_event(
         action, decision, prepared.call.tool, actor=SYSTEM, now=now, chain=run.chain
@@ -264,7 +266,7 @@ def _applied(
     event["details"] |= {"again": True, "approval": str(approval.pk) if approval else ""}
     batch_events = [event]
     action.decided_again = _plain(decision, now)
-    started: Started | None = None
+    started: OpenAttempt | None = None
     if decision.outcome == "allowed":
         started = _begin(
             prepared,
@@ -302,7 +304,7 @@ def _plain(decision: Decision, now: datetime) -> dict[str, Any]:
 
 
 def _begin(
-    prepared: Prepared,
+    prepared: PreparedProposal,
     action: Action,
     run: Run,
     *,
@@ -310,7 +312,7 @@ def _begin(
     now: datetime,
     events_: list[dict[str, Any]],
     lease: timedelta | None,
-) -> Started:
+) -> OpenAttempt:
     if approval is not None and action.attempts_count == 0:
         if approval.status == ApprovalRequest.Status.APPROVED and approval.spent_at is None:
             spend(approval.pk, actor=SYSTEM, action=str(action.pk))
@@ -333,7 +335,7 @@ def _begin(
 
 def _ask_again(
     decision: Decision,
-    prepared: Prepared,
+    prepared: PreparedProposal,
     action: Action,
     run: Run,
     *,
@@ -361,7 +363,7 @@ def _stop(
     if decision.outcome == "halted" and run.status == Run.Status.OPEN:
         run.status, run.closed_at, run.outcome = Run.Status.HALTED, now, "halted by a rule"
         withdraw_questions(run.pk, actor=SYSTEM, reason="The run was halted.")
-        executors.stopped(run.pk)
+        executors.notify_run_ended(run.pk)
         events_.append(
             event_row(
                 events.RUN_HALTED,

@@ -11,7 +11,7 @@ from django.db import transaction
 from actions import events
 from actions.models import Action, Attempt
 from actions.services import audit_details
-from actions.services.attempts import Started
+from actions.services.attempts import OpenAttempt
 from actions.services.decisions import action_subject
 from audit.event_types import EventType
 from audit.services.recording import event_row, record
@@ -26,7 +26,11 @@ UNREADABLE = "result_unreadable"
 
 
 def attempt_end(
-    started: Started, status: Attempt.Status, *, now: datetime, error: ConnectorError | None = None
+    started: OpenAttempt,
+    status: Attempt.Status,
+    *,
+    now: datetime,
+    error: ConnectorError | None = None,
 ) -> Row:
     return {
         "id": started.id,
@@ -38,7 +42,7 @@ def attempt_end(
 
 
 def succeeded(
-    action: Action, spec: ToolSpec, started: Started, result: ToolResult, *, now: datetime
+    action: Action, spec: ToolSpec, started: OpenAttempt, result: ToolResult, *, now: datetime
 ) -> Row:
     """The action has its result; the event of it."""
     action.status = Action.Status.SUCCEEDED
@@ -62,7 +66,7 @@ def succeeded(
 
 def failed(
     action: Action,
-    started: Started,
+    started: OpenAttempt,
     error: ConnectorError,
     *,
     now: datetime,
@@ -115,7 +119,7 @@ def _event(
 
 @transaction.atomic
 def keep_late_answer(
-    action: Action, started: Started, *, outcome: str, evidence: Any, now: datetime
+    action: Action, started: OpenAttempt, *, outcome: str, evidence: Any, now: datetime
 ) -> None:
     """An answer to an attempt that had been given up: evidence, which changes nothing."""
     kept = {"outcome": outcome, "result_digest": digest(evidence), "at": now.isoformat()}

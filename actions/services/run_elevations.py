@@ -5,11 +5,11 @@ from uuid import UUID
 
 from actions.errors import RunNotOpen
 from actions.models import Run
-from agents.tokens import Caller, seen_from
+from agents.tokens import Caller, revalidate
 from audit.generation import deciding_command
 from common.actors import SYSTEM, Actor
 from common.errors import GovernanceError, InvalidInput, NotFound
-from common.rate_limits import ensure_within
+from common.rate_limits import enforce_limit
 from policies.models import Elevation
 from policies.services import elevations
 from policies.snapshot import snapshot
@@ -33,21 +33,23 @@ def ask_elevation(
     """
     # Asking keeps decisions waiting for a moment: what cannot be asked is turned away before, and
     # nobody asks all the time.
-    ensure_within(f"elevate:{caller.identity.client_id}", per_minute=ASKED_PER_MINUTE)
+    enforce_limit(f"elevate:{caller.identity.client_id}", per_minute=ASKED_PER_MINUTE)
     _ensure_askable(caller, run_id, tools)
-    return _asked(caller, run_id, actor=actor, tools=tools, minutes=minutes, reason=reason)
+    return _create_elevation(
+        caller, run_id, actor=actor, tools=tools, minutes=minutes, reason=reason
+    )
 
 
 def _ensure_askable(caller: Caller, run_id: UUID, tools: Sequence[str]) -> None:
     if not Run.objects.filter(pk=run_id, identity_id=caller.identity.pk).exists():
         raise NotFound
-    known = snapshot.latest().catalog.tools
+    known = snapshot.cached().catalog.tools
     if any(tool not in known for tool in tools):
         raise UnknownTool
 
 
 @deciding_command
-def _asked(
+def _create_elevation(
     caller: Caller,
     run_id: UUID,
     *,
@@ -56,7 +58,7 @@ def _asked(
     minutes: int,
     reason: str,
 ) -> Elevation:
-    identity = seen_from(caller, snapshot.fresh().directory).identity
+    identity = revalidate(caller, snapshot.current().directory).identity
     own = Run.objects.select_for_update().filter(pk=run_id, identity_id=identity.pk)
     run = own.first()
     # Rights that were lent are not added to: who lends them asks.

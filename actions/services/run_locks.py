@@ -10,15 +10,15 @@ from uuid import UUID
 
 from django.db import connection
 
-from actions.services.proposals import Prepared
+from actions.services.proposals import PreparedProposal
 from audit.generation import current_mark
 from common.sql import Row
-from policies.authorization import RunState
+from policies.authorization import RunContext
 from policies.evaluation import Decision
 
 
 @dataclass
-class RunRow:
+class LockedRun:
     """A run as the deciding transaction holds it, moving with each decision of the batch."""
 
     id: UUID
@@ -39,8 +39,8 @@ class RunRow:
     closed_at: datetime | None = None
     outcome: str = ""
 
-    def state(self) -> RunState:
-        return RunState(
+    def state(self) -> RunContext:
+        return RunContext(
             initiator=self.initiator,
             purpose=self.purpose,
             labels=self.labels,
@@ -82,9 +82,9 @@ RUN_COLUMNS = (
 RUN_WIDTH = len(RUN_COLUMNS.split(","))
 
 
-def locked_state(
-    prepared: Sequence[Prepared],
-) -> tuple[int, dict[UUID, RunRow], dict[tuple[UUID, str], tuple[UUID, str]]]:
+def lock_runs(
+    prepared: Sequence[PreparedProposal],
+) -> tuple[int, dict[UUID, LockedRun], dict[tuple[UUID, str], tuple[UUID, str]]]:
     """The mark, the runs (locked) and the actions that have one of the idempotency keys."""
     on_postgresql = connection.vendor == "postgresql"
     one = "(%s::uuid, %s::text)" if on_postgresql else "(%s, %s)"
@@ -102,7 +102,7 @@ def locked_state(
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         found = cursor.fetchall()
-    runs: dict[UUID, RunRow] = {}
+    runs: dict[UUID, LockedRun] = {}
     known: dict[tuple[UUID, str], tuple[UUID, str]] = {}
     for row in found:
         run = run_row(row[1 : RUN_WIDTH + 1])
@@ -114,9 +114,9 @@ def locked_state(
     return int(mark or 0), runs, known
 
 
-def run_row(row: Sequence[Any]) -> RunRow:
+def run_row(row: Sequence[Any]) -> LockedRun:
     """A row of RUN_COLUMNS as either database gives it."""
-    return RunRow(
+    return LockedRun(
         id=as_uuid(row[0]),
         identity_id=row[1],
         status=row[2],

@@ -12,7 +12,7 @@ from actions.errors import RunNotEnded, RunNotOpen
 from actions.models import Action, Run
 from actions.services import tables
 from agents.directory import KnownIdentity
-from agents.tokens import Caller, seen_from
+from agents.tokens import Caller, revalidate
 from approvals.models import ApprovalRequest
 from approvals.services import withdraw
 from audit.generation import hold_shared
@@ -22,7 +22,7 @@ from common.actors import Actor
 from common.commands import command
 from common.errors import NotFound
 from common.ids import uuid7
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from common.sql import Row, write
 from policies.services.elevations import ELEVATE
 from policies.snapshot import snapshot
@@ -37,7 +37,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class NewRun:
     """A run to be opened: who or what starts it, why, and within which bounds.
 
     `chain`: the client ids of agents that handed this work over. Each call is decided for all of
@@ -57,14 +57,14 @@ class Opening:
 
 
 @command
-def open_run(caller: Caller, opening: Opening, *, actor: Actor) -> Run:
+def open_run(caller: Caller, opening: NewRun, *, actor: Actor) -> Run:
     """Start a run. Raises InvalidToken if the caller may no longer act.
 
     With a token that was exchanged (RFC 8693) it is the run of everybody in its chain.
     """
     hold_shared()
-    directory = snapshot.fresh().directory
-    identity = seen_from(caller, directory).identity
+    directory = snapshot.current().directory
+    identity = revalidate(caller, directory).identity
     opening = replace(opening, chain=caller.chain, chain_epochs=caller.epochs)
     if caller.person:
         # For whom it is, is the person's own word here and not the agent's.
@@ -81,7 +81,7 @@ def open_run(caller: Caller, opening: Opening, *, actor: Actor) -> Run:
 
 
 def run_rows(
-    identity: KnownIdentity, opening: Opening, *, actor: Actor, now: datetime
+    identity: KnownIdentity, opening: NewRun, *, actor: Actor, now: datetime
 ) -> tuple[Row, Row]:
     """The rows of a run and of its event, for writers that commit several at once.
 
@@ -145,7 +145,7 @@ def close_run(run_id: UUID, *, actor: Actor, identity_id: int, outcome: str) -> 
     if run.status != Run.Status.OPEN:
         raise RunNotOpen
     withdraw_questions(run.pk, actor=actor, reason="The run was closed.")
-    executors.stopped(run.pk)
+    executors.notify_run_ended(run.pk)
     run.status = Run.Status.CLOSED
     run.closed_at = timezone.now()
     run.outcome = outcome
@@ -168,7 +168,7 @@ def reopen_run(run_id: UUID, *, actor: Actor, reason: str) -> Run:
 
     Nothing is allowed by it: every call is decided as before, and a halt in force still halts.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     run = Run.objects.select_for_update().filter(pk=run_id).first()
     if run is None:
         raise NotFound

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from actions.models import Action, SealedArguments
 from common.canonical import canonical_json
-from common.encryption import CannotUnseal, seal, sealed_by, sealing_key_id, unseal
+from common.encryption import CannotUnseal, decrypt, encrypt, key_id_of, sealing_key_id
 from common.redaction import holds_mark
 from common.sql import Row
 from tools.connectors.base import NotPermitted
@@ -65,7 +65,7 @@ def reseal_all() -> int:
 @transaction.atomic
 def _resealed(action_id: UUID) -> bool:
     row = SealedArguments.objects.select_for_update().filter(pk=action_id).first()
-    if row is None or sealed_by(base64.b64decode(row.sealed)) == sealing_key_id():
+    if row is None or key_id_of(base64.b64decode(row.sealed)) == sealing_key_id():
         return False
     row.sealed = _sealed(action_id, _opened(row))
     row.save(update_fields=["sealed"])
@@ -73,11 +73,11 @@ def _resealed(action_id: UUID) -> bool:
 
 
 def _sealed(action_id: UUID, value: bytes) -> str:
-    return base64.b64encode(seal(value, bound_to=_place(action_id))).decode()
+    return base64.b64encode(encrypt(value, bound_to=_place(action_id))).decode()
 
 
 def _opened(row: SealedArguments) -> bytes:
-    return unseal(base64.b64decode(row.sealed), bound_to=_place(row.pk))
+    return decrypt(base64.b64decode(row.sealed), bound_to=_place(row.pk))
 
 
 def _place(action_id: UUID) -> str:

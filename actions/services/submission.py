@@ -5,7 +5,7 @@ from dataclasses import replace
 from threading import BoundedSemaphore
 
 from actions.in_flight import watcher
-from actions.services.decisions import Committed, propose
+from actions.services.decisions import DecisionResult, propose
 from actions.services.execution import perform
 from actions.services.proposals import Proposal
 
@@ -15,12 +15,12 @@ MAX_EXECUTING = 16
 _executing = BoundedSemaphore(MAX_EXECUTING)
 
 
-def call(proposal: Proposal) -> Committed:
+def submit(proposal: Proposal) -> DecisionResult:
     """The committed decision, its action carried out if that was allowed and asked for now.
 
     Raises the refusals of `actions.services.decisions`, and HaltWatcherStale.
     """
-    watcher.ensure()
+    watcher.ensure_running()
     if proposal.asynchronous:
         return _timed(proposal)
     if not _executing.acquire(blocking=False):
@@ -34,7 +34,7 @@ def call(proposal: Proposal) -> Committed:
         _executing.release()
 
 
-def _timed(proposal: Proposal) -> Committed:
+def _timed(proposal: Proposal) -> DecisionResult:
     began = time.perf_counter()
     committed = propose(proposal)
     return replace(committed, decided_in_ms=(time.perf_counter() - began) * 1000)

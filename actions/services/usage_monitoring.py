@@ -12,7 +12,7 @@ from math import ceil
 from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
-from actions.anomaly_score import is_unusual
+from actions.anomaly_score import is_outlier
 from actions.models import Action, ToolUse, UsageHour
 from agents.events import CREDENTIAL_ISSUED
 from agents.models import AgentIdentity, Finding
@@ -43,7 +43,7 @@ def watch(*, now: datetime | None = None) -> int:
     """Count, and report what is unusual; the number of new findings."""
     moment = now or database_now()
     count_hours(moment)
-    looks = (_probing, _first_uses, _minting, _outside_hours, _compared)
+    looks = (_probing, _first_uses, _minting, _outside_hours, _compare_hours)
     # Each is reported as it is seen: what a look marks as seen, it marks after that.
     found = [
         finding
@@ -153,7 +153,7 @@ def _outside_hours(now: datetime) -> Iterable[Anomaly]:
             yield Anomaly(identity.pk, _Rule.OUTSIDE_HOURS, "", evidence)
 
 
-def _compared(now: datetime) -> Iterable[Anomaly]:
+def _compare_hours(now: datetime) -> Iterable[Anomaly]:
     """Hours that are over, each compared once with the four weeks before it."""
     over = now.replace(minute=0, second=0, microsecond=0)
     rows = list(UsageHour.objects.filter(is_judged=False, hour__lt=over).order_by("hour")[:500])
@@ -167,7 +167,7 @@ def _compared(now: datetime) -> Iterable[Anomaly]:
             (_Rule.MANY_CALLS, row.calls, [one.calls for one in usual], ENOUGH_CALLS),
             (_Rule.MANY_DENIALS, row.denied, [one.denied for one in usual], ENOUGH_DENIALS),
         ):
-            if is_unusual(value, before, at_least=floor):
+            if is_outlier(value, before, at_least=floor):
                 evidence = {
                     "hour": hour,
                     "number": value,

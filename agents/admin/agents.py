@@ -9,7 +9,7 @@ from agents import forms
 from agents.active_tokens import live_tokens
 from agents.models import Agent, AgentIdentity, Finding, Halt, halted
 from approvals.models import ApprovalRequest
-from common.admin.pages import GovernedAdmin, Page
+from common.admin.pages import CommandPage, GovernedAdmin
 from common.templatetags.blocks import badge
 
 
@@ -42,7 +42,7 @@ class AgentAdmin(GovernedAdmin):
     )
     detail_template = "agents/agent.html"
     pages = (
-        Page(
+        CommandPage(
             "register",
             "Register an agent",
             forms.RegisterAgentForm,
@@ -51,7 +51,7 @@ class AgentAdmin(GovernedAdmin):
             on_list=True,
             done="The agent is registered.",
         ),
-        Page(
+        CommandPage(
             "activate",
             "Activate",
             forms.ActivateForm,
@@ -60,7 +60,7 @@ class AgentAdmin(GovernedAdmin):
             "those in production other people are asked first.",
             available=_is("draft", "suspended"),
         ),
-        Page(
+        CommandPage(
             "add_identity",
             "Add an identity",
             forms.AddIdentityForm,
@@ -68,7 +68,7 @@ class AgentAdmin(GovernedAdmin):
             explains="The agent in one environment, with keys of its own.",
             available=_is("draft", "active", "suspended"),
         ),
-        Page(
+        CommandPage(
             "certify",
             "Confirm it",
             forms.CertifyForm,
@@ -77,7 +77,7 @@ class AgentAdmin(GovernedAdmin):
             "suspended when its time is over.",
             available=_is("active"),
         ),
-        Page(
+        CommandPage(
             "change_sponsor",
             "Change the sponsor",
             forms.ChangeSponsorForm,
@@ -85,7 +85,7 @@ class AgentAdmin(GovernedAdmin):
             explains="Another person answers for the agent from now on.",
             available=_is("draft", "active", "suspended"),
         ),
-        Page(
+        CommandPage(
             "halt",
             "Halt now",
             forms.HaltAgentForm,
@@ -95,7 +95,7 @@ class AgentAdmin(GovernedAdmin):
             danger=True,
             available=_is("active"),
         ),
-        Page(
+        CommandPage(
             "suspend",
             "Suspend",
             forms.SuspendForm,
@@ -104,7 +104,7 @@ class AgentAdmin(GovernedAdmin):
             danger=True,
             available=_is("active"),
         ),
-        Page(
+        CommandPage(
             "retire",
             "Retire",
             forms.RetireForm,
@@ -156,7 +156,7 @@ class AgentIdentityAdmin(GovernedAdmin):
     )
     detail_template = "agents/identity.html"
     pages = (
-        Page(
+        CommandPage(
             "enrol",
             "Issue an enrolment code",
             forms.IssueCodeForm,
@@ -165,16 +165,16 @@ class AgentIdentityAdmin(GovernedAdmin):
             submit="Issue the code",
             available=_is("active", "pending"),
         ),
-        Page(
+        CommandPage(
             "trust_issuer",
             "Trust another issuer",
-            forms.TrustIssuerForm,
+            forms.AddIssuerForm,
             "agents.change_agentidentity",
             explains="A CI service or a cluster says who this identity is, with keys that are "
             "pinned here. One issuer and subject is one identity, for ever.",
             available=_is("active", "pending"),
         ),
-        Page(
+        CommandPage(
             "require_dpop",
             "Bind its tokens to a key",
             forms.RequireDpopForm,
@@ -182,7 +182,7 @@ class AgentIdentityAdmin(GovernedAdmin):
             explains="A stolen token is then of no use without the key (DPoP, RFC 9449).",
             submit="Save",
         ),
-        Page(
+        CommandPage(
             "declare_use",
             "Say how it is used",
             forms.DeclareUseForm,
@@ -190,7 +190,7 @@ class AgentIdentityAdmin(GovernedAdmin):
             explains="What differs from it is noticed.",
             submit="Save",
         ),
-        Page(
+        CommandPage(
             "suspend",
             "Suspend here",
             forms.SuspendIdentityForm,
@@ -199,7 +199,7 @@ class AgentIdentityAdmin(GovernedAdmin):
             danger=True,
             available=_is("active", "pending"),
         ),
-        Page(
+        CommandPage(
             "resume",
             "Resume",
             forms.ResumeIdentityForm,

@@ -7,7 +7,7 @@ from django.utils.safestring import SafeString
 
 from agents import forms
 from agents.models import Finding
-from common.admin.pages import EndlessAdmin, Page
+from common.admin.pages import CommandPage, KeysetAdmin
 from common.templatetags.blocks import badge
 
 
@@ -25,7 +25,7 @@ class _IsOpen(admin.SimpleListFilter):
 
 
 @admin.register(Finding)
-class FindingAdmin(EndlessAdmin):
+class FindingAdmin(KeysetAdmin):
     list_display = ("found_at", "identity", "rule", "about", "answer", "state")
     list_display_links = ("found_at", "rule")
     list_filter = (_IsOpen, "rule", "response")
@@ -44,7 +44,7 @@ class FindingAdmin(EndlessAdmin):
         "resolution",
     )
     pages = (
-        Page(
+        CommandPage(
             "resolve",
             "Say what it was",
             forms.ResolveFindingForm,

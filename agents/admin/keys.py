@@ -10,12 +10,12 @@ from agents.models import (
     PersonDelegation,
     SigningKey,
 )
-from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
+from common.admin.pages import CommandPage, GovernedAdmin, KeysetAdmin
 from common.templatetags.blocks import badge
 
 
 @admin.register(AgentKey)
-class AgentKeyAdmin(EndlessAdmin):
+class AgentKeyAdmin(KeysetAdmin):
     list_display = ("thumbprint", "identity", "algorithm", "state", "enrolled_at", "last_used_at")
     list_filter = ("status", "algorithm")
     list_select_related = ("identity",)
@@ -31,7 +31,7 @@ class AgentKeyAdmin(EndlessAdmin):
         "retires_at",
     )
     pages = (
-        Page(
+        CommandPage(
             "revoke",
             "Revoke",
             forms.RevokeKeyForm,
@@ -65,7 +65,7 @@ class FederatedCredentialAdmin(GovernedAdmin):
         "withdrawn_at",
     )
     pages = (
-        Page(
+        CommandPage(
             "replace_keys",
             "Replace its keys",
             forms.ReplaceIssuerKeysForm,
@@ -75,10 +75,10 @@ class FederatedCredentialAdmin(GovernedAdmin):
             done="The keys are replaced.",
             available=lambda row: row.withdrawn_at is None,
         ),
-        Page(
+        CommandPage(
             "withdraw",
             "Trust it no more",
-            forms.WithdrawIssuerForm,
+            forms.RemoveIssuerForm,
             "agents.change_agentidentity",
             explains="Its word proves nothing any more, and every token of the identity is dead.",
             danger=True,
@@ -108,7 +108,7 @@ class DelegationRuleAdmin(GovernedAdmin):
         "ended_at",
     )
     pages = (
-        Page(
+        CommandPage(
             "allow",
             "Let an agent act for another",
             forms.AllowDelegationForm,
@@ -118,7 +118,7 @@ class DelegationRuleAdmin(GovernedAdmin):
             on_list=True,
             done="The rule is in force.",
         ),
-        Page(
+        CommandPage(
             "end",
             "End the rule",
             forms.EndDelegationForm,
@@ -135,7 +135,7 @@ class DelegationRuleAdmin(GovernedAdmin):
 
 
 @admin.register(PersonDelegation)
-class PersonDelegationAdmin(EndlessAdmin):
+class PersonDelegationAdmin(KeysetAdmin):
     list_display = ("made_at", "person", "identity", "scope", "state", "ends_at")
     list_display_links = ("made_at", "person")
     list_select_related = ("person", "identity")
@@ -151,10 +151,10 @@ class PersonDelegationAdmin(EndlessAdmin):
         "ended_at",
     )
     pages = (
-        Page(
+        CommandPage(
             "let",
             "Let an agent act for you",
-            forms.LetActForm,
+            forms.GrantDelegationForm,
             "agents.add_persondelegation",
             explains="What it does with your word is done in your name, within its own rights and "
             "no more than you say, until the time is over or you take it back. You approve nothing "
@@ -162,10 +162,10 @@ class PersonDelegationAdmin(EndlessAdmin):
             submit="Give my word",
             on_list=True,
         ),
-        Page(
+        CommandPage(
             "end",
             "Take it back",
-            forms.LetActNoMoreForm,
+            forms.RevokeDelegationForm,
             "agents.add_persondelegation",
             explains="Every token that was got by it is dead.",
             danger=True,
@@ -194,7 +194,7 @@ class SigningKeyAdmin(GovernedAdmin):
         "retired_at",
     )
     pages = (
-        Page(
+        CommandPage(
             "prepare",
             "Publish the next key",
             forms.PrepareSigningKeyForm,
@@ -203,7 +203,7 @@ class SigningKeyAdmin(GovernedAdmin):
             on_list=True,
             done="The next key is published.",
         ),
-        Page(
+        CommandPage(
             "activate",
             "Use the next key",
             forms.ActivateSigningKeyForm,
@@ -213,7 +213,7 @@ class SigningKeyAdmin(GovernedAdmin):
             available=lambda key: key.status == SigningKey.Status.NEXT,
             done="The key is in use.",
         ),
-        Page(
+        CommandPage(
             "revoke",
             "Revoke",
             forms.RevokeSigningKeyForm,

@@ -12,7 +12,7 @@ from agents.models import Finding
 from agents.services.findings import Anomaly, report
 from agents.services.limits import ensure_caller_within
 from agents.services.token_service import end_token, shown_key
-from agents.token_origin import network_of, other_network
+from agents.token_origin import conflicting_network, network_of
 from agents.tokens import Caller, verify
 from common.actors import SYSTEM
 from common.known_tokens import remember_token
@@ -78,7 +78,7 @@ def _look_at_network(caller: Caller, request: Request) -> None:
     Raises InvalidToken.
     """
     address = client_address(request)
-    first = other_network(caller, address)
+    first = conflicting_network(caller, address)
     if first:
         evidence = {"token": caller.jti, "networks": [first, network_of(address)]}
         report(Anomaly(caller.identity.pk, Finding.Rule.TWO_NETWORKS, caller.jti, evidence))
@@ -89,11 +89,11 @@ def _look_at_network(caller: Caller, request: Request) -> None:
 def _verified(token: str, *, later: bool) -> Caller:
     if later:
         try:
-            return verify(token, directory.latest())
+            return verify(token, directory.cached())
         except InvalidToken:
             # It may belong to an identity or a key that is newer than this process has seen.
-            return verify(token, directory.fresh())
-    return verify(token, directory.fresh())
+            return verify(token, directory.current())
+    return verify(token, directory.current())
 
 
 class IsAgent(BasePermission):

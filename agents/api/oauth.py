@@ -24,11 +24,11 @@ from agents.errors import (
 )
 from agents.models import AgentKey
 from agents.services import enrolment, token_service
-from agents.services.token_service import Asked
+from agents.services.token_service import TokenRequest
 from agents.tokens import SCOPE_ALL, audience
 from common.errors import GovernanceError, InvalidInput
 from common.json_requests import declared_length, json_object
-from common.rate_limits import TooManyRequests, ensure_within
+from common.rate_limits import TooManyRequests, enforce_limit
 from common.request_context import client_address
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a grant's name
@@ -101,8 +101,8 @@ def _ensure_access_tokens(form: QueryDict) -> None:
         raise InvalidTokenRequest(message)
 
 
-def _asked(request: HttpRequest, form: QueryDict) -> Asked:
-    return Asked(
+def _asked(request: HttpRequest, form: QueryDict) -> TokenRequest:
+    return TokenRequest(
         assertion=_assertion(form),
         scope=form.get("scope", ""),
         resource=form.get("resource", ""),
@@ -142,7 +142,7 @@ def _form(request: HttpRequest) -> QueryDict:
 
 def _count(request: HttpRequest, what: str) -> None:
     """Raises TooManyRequests beyond the limit of one address."""
-    ensure_within(
+    enforce_limit(
         f"{what}:{client_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE
     )
 
@@ -165,7 +165,7 @@ def introspect(request: HttpRequest) -> JsonResponse:
     """RFC 7662."""
     try:
         form = _form(request)
-        said = token_service.introspected(assertion=_assertion(form), token=form.get("token", ""))
+        said = token_service.introspect(assertion=_assertion(form), token=form.get("token", ""))
     except tuple(_STATUS) as error:
         return _refusal(error)
     return _never_stored(JsonResponse(said))
@@ -176,7 +176,7 @@ def introspect(request: HttpRequest) -> JsonResponse:
 def enrol(request: HttpRequest) -> JsonResponse:
     """`{code, jwk, proof}`: a one-time code, a public key, and a JWT signed by that key."""
     try:
-        ensure_within(
+        enforce_limit(
             f"enrol:{client_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE
         )
         body = json_object(request, max_bytes=MAX_BODY_BYTES)
@@ -195,7 +195,7 @@ def replace(request: HttpRequest) -> JsonResponse:
     the old key that names the new one (`new_key`, its thumbprint).
     """
     try:
-        ensure_within(
+        enforce_limit(
             f"token:{client_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE
         )
         body = json_object(request, max_bytes=MAX_BODY_BYTES)
@@ -229,7 +229,7 @@ def _taken(key: AgentKey) -> JsonResponse:
 @require_GET
 @cache_control(public=True, max_age=300)
 def jwks(request: HttpRequest) -> JsonResponse:
-    known = directory.fresh().verification_keys
+    known = directory.current().verification_keys
     return JsonResponse(
         {
             "keys": [

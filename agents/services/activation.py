@@ -6,7 +6,7 @@ from accounts.models import Environment
 from agents import events
 from agents.models import Agent, AgentIdentity
 from approvals.models import ApprovalRequest
-from approvals.services import Question, open_request, spend, tier_terms, withdraw
+from approvals.services import NewApprovalRequest, open_request, spend, tier_terms, withdraw
 from audit.generation import deciding_command
 from audit.services.recording import Subject, record
 from common.actors import Actor
@@ -31,7 +31,7 @@ def ask_people(identity: AgentIdentity, *, actor: Actor, reason: str) -> None:
     identity.save(update_fields=["status"])
     # What people would have answered was asked by somebody else, or for another reason.
     take_back_questions(identity, actor=actor)
-    question = Question(
+    question = NewApprovalRequest(
         kind=ACTIVATE,
         title=f"Let {agent.title} act in {identity.environment_id}",
         subject=Subject.of(identity),

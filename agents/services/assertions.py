@@ -22,7 +22,7 @@ from agents import keys, tokens
 from agents.errors import InvalidClient
 from agents.models import AgentIdentity, AgentKey, AssertionReplay, FederatedCredential
 from agents.services.issuer_keys import with_key
-from agents.services.key_compromise import lock_for_superseded_key
+from agents.services.key_compromise import suspend_for_superseded_key
 from common.actors import SYSTEM
 
 MAX_SECONDS = 300
@@ -36,7 +36,7 @@ _NOBODYS = ECKey.generate_key("P-256", private=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
+class VerifiedAssertion:
     """An identity that has proven itself, and by what. Claims of a federated assertion are the
     issuer's own and are not spent: such assertions are used until they expire.
     """
@@ -47,7 +47,7 @@ class Proven:
     credential: FederatedCredential | None = None
 
 
-def proven(assertion: str) -> Proven:
+def verify_assertion(assertion: str) -> VerifiedAssertion:
     """Raises InvalidClient. A key that was superseded by a newer one locks its identity: whoever
     uses it holds a copy that should be gone.
     """
@@ -59,21 +59,21 @@ def proven(assertion: str) -> Proven:
     return _by_issuer(assertion)
 
 
-def _by_own_key(assertion: str, key: AgentKey) -> Proven:
+def _by_own_key(assertion: str, key: AgentKey) -> VerifiedAssertion:
     algorithm, public = keys.accepted_public_key(key.public_jwk)
     claims = checked_assertion(assertion, public, algorithm)
     client_id = key.identity.client_id
     if claims.get("iss") != client_id or claims.get("sub") != client_id:
         raise InvalidClient
     if key.is_superseded(timezone.now()):
-        lock_for_superseded_key(key, actor=SYSTEM)
+        suspend_for_superseded_key(key, actor=SYSTEM)
         raise InvalidClient
     if key.status not in AgentKey.ACCEPTED:
         raise InvalidClient
-    return Proven(key.identity, claims, key=key)
+    return VerifiedAssertion(key.identity, claims, key=key)
 
 
-def _by_issuer(assertion: str) -> Proven:
+def _by_issuer(assertion: str) -> VerifiedAssertion:
     """By an assertion of a CI or cluster issuer, mapped by (issuer, subject) to one identity."""
     claims = _unverified(assertion)
     named = (claims.get("iss"), claims.get("sub"))
@@ -92,7 +92,7 @@ def _by_issuer(assertion: str) -> Proven:
     if found is None or verified.get("aud") not in (settings.ISSUER, [settings.ISSUER]):
         raise InvalidClient
     _ensure_in_time(verified, longest=MAX_FEDERATED_SECONDS)
-    return Proven(found.identity, verified, credential=found)
+    return VerifiedAssertion(found.identity, verified, credential=found)
 
 
 def _kid(assertion: str) -> str:
@@ -150,16 +150,16 @@ def _ensure_in_time(claims: dict[str, Any], *, longest: int) -> None:
         raise InvalidClient
 
 
-def spend(used: Proven) -> None:
+def spend(used: VerifiedAssertion) -> None:
     """An agent's own assertion works once, in all processes. Raises InvalidClient."""
     if used.key is not None:
         client_id = used.identity.client_id
         expires_at = datetime.fromtimestamp(used.claims["exp"], UTC)
-        if not remembered(f"{client_id}\x00{used.claims['jti']}", expires_at):
+        if not claim_once(f"{client_id}\x00{used.claims['jti']}", expires_at):
             raise InvalidClient
 
 
-def remembered(what: str, expires_at: datetime) -> bool:
+def claim_once(what: str, expires_at: datetime) -> bool:
     """Whether this is seen for the first time; the primary key is the memory of all processes."""
     digest = hashlib.sha256(what.encode()).hexdigest()
     with connection.cursor() as cursor:

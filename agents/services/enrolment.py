@@ -12,14 +12,14 @@ from accounts.models import User
 from agents import events, keys
 from agents.errors import InvalidClient, InvalidEnrolment, KeyAlreadyUsed, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
-from agents.services.assertions import Proven, checked_assertion, proven, spend
-from agents.services.permissions import ensure_answers_for, locked_identity
+from agents.services.assertions import VerifiedAssertion, checked_assertion, spend, verify_assertion
+from agents.services.permissions import ensure_may_manage, locked_identity
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor, acting
 from common.commands import command
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 
 CODE_LIFETIME = timedelta(hours=1)
 # How long a key that was replaced is still accepted: runtimes are not all restarted at once.
@@ -75,7 +75,7 @@ def enrol(*, code: str, jwk: Any, proof: str) -> AgentKey:
     with acting(as_actor(row.identity)):
         row.used_at = now
         row.save(update_fields=["used_at"])
-        stored = _stored_key(row.identity, algorithm, key)
+        stored = _store_key(row.identity, algorithm, key)
         record(
             events.CREDENTIAL_ENROLLED,
             actor=as_actor(row.identity),
@@ -93,16 +93,18 @@ def replace_key(*, assertion: str, jwk: Any, proof: str) -> AgentKey:
     is superseded: to use it then locks the identity. Raises InvalidClient for the assertion by the
     old key, InvalidEnrolment for the proof by the new one, InvalidKey, KeyAlreadyUsed.
     """
-    used = proven(assertion)
+    used = verify_assertion(assertion)
     algorithm, key = keys.accepted_public_key(jwk)
     _ensure_held(proof, key, algorithm)
     if used.key is None or used.claims.get("new_key") != key.thumbprint():
         raise InvalidClient
-    return _replaced(used, used.key, algorithm, key)
+    return _replace(used, used.key, algorithm, key)
 
 
 @transaction.atomic
-def _replaced(used: Proven, old: AgentKey, algorithm: str, key: keys.AgentPublicKey) -> AgentKey:
+def _replace(
+    used: VerifiedAssertion, old: AgentKey, algorithm: str, key: keys.AgentPublicKey
+) -> AgentKey:
     identity = (
         AgentIdentity.objects.select_for_update(of=("self",))
         .select_related("agent")
@@ -123,7 +125,7 @@ def _replaced(used: Proven, old: AgentKey, algorithm: str, key: keys.AgentPublic
             return follower
         held.status, held.retires_at = AgentKey.Status.RETIRING, timezone.now() + OVERLAP
         held.save(update_fields=["status", "retires_at"])
-        stored = _stored_key(identity, algorithm, key)
+        stored = _store_key(identity, algorithm, key)
         record(
             events.CREDENTIAL_ROTATED,
             actor=as_actor(identity),
@@ -153,7 +155,7 @@ def revoke_key(key_id: int, *, actor: Actor, reason: str) -> AgentKey:
     """The key proves nobody any more, and tokens got with it are dead. It is never accepted
     again. Raises WrongLifeCycleStep if it is revoked already.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     key = (
         AgentKey.objects.select_for_update(of=("self",))
         .select_related("identity", "identity__agent")
@@ -162,7 +164,7 @@ def revoke_key(key_id: int, *, actor: Actor, reason: str) -> AgentKey:
     )
     if key is None:
         raise NotFound
-    ensure_answers_for(key.identity.agent, actor)
+    ensure_may_manage(key.identity.agent, actor)
     if key.status == AgentKey.Status.REVOKED:
         raise WrongLifeCycleStep
     key.status = AgentKey.Status.REVOKED
@@ -199,7 +201,7 @@ def _ensure_held(proof: str, key: keys.AgentPublicKey, algorithm: str) -> None:
         raise InvalidEnrolment from error
 
 
-def _stored_key(identity: AgentIdentity, algorithm: str, key: keys.AgentPublicKey) -> AgentKey:
+def _store_key(identity: AgentIdentity, algorithm: str, key: keys.AgentPublicKey) -> AgentKey:
     try:
         with transaction.atomic():
             return AgentKey.objects.create(

@@ -9,14 +9,14 @@ from agents import events, keys
 from agents.errors import CredentialTaken, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity, DelegationRule, FederatedCredential
 from agents.services.issuer_keys import fetched, record_keys
-from agents.services.permissions import ensure_answers_for, locked_identity
+from agents.services.permissions import ensure_may_manage, locked_identity
 from agents.tokens import granted_scope
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
-from common.input_checks import required_reason
-from common.model_validation import ensure_clean
+from common.input_checks import clean_reason
+from common.model_validation import validate_fields
 
 
 def trust_issuer(
@@ -62,7 +62,7 @@ def _trust(
     if not row.issuer.startswith("https://") or not row.subject:
         message = "An issuer is an https address, and a subject is what it calls the agent."
         raise InvalidInput(message)
-    ensure_clean(row, exclude=("identity", "withdrawn_at", "fetched_at"))
+    validate_fields(row, exclude=("identity", "withdrawn_at", "fetched_at"))
     try:
         with transaction.atomic():
             row.save()
@@ -113,7 +113,7 @@ def trust_issuer_no_more(credential_id: int, *, actor: Actor, reason: str) -> Fe
 
     Raises NotFound, NotAnswerable, WrongLifeCycleStep.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     found = FederatedCredential.objects.filter(pk=credential_id).first()
     if found is None:
         raise NotFound
@@ -167,11 +167,11 @@ def allow_delegation(
     Who answers for the agent that is acted for decides it: its rights are lent. Raises NotFound,
     NotAnswerable, InvalidScope, InvalidInput if there is such a rule, or for the agent itself.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     subject = Agent.objects.select_for_update().filter(pk=subject_id).first()
     if subject is None:
         raise NotFound
-    ensure_answers_for(subject, actor)
+    ensure_may_manage(subject, actor)
     if subject.pk == acting_agent.pk:
         message = "An agent needs no rule to act for itself."
         raise InvalidInput(message)
@@ -186,7 +186,7 @@ def allow_delegation(
         reason=reason,
         made_by=actor.label,
     )
-    ensure_clean(rule, exclude=("subject", "actor", "ended_at"))
+    validate_fields(rule, exclude=("subject", "actor", "ended_at"))
     rule.save()
     record(
         events.DELEGATION_ALLOWED,
@@ -205,11 +205,11 @@ def end_delegation(rule_id: int, *, actor: Actor, reason: str) -> DelegationRule
     """Nothing is exchanged by this rule any more. Tokens of the agent that was acted for are dead,
     and with them those that others hold on its behalf. Raises NotFound, WrongLifeCycleStep.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     rule = DelegationRule.objects.select_for_update().filter(pk=rule_id).first()
     if rule is None:
         raise NotFound
-    ensure_answers_for(rule.subject, actor)
+    ensure_may_manage(rule.subject, actor)
     if rule.ended_at is not None:
         raise WrongLifeCycleStep
     rule.ended_at = timezone.now()

@@ -19,13 +19,13 @@ from agents import events
 from agents.errors import FindingResolved, WrongLifeCycleStep
 from agents.models import AgentIdentity, Finding
 from agents.services.lifecycle import suspend_identity
-from agents.services.notifications import tell
-from agents.services.permissions import ensure_answers_for, ensure_manages_every_agent
+from agents.services.notifications import notify_responsible
+from agents.services.permissions import ensure_manages_every_agent, ensure_may_manage
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +62,11 @@ def report(anomaly: Anomaly) -> Finding | None:
     """Write an anomaly down and answer it; None if it is known already, and still open."""
     if _known(anomaly).exists():
         return None
-    return _found(anomaly, actor=SYSTEM)
+    return _create_finding(anomaly, actor=SYSTEM)
 
 
 @deciding_command
-def _found(anomaly: Anomaly, *, actor: Actor) -> Finding | None:
+def _create_finding(anomaly: Anomaly, *, actor: Actor) -> Finding | None:
     identity = _locked(anomaly.identity_id)
     if _known(anomaly).exists():
         return None
@@ -119,7 +119,7 @@ def _tell(finding: Finding, identity: AgentIdentity) -> None:
         f"What was done: {finding.get_response_display()}.\n\n"
         f"Please say what it was: {settings.ISSUER}/admin/agents/finding/{finding.pk}/change/\n"
     )
-    tell(agent, f"Unusual use of the agent {agent.slug}", text)
+    notify_responsible(agent, f"Unusual use of the agent {agent.slug}", text)
 
 
 @deciding_command
@@ -130,7 +130,7 @@ def resolve(finding_id: UUID, *, actor: Actor, reason: str) -> Finding:
     Whoever answers for the agent may; where the agent was held back, whoever manages every agent.
     Raises NotFound, NotAnswerable, FindingResolved.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     row = Finding.objects.filter(pk=finding_id).first()
     if row is None:
         raise NotFound
@@ -139,7 +139,7 @@ def resolve(finding_id: UUID, *, actor: Actor, reason: str) -> Finding:
     if finding.response in {_Step.SHORTEN, _Step.SUSPEND}:
         ensure_manages_every_agent(actor)
     else:
-        ensure_answers_for(identity.agent, actor)
+        ensure_may_manage(identity.agent, actor)
     if finding.resolved_at is not None:
         raise FindingResolved
     finding.resolved_at, finding.resolved_by = timezone.now(), actor.label
@@ -166,11 +166,11 @@ def escalate_unanswered(*, now: datetime | None = None) -> int:
     climbing = [rule for rule, (_, last) in _STEPS.items() if last not in {_Step.NOTE, _Step.ASK}]
     asked = Finding.objects.unanswered(before).filter(rule__in=climbing)
     waiting = asked.values_list("pk", flat=True)
-    return sum(_escalated(pk, before, actor=SYSTEM) for pk in list(waiting[:200]))
+    return sum(_escalate(pk, before, actor=SYSTEM) for pk in list(waiting[:200]))
 
 
 @deciding_command
-def _escalated(finding_id: UUID, before: datetime, *, actor: Actor) -> bool:
+def _escalate(finding_id: UUID, before: datetime, *, actor: Actor) -> bool:
     row = Finding.objects.get(pk=finding_id)
     identity = _locked(row.identity_id)
     finding = Finding.objects.unanswered(before).select_for_update().filter(pk=finding_id).first()

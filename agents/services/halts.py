@@ -18,12 +18,12 @@ from agents.errors import (
 )
 from agents.models import Agent, Halt
 from approvals.models import ApprovalRequest, Tier
-from approvals.services import Question, open_request, spend, tier_terms
+from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from audit.generation import deciding_command
 from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 
 LIFT = "agents.lift"
 
@@ -53,7 +53,7 @@ def place_halt(kind: Halt.Kind, *, actor: Actor, reason: str, target: str = "") 
     Raises AlreadyHalted; UnknownHaltTarget for a name that nothing has, since such a halt would
     look placed and stop nothing.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     _ensure_known(kind, target)
     if Halt.objects.in_force().filter(kind=kind, target=target).exists():
         raise AlreadyHalted
@@ -81,11 +81,11 @@ def lift_halt(halt_id: UUID, *, actor: Actor, reason: str) -> Halt:
     """Raises NotFound, HaltNotInForce; SecondPersonNeeded for a person and the halt of everything,
     which `ask_to_lift` is for.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     halt = _locked(halt_id)
     if halt.kind == Halt.Kind.GLOBAL and actor.kind != "system":
         raise SecondPersonNeeded
-    return _lifted(halt, actor=actor, reason=reason)
+    return _lift(halt, actor=actor, reason=reason)
 
 
 @deciding_command
@@ -93,12 +93,12 @@ def ask_to_lift(halt_id: UUID, *, actor: Actor, reason: str) -> ApprovalRequest:
     """Ask a second person to lift the halt of everything. Raises NotFound, HaltNotInForce,
     AlreadyAskedToLift, UnknownTier.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     halt = _locked(halt_id)
     if ApprovalRequest.objects.pending().about("agents.halt", halt.pk).exists():
         raise AlreadyAskedToLift
     security = Tier.objects.filter(slug="security").exists()
-    question = Question(
+    question = NewApprovalRequest(
         kind=LIFT,
         title=f"Lift the halt of {halt.get_kind_display()}",
         subject=_target(halt),
@@ -142,7 +142,7 @@ def _lift_approved(halt_id: UUID, *, asked_by: str, actor: Actor) -> None:
         halt = _locked(halt_id)
     except HaltNotInForce:
         return  # the portal's own command has lifted it since
-    _lifted(halt, actor=actor, reason=f"Two people want it: {asked_by} and {actor.label}.")
+    _lift(halt, actor=actor, reason=f"Two people want it: {asked_by} and {actor.label}.")
 
 
 def _locked(halt_id: UUID) -> Halt:
@@ -155,7 +155,7 @@ def _locked(halt_id: UUID) -> Halt:
     return halt
 
 
-def _lifted(halt: Halt, *, actor: Actor, reason: str) -> Halt:
+def _lift(halt: Halt, *, actor: Actor, reason: str) -> Halt:
     halt.lifted_at = timezone.now()
     halt.lifted_by = actor.label
     halt.save(update_fields=["lifted_at", "lifted_by"])
@@ -176,7 +176,7 @@ def _target(halt: Halt) -> Subject:
 
 def standing_in_the_way(requests: Sequence[ApprovalRequest]) -> dict[UUID, str]:
     """Return, for the requests about a call that a halt in force covers, which halt that is."""
-    known = directory.fresh()
+    known = directory.current()
     found = {}
     for request in requests if known.halts else ():
         shown = request.snapshot

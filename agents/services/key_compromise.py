@@ -11,7 +11,7 @@ from common.actors import Actor
 
 
 @deciding_command
-def lock_for_superseded_key(key: AgentKey, *, actor: Actor) -> None:
+def suspend_for_superseded_key(key: AgentKey, *, actor: Actor) -> None:
     """A key was used after its time: somebody holds a copy. The identity is suspended, its tokens
     are dead, and it is recorded; people let it go on.
     """

@@ -10,14 +10,14 @@ from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
 from agents.models import Agent, AgentIdentity
 from agents.services.activation import ask_people, needs_people, take_back_questions
-from agents.services.permissions import ensure_answers_for, ensure_may_name, locked_identity
+from agents.services.permissions import ensure_may_manage, ensure_may_name, locked_identity
 from agents.usage_hours import Hours
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
-from common.input_checks import required_reason
-from common.model_validation import ensure_clean
+from common.input_checks import clean_reason
+from common.model_validation import validate_fields
 
 
 @deciding_command
@@ -39,7 +39,7 @@ def register_agent(
         message = f"There is an agent {slug} already."
         raise InvalidInput(message)
     agent = Agent(slug=slug, title=title, purpose=purpose, owner=owner, sponsor=sponsor, risk=risk)
-    ensure_clean(agent, exclude=("owner", "sponsor", "certified_until", "reminded_at"))
+    validate_fields(agent, exclude=("owner", "sponsor", "certified_until", "reminded_at"))
     agent.save()
     record(
         events.AGENT_REGISTERED,
@@ -82,7 +82,7 @@ def activate(agent_id: int, *, actor: Actor, reason: str) -> Agent:
 
     Raises NoActiveSponsor, WrongLifeCycleStep.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     agent = _locked(agent_id, actor)
     if agent.status not in {Agent.Status.DRAFT, Agent.Status.SUSPENDED}:
         raise WrongLifeCycleStep
@@ -103,7 +103,7 @@ def activate(agent_id: int, *, actor: Actor, reason: str) -> Agent:
 @deciding_command
 def suspend(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     """Active to suspended; every token of every identity is dead from the commit on."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     agent = _locked(agent_id, actor)
     if agent.status != Agent.Status.ACTIVE:
         raise WrongLifeCycleStep
@@ -117,7 +117,7 @@ def suspend(agent_id: int, *, actor: Actor, reason: str) -> Agent:
 @deciding_command
 def retire(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     """The end of an agent's life; its history stays."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     agent = _locked(agent_id, actor)
     if agent.status == Agent.Status.RETIRED:
         raise WrongLifeCycleStep
@@ -131,7 +131,7 @@ def retire(agent_id: int, *, actor: Actor, reason: str) -> Agent:
 @deciding_command
 def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIdentity:
     """Stop the agent in one environment."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     identity = locked_identity(identity_id, actor)
     if identity.status == AgentIdentity.Status.SUSPENDED:
         raise WrongLifeCycleStep
@@ -146,7 +146,7 @@ def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIde
 @deciding_command
 def resume_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIdentity:
     """Let the agent act in the environment again; in production when people have approved it."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     identity = locked_identity(identity_id, actor)
     if identity.status != AgentIdentity.Status.SUSPENDED:
         raise WrongLifeCycleStep
@@ -178,7 +178,7 @@ def _locked(agent_id: int, actor: Actor) -> Agent:
         agent = Agent.objects.select_for_update().get(pk=agent_id)
     except Agent.DoesNotExist as error:
         raise NotFound from error
-    ensure_answers_for(agent, actor)
+    ensure_may_manage(agent, actor)
     return agent
 
 
@@ -189,7 +189,7 @@ def declare_use(
     """How the identity is used, so that what is unusual is noticed. Raises NotFound,
     NotAnswerable, InvalidInput for hours that are not like `mon-fri 8-18`.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     identity = locked_identity(identity_id, actor)
     hours = hours.strip().lower()
     if hours:

@@ -20,7 +20,7 @@ def ensure_caller_within(caller: Caller) -> None:
     known = caller.identity
     _ensure(known, "agent", known.client_id, settings.AGENT_REQUESTS_PER_MINUTE)
     _ensure(known, "owner", str(known.owner), settings.OWNER_REQUESTS_PER_MINUTE)
-    behind = directory.latest().persons.get(caller.person) if caller.person else None
+    behind = directory.cached().persons.get(caller.person) if caller.person else None
     if behind is not None:
         _ensure(known, "person", str(behind.person), settings.PERSON_REQUESTS_PER_MINUTE)
 

@@ -13,7 +13,7 @@ from agents.models import Agent
 log = logging.getLogger(__name__)
 
 
-def tell(agent: Agent, subject: str, text: str) -> None:
+def notify_responsible(agent: Agent, subject: str, text: str) -> None:
     """To owner and sponsor. A mail server that is down keeps nothing from happening, and is seen in
     the process's log.
     """

@@ -9,7 +9,7 @@ from common.errors import NotFound
 EVERY_AGENT = "agents.manage_every_agent"
 
 
-def ensure_answers_for(agent: Agent, actor: Actor) -> None:
+def ensure_may_manage(agent: Agent, actor: Actor) -> None:
     """Raises NotAnswerable for a person who does not answer for the agent. The portal may."""
     _ensure_one_of({agent.owner_id, agent.sponsor_id}, actor)
 
@@ -20,7 +20,7 @@ def locked_identity(identity_id: int, actor: Actor) -> AgentIdentity:
     identity = identities.filter(pk=identity_id).first()
     if identity is None:
         raise NotFound
-    ensure_answers_for(identity.agent, actor)
+    ensure_may_manage(identity.agent, actor)
     return identity
 
 

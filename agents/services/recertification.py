@@ -9,14 +9,14 @@ from agents import events
 from agents.errors import WrongLifeCycleStep
 from agents.models import Agent
 from agents.services import lifecycle
-from agents.services.notifications import tell
-from agents.services.permissions import ensure_answers_for
+from agents.services.notifications import notify_responsible
+from agents.services.permissions import ensure_may_manage
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.commands import command
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from common.isolation import each
 
 # How long before the end people are told; each once.
@@ -29,11 +29,11 @@ def certify(agent_id: int, *, actor: Actor, reason: str) -> Agent:
 
     Raises NotFound, NotAnswerable, WrongLifeCycleStep unless it is active.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     agent = Agent.objects.select_for_update().filter(pk=agent_id).first()
     if agent is None:
         raise NotFound
-    ensure_answers_for(agent, actor)
+    ensure_may_manage(agent, actor)
     if agent.status != Agent.Status.ACTIVE:
         raise WrongLifeCycleStep
     agent.certified_until = lifecycle.next_certification()
@@ -49,7 +49,7 @@ def certify(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     return agent
 
 
-def look_after(*, now: datetime | None = None) -> int:
+def run_recertification(*, now: datetime | None = None) -> int:
     """Suspend what nobody has confirmed in time, and remind of what is due; the number of both."""
     moment = now or timezone.now()
     active = Agent.objects.filter(status=Agent.Status.ACTIVE)
@@ -89,7 +89,7 @@ def _remind(agent_id: int, now: datetime, *, actor: Actor) -> bool:
     until = agent.certified_until or now
     record(events.AGENT_REMINDED, actor=actor, subject=agent, until=until.isoformat())
     day = f"{until:%-d %B %Y}"
-    tell(
+    notify_responsible(
         agent,
         f"Confirm the agent {agent.slug} by {day}",
         f"You answer for the agent {agent.title}. If it is still needed and its rights are right, "

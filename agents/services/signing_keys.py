@@ -16,9 +16,9 @@ from audit.change_log import note_sealed
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import SYSTEM, Actor
-from common.encryption import sealed_by, sealing_key_id
+from common.encryption import key_id_of, sealing_key_id
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from common.isolation import each
 
 # How long verifiers may hold what they fetched, as `jwks.json` says.
@@ -36,7 +36,7 @@ def ensure_signing_key(environment: Environment, *, actor: Actor) -> SigningKey:
     ).first()
     if found is not None:
         return found
-    key = _made(environment.slug, SigningKey.Status.ACTIVE)
+    key = _create(environment.slug, SigningKey.Status.ACTIVE)
     record(events.SIGNING_KEY_CREATED, actor=actor, subject=key, environment=environment.slug)
     return key
 
@@ -47,7 +47,7 @@ def prepare(environment: str, *, actor: Actor) -> SigningKey:
     _locked(environment)
     if SigningKey.objects.filter(environment=environment, status=SigningKey.Status.NEXT).exists():
         raise WrongLifeCycleStep
-    key = _made(environment, SigningKey.Status.NEXT)
+    key = _create(environment, SigningKey.Status.NEXT)
     record(events.SIGNING_KEY_PREPARED, actor=actor, subject=key, kid=key.kid)
     return key
 
@@ -61,7 +61,7 @@ def activate(
     Both in one transaction: there is never an environment that nobody can sign for. Raises
     NotFound, SigningKeyNotReady if the next key was not published long enough.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     moment = now or timezone.now()
     active = _locked(environment)
     key = SigningKey.objects.filter(environment=environment, status=SigningKey.Status.NEXT).first()
@@ -87,15 +87,15 @@ def reseal_all(*, actor: Actor) -> int:
     Raises CannotUnseal if one was sealed with a key that the ring does not hold.
     """
     outdated = [row.pk for row in SigningKey.objects.all() if _is_outdated(row)]
-    return sum(_resealed(pk, actor=actor) for pk in outdated)
+    return sum(_reencrypt(pk, actor=actor) for pk in outdated)
 
 
 def _is_outdated(row: SigningKey) -> bool:
-    return sealed_by(bytes(row.sealed_private)) != sealing_key_id()
+    return key_id_of(bytes(row.sealed_private)) != sealing_key_id()
 
 
 @deciding_command
-def _resealed(key_id: int, *, actor: Actor) -> int:
+def _reencrypt(key_id: int, *, actor: Actor) -> int:
     row = SigningKey.objects.select_for_update().get(pk=key_id)
     if not _is_outdated(row):
         return 0
@@ -114,7 +114,7 @@ def revoke(key_id: int, *, actor: Actor, reason: str) -> SigningKey:
     or not: verifiers elsewhere refuse its tokens until they fetch the keys again. Raises NotFound,
     WrongLifeCycleStep if it is revoked already.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     key = SigningKey.objects.select_for_update().filter(pk=key_id).first()
     if key is None:
         raise NotFound
@@ -133,7 +133,7 @@ def _replace(environment: str, *, actor: Actor, reason: str) -> None:
     waiting = SigningKey.objects.filter(
         environment=environment, status=SigningKey.Status.NEXT
     ).first()
-    key = waiting or _made(environment, SigningKey.Status.NEXT)
+    key = waiting or _create(environment, SigningKey.Status.NEXT)
     _used_from(key, timezone.now())
     record(
         events.SIGNING_KEY_ACTIVATED,
@@ -195,7 +195,7 @@ def _locked(environment: str) -> SigningKey:
     return key
 
 
-def _made(environment: str, status: SigningKey.Status) -> SigningKey:
+def _create(environment: str, status: SigningKey.Status) -> SigningKey:
     kid, public, sealed = keys.new_signing_key(environment)
     now = timezone.now()
     return SigningKey.objects.create(

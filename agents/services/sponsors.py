@@ -9,14 +9,14 @@ from agents import events
 from agents.errors import NoActiveSponsor, WrongLifeCycleStep
 from agents.models import Agent, FormerPerson
 from agents.services.lifecycle import raise_epochs
-from agents.services.permissions import ensure_answers_for
+from agents.services.permissions import ensure_may_manage
 from approvals.models import ApprovalRequest, Vote
-from approvals.services import Question, open_request, spend, tier_terms
+from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from audit.generation import deciding_command
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from common.isolation import each
 
 SUCCEED = "agents.succeed"
@@ -28,9 +28,9 @@ def change_sponsor(agent_id: int, *, actor: Actor, sponsor: User, reason: str) -
     """Another person answers for the agent. Raises NotFound, NotAnswerable, NoActiveSponsor,
     WrongLifeCycleStep for an agent that is retired.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     agent = _locked(agent_id)
-    ensure_answers_for(agent, actor)
+    ensure_may_manage(agent, actor)
     if agent.status == Agent.Status.RETIRED:
         raise WrongLifeCycleStep
     _follow(agent, sponsor, actor=actor, reason=reason)
@@ -46,11 +46,13 @@ def suspend_unsponsored(*, now: datetime | None = None) -> int:
     left = Agent.objects.filter(sponsor__is_active=False).exclude(status=Agent.Status.RETIRED)
     moment = now or timezone.now()
     found = list(left.values_list("pk", flat=True))
-    return sum(each(found, lambda agent_id: _settled(agent_id, moment, actor=SYSTEM), what="agent"))
+    return sum(
+        each(found, lambda agent_id: _settle_agent(agent_id, moment, actor=SYSTEM), what="agent")
+    )
 
 
 @deciding_command
-def _settled(agent_id: int, now: datetime, *, actor: Actor) -> bool:
+def _settle_agent(agent_id: int, now: datetime, *, actor: Actor) -> bool:
     agent = _locked(agent_id)
     if agent.sponsor.is_active or agent.status == Agent.Status.RETIRED:
         return False
@@ -72,7 +74,7 @@ def _ask_for_successor(agent: Agent, now: datetime, *, actor: Actor) -> bool:
     lately = asked.filter(opened_at__gt=now - ASKED_AGAIN_AFTER)
     if asked.pending().exists() or lately.exists():
         return False
-    question = Question(
+    question = NewApprovalRequest(
         kind=SUCCEED,
         title=f"Become the sponsor of {agent.title}",
         subject=Subject.of(agent),

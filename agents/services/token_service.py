@@ -20,7 +20,7 @@ from agents.errors import (
 )
 from agents.models import AgentIdentity, AgentKey, RevokedToken, SigningKey
 from agents.services import user_delegations
-from agents.services.assertions import Proven, proven, remembered, spend
+from agents.services.assertions import VerifiedAssertion, claim_once, spend, verify_assertion
 from agents.services.enrolment import as_actor
 from agents.services.limits import ensure_tokens_within
 from audit.generation import advance, deciding_command
@@ -29,7 +29,7 @@ from common.actors import Actor
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TokenRequest:
     """A token request, whatever its grant."""
 
     assertion: str
@@ -48,19 +48,19 @@ class IssuedToken:
     token_type: str = "Bearer"  # noqa: S105 - the scheme's name
 
 
-def issue_token(asked: Asked) -> IssuedToken:
+def issue_token(asked: TokenRequest) -> IssuedToken:
     """An access token for the agent that has proven itself.
 
     Raises InvalidClient for everything that is wrong with its assertion, InvalidScope,
     InvalidTarget for another environment's audience, InvalidDpopProof, TooManyRequests.
     """
     granted = tokens.granted_scope(asked.scope)
-    used = proven(asked.assertion)
+    used = verify_assertion(asked.assertion)
     known = _usable(used)
-    return _issued(used, tokens.Minting(known, granted, key=_bound_to(used, asked)), asked)
+    return _issue(used, tokens.TokenSpec(known, granted, key=_bound_to(used, asked)), asked)
 
 
-def exchange_token(asked: Asked) -> IssuedToken:
+def exchange_token(asked: TokenRequest) -> IssuedToken:
     """A token to act for the agent that another token was issued to (RFC 8693).
 
     Its rights are those of both and of the rule that allows it, its end is the earlier one, and
@@ -68,14 +68,14 @@ def exchange_token(asked: Asked) -> IssuedToken:
     not valid, no rule lets this agent act for that one, or the line is too long or a circle.
     """
     wanted = tokens.granted_scope(asked.scope)
-    used = proven(asked.assertion)
+    used = verify_assertion(asked.assertion)
     known = _usable(used)
     if asked.subject_is_person:
-        return _issued(used, _for_person(used, known, wanted, asked), asked)
+        return _issue(used, _for_person(used, known, wanted, asked), asked)
     parent = _subject(asked.subject_token, known)
     scope = _scope_for(parent, known, wanted)
-    behind = directory.fresh().persons.get(parent.person)
-    minting = tokens.Minting(
+    behind = directory.current().persons.get(parent.person)
+    minting = tokens.TokenSpec(
         known,
         scope,
         on_behalf=parent,
@@ -83,16 +83,18 @@ def exchange_token(asked: Asked) -> IssuedToken:
         person=parent.person,
         person_uri=tokens.person_uri(behind.person) if behind else "",
     )
-    return _issued(used, minting, asked)
+    return _issue(used, minting, asked)
 
 
-def _for_person(used: Proven, known: KnownIdentity, wanted: str, asked: Asked) -> tokens.Minting:
+def _for_person(
+    used: VerifiedAssertion, known: KnownIdentity, wanted: str, asked: TokenRequest
+) -> tokens.TokenSpec:
     """A token to act for a person, by the code that they gave to this identity."""
     given = user_delegations.behind(asked.subject_token, known.pk)
     scope = tokens.meet(given.scope.split(), wanted.split())
     if not scope:
         raise InvalidGrant
-    return tokens.Minting(
+    return tokens.TokenSpec(
         known,
         " ".join(sorted(scope)),
         key=_bound_to(used, asked),
@@ -104,7 +106,7 @@ def _for_person(used: Proven, known: KnownIdentity, wanted: str, asked: Asked) -
 
 def _subject(token: str, actor: KnownIdentity) -> tokens.Caller:
     try:
-        parent = tokens.verify(token, directory.fresh())
+        parent = tokens.verify(token, directory.current())
     except InvalidToken as error:
         raise InvalidGrant from error
     line = (*parent.chain, parent.identity.client_id)
@@ -117,7 +119,7 @@ def _subject(token: str, actor: KnownIdentity) -> tokens.Caller:
 
 
 def _scope_for(parent: tokens.Caller, actor: KnownIdentity, wanted: str) -> str:
-    rule = directory.fresh().delegations.get((parent.identity.agent_slug, actor.agent_slug))
+    rule = directory.current().delegations.get((parent.identity.agent_slug, actor.agent_slug))
     if rule is None or len(parent.chain) + 1 > rule.max_depth:
         raise InvalidGrant
     scope = tokens.meet(tokens.meet(parent.scopes, rule.scopes), wanted.split())
@@ -126,15 +128,15 @@ def _scope_for(parent: tokens.Caller, actor: KnownIdentity, wanted: str) -> str:
     return " ".join(sorted(scope))
 
 
-def _usable(used: Proven) -> KnownIdentity:
-    known = directory.fresh().identities.get(used.identity.client_id)
+def _usable(used: VerifiedAssertion) -> KnownIdentity:
+    known = directory.current().identities.get(used.identity.client_id)
     if known is None or not known.usable:
         raise InvalidClient
     ensure_tokens_within(known)
     return known
 
 
-def _bound_to(used: Proven, asked: Asked) -> str:
+def _bound_to(used: VerifiedAssertion, asked: TokenRequest) -> str:
     """The thumbprint of the key that the token is bound to, if it is to be. Raises
     InvalidDpopProof, also if the identity's tokens must be bound and no proof was sent.
     """
@@ -150,12 +152,12 @@ def shown_key(proof: str, *, method: str, url: str, access_token: str = "") -> s
     thumbprint, jti, over = dpop.thumbprint_of(
         proof, method=method, url=url, access_token=access_token
     )
-    if not remembered(f"dpop\x00{thumbprint}\x00{jti}", datetime.fromtimestamp(over, UTC)):
+    if not claim_once(f"dpop\x00{thumbprint}\x00{jti}", datetime.fromtimestamp(over, UTC)):
         raise InvalidDpopProof
     return thumbprint
 
 
-def _issued(used: Proven, minting: tokens.Minting, asked: Asked) -> IssuedToken:
+def _issue(used: VerifiedAssertion, minting: tokens.TokenSpec, asked: TokenRequest) -> IssuedToken:
     known = minting.identity
     if asked.resource not in {"", tokens.audience(known.environment)}:
         raise InvalidTarget
@@ -174,7 +176,7 @@ def _issued(used: Proven, minting: tokens.Minting, asked: Asked) -> IssuedToken:
     return IssuedToken(token, minting.scope, claims["exp"] - claims["iat"], kind)
 
 
-def _ensure_still(used: Proven) -> None:
+def _ensure_still(used: VerifiedAssertion) -> None:
     """Under the row's lock: a revocation either came first, or comes after and raises the epoch
     that this token is minted in. Raises InvalidClient.
     """
@@ -188,7 +190,7 @@ def _ensure_still(used: Proven) -> None:
             raise InvalidClient
 
 
-def _record_issued(used: Proven, claims: dict[str, Any]) -> None:
+def _record_issued(used: VerifiedAssertion, claims: dict[str, Any]) -> None:
     record(
         events.CREDENTIAL_ISSUED,
         actor=as_actor(used.identity),
@@ -209,10 +211,10 @@ def revoke_token(*, assertion: str, token: str) -> None:
     A token that is not valid anyway is no error. Raises InvalidClient; InvalidTokenRequest for
     another agent's token.
     """
-    used = proven(assertion)
+    used = verify_assertion(assertion)
     known = _usable(used)
     try:
-        caller = tokens.verify(token, directory.fresh())
+        caller = tokens.verify(token, directory.current())
     except InvalidToken:
         with transaction.atomic():
             spend(used)
@@ -220,11 +222,11 @@ def revoke_token(*, assertion: str, token: str) -> None:
     if known.client_id not in {caller.identity.client_id, *caller.chain}:
         message = "The token was not issued to this client."
         raise InvalidTokenRequest(message)
-    _revoked(used, caller, actor=as_actor(used.identity))
+    _revoke(used, caller, actor=as_actor(used.identity))
 
 
 @deciding_command
-def _revoked(used: Proven, caller: tokens.Caller, *, actor: Actor) -> None:
+def _revoke(used: VerifiedAssertion, caller: tokens.Caller, *, actor: Actor) -> None:
     spend(used)
     expires_at = datetime.fromtimestamp(caller.expires_at, UTC)
     _, is_new = RevokedToken.objects.get_or_create(
@@ -254,18 +256,18 @@ def prune_revoked() -> int:
     return deleted
 
 
-def introspected(*, assertion: str, token: str) -> dict[str, Any]:
+def introspect(*, assertion: str, token: str) -> dict[str, Any]:
     """What a token stands for, for systems that agents call directly (RFC 7662).
 
     Asked by an identity of the same environment; to everybody else, and of every token that may
     not be used now, the answer is only that it is not active. Raises InvalidClient.
     """
-    used = proven(assertion)
+    used = verify_assertion(assertion)
     known = _usable(used)
     with transaction.atomic():
         spend(used)
     try:
-        caller = tokens.verify(token, directory.fresh())
+        caller = tokens.verify(token, directory.current())
     except InvalidToken:
         return {"active": False}
     if caller.identity.environment != known.environment:

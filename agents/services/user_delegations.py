@@ -17,14 +17,14 @@ from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 
 MAX_MINUTES = 8 * 60
 _CODE_BYTES = 24
 
 
 @deciding_command
-def let_act(
+def grant_delegation(
     identity_id: int, *, actor: Actor, scope: str, minutes: int, reason: str
 ) -> tuple[PersonDelegation, str]:
     """Let an identity act for the person who says so; the delegation, and a code for the agent.
@@ -33,7 +33,7 @@ def let_act(
     exchanges it for tokens that name the person (RFC 8693), with its own rights and no more than
     `scope`. Raises NotFound, NotAnswerable unless a person asks, InvalidScope, InvalidInput.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     person = User.objects.filter(pk=actor.id, is_active=True) if actor.kind == "human" else None
     found = person.first() if person is not None else None
     if found is None:
@@ -65,11 +65,11 @@ def let_act(
 
 
 @deciding_command
-def let_act_no_more(delegation_id: UUID, *, actor: Actor, reason: str) -> PersonDelegation:
+def revoke_delegation(delegation_id: UUID, *, actor: Actor, reason: str) -> PersonDelegation:
     """Tokens that name the person are dead, and those that were got from them. The person may, and
     whoever manages every agent. Raises NotFound, NotAnswerable, WrongLifeCycleStep.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     rows = PersonDelegation.objects.select_for_update(of=("self",)).select_related("identity")
     delegation = rows.filter(pk=delegation_id).first()
     if delegation is None:

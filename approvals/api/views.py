@@ -64,7 +64,7 @@ class VoteSerializer(RequestSerializer):
     reason = TextField(max_length=2_000)
 
 
-class SeesMoreThanTheLog(BasePermission):
+class IsNotExternalAuditor(BasePermission):
     """Not people with an auditor's pass, whatever groups they are in."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
@@ -75,7 +75,7 @@ class PersonView(APIView):
     """For people with a session; agents' tokens are not looked at here."""
 
     authentication_classes = (SessionAuthentication,)
-    permission_classes = (IsAdmitted, SeesMoreThanTheLog)
+    permission_classes = (IsAdmitted, IsNotExternalAuditor)
 
     @property
     def person(self) -> User:

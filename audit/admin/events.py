@@ -16,17 +16,17 @@ from audit.models import Event
 from audit.retention import SENSITIVE_FIELD
 from audit.services import access_log, search_index
 from common.actors import Actor
-from common.admin.pages import EndlessAdmin, Page
+from common.admin.pages import CommandPage, KeysetAdmin
 
 
 @admin.register(Event)
-class EventAdmin(EndlessAdmin):
+class EventAdmin(KeysetAdmin):
     list_display = ("recorded", "happened", "who", "about", "run")
     list_select_related = ("payload",)
     change_list_template = "audit/explorer.html"
     detail_template = "audit/event.html"
     pages = (
-        Page(
+        CommandPage(
             "values",
             "Show the values",
             forms.ViewValuesForm,
@@ -34,7 +34,7 @@ class EventAdmin(EndlessAdmin):
             explains="Names, reasons and other words: what lies beside the event. That you look at "
             "them is recorded.",
         ),
-        Page(
+        CommandPage(
             "sensitive",
             "Show sensitive values",
             forms.ViewSensitiveForm,
@@ -95,7 +95,7 @@ class EventAdmin(EndlessAdmin):
 
 
 @admin.register(LogEntry)
-class ChangeAdmin(EndlessAdmin):
+class ChangeAdmin(KeysetAdmin):
     """django-auditlog's entries, read only."""
 
     list_display = ("recorded", "what", "which", "who", "changed_fields")

@@ -16,14 +16,14 @@ from audit.retention import CLASSES
 from audit.services import exports
 from audit.services.retention import days_of
 from common.actors import Actor
-from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
+from common.admin.pages import CommandPage, GovernedAdmin, KeysetAdmin
 from common.errors import GovernanceError
 from common.templatetags.blocks import badge
 
 _TONES = {"asked": "pending", "approved": "approved", "refused": "rejected"}
 
 
-class _TwoPeopleAdmin(EndlessAdmin):
+class _TwoPeopleAdmin(KeysetAdmin):
     list_select_related = ("asked_by", "decided_by")
 
     @admin.display(description="status")
@@ -42,7 +42,7 @@ class ExportAdmin(_TwoPeopleAdmin):
         "runs", "agents", "since", "until", "with_values", "with_sensitive",
     )  # fmt: skip
     pages = (
-        Page(
+        CommandPage(
             "ask",
             "Ask for evidence",
             forms.AskExportForm,
@@ -52,7 +52,7 @@ class ExportAdmin(_TwoPeopleAdmin):
             done="It waits for a second person.",
             on_list=True,
         ),
-        Page(
+        CommandPage(
             "approve",
             "Approve",
             forms.ApproveExportForm,
@@ -61,7 +61,7 @@ class ExportAdmin(_TwoPeopleAdmin):
             done="It is approved.",
             available=lambda one: one.is_asked,
         ),
-        Page(
+        CommandPage(
             "refuse",
             "Refuse",
             forms.RefuseExportForm,
@@ -117,7 +117,7 @@ class ErasureAdmin(_TwoPeopleAdmin):
         "decided_at", "decision", "events_count",
     )  # fmt: skip
     pages = (
-        Page(
+        CommandPage(
             "ask",
             "Ask for an erasure",
             forms.AskErasureForm,
@@ -127,7 +127,7 @@ class ErasureAdmin(_TwoPeopleAdmin):
             done="It waits for a second person.",
             on_list=True,
         ),
-        Page(
+        CommandPage(
             "approve",
             "Approve and erase",
             forms.ApproveErasureForm,
@@ -138,7 +138,7 @@ class ErasureAdmin(_TwoPeopleAdmin):
             danger=True,
             available=lambda one: one.is_asked,
         ),
-        Page(
+        CommandPage(
             "refuse",
             "Refuse",
             forms.RefuseErasureForm,
@@ -154,7 +154,7 @@ class ErasureAdmin(_TwoPeopleAdmin):
 
 
 @admin.register(Hold)
-class HoldAdmin(EndlessAdmin):
+class HoldAdmin(KeysetAdmin):
     list_display = ("placed_at", "reason", "covers", "placed_by", "state")
     list_display_links = ("placed_at", "reason")
     list_select_related = ("placed_by",)
@@ -162,7 +162,7 @@ class HoldAdmin(EndlessAdmin):
         "reason", "covers", "state", "placed_by", "placed_at", "released_by", "released_at",
     )  # fmt: skip
     pages = (
-        Page(
+        CommandPage(
             "place",
             "Place a hold",
             forms.PlaceHoldForm,
@@ -171,7 +171,7 @@ class HoldAdmin(EndlessAdmin):
             done="The hold is in force.",
             on_list=True,
         ),
-        Page(
+        CommandPage(
             "release",
             "Release it",
             forms.ReleaseHoldForm,
@@ -203,7 +203,7 @@ class RetentionRuleAdmin(GovernedAdmin):
     detail_fields = ("kind", "days")
     change_list_template = "audit/retention.html"
     pages = (
-        Page(
+        CommandPage(
             "set",
             "Set how long values are kept",
             forms.SetRetentionForm,

@@ -6,12 +6,12 @@ from django.utils.safestring import SafeString
 
 from audit.models import Checkpoint, Quarantine, SinkState, WitnessState
 from audit.proofs import as_text
-from common.admin.pages import EndlessAdmin, GovernedAdmin
+from common.admin.pages import GovernedAdmin, KeysetAdmin
 from common.templatetags.blocks import badge
 
 
 @admin.register(Checkpoint)
-class CheckpointAdmin(EndlessAdmin):
+class CheckpointAdmin(KeysetAdmin):
     list_display = ("signed_at", "events_count", "root_shown", "witnessed")
     list_display_links = ("signed_at", "events_count")
     list_select_related = ("key",)
@@ -42,7 +42,7 @@ class CheckpointAdmin(EndlessAdmin):
 
 
 @admin.register(Quarantine)
-class QuarantineAdmin(EndlessAdmin):
+class QuarantineAdmin(KeysetAdmin):
     list_display = ("found_at", "event", "reason")
     list_select_related = ("event",)
     detail_fields = ("event", "reason", "found_at")

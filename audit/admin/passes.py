@@ -4,7 +4,7 @@ from django.utils.safestring import SafeString
 
 from audit import forms
 from audit.models import AuditorPass
-from common.admin.pages import GovernedAdmin, Page
+from common.admin.pages import CommandPage, GovernedAdmin
 from common.templatetags.blocks import badge
 
 
@@ -21,7 +21,7 @@ class AuditorPassAdmin(GovernedAdmin):
         "granted_at", "withdrawn_at", "restored_at",
     )  # fmt: skip
     pages = (
-        Page(
+        CommandPage(
             "grant",
             "Give a pass",
             forms.GrantPassForm,
@@ -34,7 +34,7 @@ class AuditorPassAdmin(GovernedAdmin):
             done="The pass is given.",
             on_list=True,
         ),
-        Page(
+        CommandPage(
             "withdraw",
             "Withdraw",
             forms.WithdrawPassForm,
@@ -45,7 +45,7 @@ class AuditorPassAdmin(GovernedAdmin):
             danger=True,
             available=lambda one: one.withdrawn_at is None,
         ),
-        Page(
+        CommandPage(
             "restore",
             "Restore the rights of their account",
             forms.RestoreRightsForm,

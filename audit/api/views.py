@@ -23,7 +23,7 @@ class MayViewEvents(BasePermission):
         return bool(person.has_perm("audit.view_event"))
 
 
-class TextForAll(BaseContentNegotiation):
+class PlainTextRenderer(BaseContentNegotiation):
     """The answer is text whatever the client accepts; refusals are problems as everywhere."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
@@ -38,7 +38,7 @@ class ReceiptView(APIView):
 
     authentication_classes = (SessionAuthentication,)
     permission_classes = (IsAdmitted, MayViewEvents)
-    content_negotiation_class = TextForAll
+    content_negotiation_class = PlainTextRenderer
 
     @extend_schema(
         summary="The receipt of an event",

@@ -18,11 +18,11 @@ from audit.auditor_scope import scope_of
 from audit.errors import NothingToExport, NotSealed
 from audit.event_types import EventType
 from audit.events import ERASING, EXPORT_ASKED, EXPORT_DECIDED
-from audit.leaf_encoding import opened
+from audit.leaf_encoding import decode_disclosure
 from audit.models import Checkpoint, Event, EventQuerySet, Export, Leaf, LogKey
 from audit.proofs import as_text, continuation, handover_of, latest, range_of
 from audit.retention import SENSITIVE_FIELD
-from audit.signed_notes import parsed_checkpoint, parsed_note
+from audit.signed_notes import parse_note, parsed_checkpoint
 
 FORMAT = "chancery-evidence/2"
 CHUNK = 1_000
@@ -72,7 +72,7 @@ def range_for(export: Export) -> Range:
     if found["start"] is None:
         raise NothingToExport
     end = found["last"] + 1
-    held = parsed_checkpoint(parsed_note(export.held)).size if export.held else 0
+    held = parsed_checkpoint(parse_note(export.held)).size if export.held else 0
     decided = _place_of(_event_about(export, EXPORT_DECIDED)) + 1
     return Range(found["start"], end, latest(at_least=max(end, held, decided, _erased_up_to())))
 
@@ -180,7 +180,7 @@ def _proofs(export: Export, of: Range, written: _Written) -> dict[str, Any]:
     size = of.checkpoint.size
     since, steps = None, []
     if export.held:
-        since = parsed_checkpoint(parsed_note(export.held)).size
+        since = parsed_checkpoint(parse_note(export.held)).size
         steps = continuation(since, size)
     return {
         "keys": list(_keys(size)),
@@ -237,7 +237,7 @@ def _manifest(export: Export, of: Range) -> dict[str, Any]:
 def _controls(export: Export) -> Any:
     """As they were when the evidence was asked for: they are recorded with the request."""
     disclosed = _event_about(export, EXPORT_ASKED).payload.disclosures.get("details.controls")
-    return opened(disclosed)[1] if disclosed else []
+    return decode_disclosure(disclosed)[1] if disclosed else []
 
 
 def _proved(event: Event, size: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from audit.leaf_encoding import mac_of, split
+from audit.leaf_encoding import mac_of, encode_event
 from audit.services.recording import mac_key
 
 BATCH = 1_000
@@ -18,7 +18,7 @@ def fill(apps, schema_editor):
         for event in batch:
             number += 1
             row = {field.attname: getattr(event, field.attname) for field in event._meta.fields}
-            made = split(row, writer=[WRITER, number])
+            made = encode_event(row, writer=[WRITER, number])
             event.writer, event.writer_number = WRITER, number
             event.leaf, event.mac, event.mac_key = made.text, mac_of(made.text, key), key_id
             payloads.append(

@@ -8,7 +8,7 @@ from django.db import models
 
 from audit.errors import AppendOnly
 from audit.event_types import title_of
-from audit.leaf_encoding import opened
+from audit.leaf_encoding import decode_disclosure
 from common.ids import first_key_at, uuid7
 
 ERASED = "(erased)"
@@ -150,7 +150,7 @@ class Event(models.Model):
 
     def values(self) -> dict[str, Any]:
         """What lies beside the leaf, by field."""
-        return {name: opened(text)[1] for name, text in self.payload.disclosures.items()}
+        return {name: decode_disclosure(text)[1] for name, text in self.payload.disclosures.items()}
 
 
 class EventPayload(models.Model):

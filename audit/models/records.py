@@ -12,7 +12,7 @@ from audit.retention import CLASSES, FLOOR_DAYS
 from common.ids import uuid7
 
 
-class TwoPeople(models.Model):
+class DualControlRequest(models.Model):
     """Asked by one person; another one decides."""
 
     class Status(models.TextChoices):
@@ -57,7 +57,7 @@ def _by_two(name: str) -> list[models.BaseConstraint]:
     ]
 
 
-class Export(TwoPeople):
+class Export(DualControlRequest):
     """Evidence to be taken away: of which runs and agents, and of what time; all if none is named.
 
     `held`: the checkpoint that the auditor has from before, which the bundle will continue.
@@ -103,7 +103,7 @@ class Export(TwoPeople):
         return now < self.decided_at + self.VALID
 
 
-class Erasure(TwoPeople):
+class Erasure(DualControlRequest):
     """Values to be erased: of one person, one run or one event; all values, or those named."""
 
     class About(models.TextChoices):

@@ -19,7 +19,7 @@ from common.actors import Actor
 from common.clock import database_now
 from common.commands import command
 from common.errors import InvalidInput, NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 
 # What an auditor's own account has, too: a sign-in, its factors, what they asked of the log.
 _NO_WORK = frozenset({"accounts", "account", "admin", "audit", "auditlog", "auth", "mfa",
@@ -43,7 +43,7 @@ def grant(user_id: int, bounds: Bounds, *, actor: Actor, reason: str) -> Auditor
     Raises NotFound, NoPassForThem (oneself, somebody whom no pass could limit, or whom it would
     keep from work that they have here), InvalidInput, ReasonRequired, PeopleOnly.
     """
-    reason, now = required_reason(reason), database_now()
+    reason, now = clean_reason(reason), database_now()
     holder = User.objects.select_for_update().filter(pk=user_id, is_active=True).first()
     if holder is None:
         raise NotFound
@@ -110,7 +110,7 @@ def restore_rights(pass_id: UUID, *, actor: Actor, reason: str) -> AuditorPass:
     Raises NotFound, PassInForce, PassEnded (another pass followed, or they count already),
     NoPassForThem for one's own, ReasonRequired.
     """
-    reason, now = required_reason(reason), database_now()
+    reason, now = clean_reason(reason), database_now()
     given = AuditorPass.objects.select_for_update().filter(pk=pass_id).first()
     if given is None:
         raise NotFound
@@ -130,7 +130,7 @@ def restore_rights(pass_id: UUID, *, actor: Actor, reason: str) -> AuditorPass:
 @command
 def withdraw(pass_id: UUID, *, actor: Actor, reason: str) -> AuditorPass:
     """From the next request on it opens nothing. Raises NotFound, PassEnded, ReasonRequired."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     given = AuditorPass.objects.select_for_update().filter(pk=pass_id).first()
     if given is None:
         raise NotFound

@@ -29,10 +29,10 @@ LEASE = timedelta(minutes=2)
 
 def forward_all() -> int:
     """Deliver what is new to each sink; how many events, by all of them together."""
-    return sum(each(sinks(), _forwarded, what="sink"))
+    return sum(each(sinks(), _forward, what="sink"))
 
 
-def _forwarded(sink: Sink) -> int:
+def _forward(sink: Sink) -> int:
     total = 0
     for _ in range(MOST_AT_ONCE):
         number = _one_batch(sink)
@@ -56,7 +56,7 @@ class _Order:
 
 
 def _one_batch(sink: Sink) -> int:
-    order = _taken(sink)
+    order = _lease_batch(sink)
     if order is None:
         return 0
     try:
@@ -68,7 +68,7 @@ def _one_batch(sink: Sink) -> int:
 
 
 @transaction.atomic
-def _taken(sink: Sink) -> _Order | None:
+def _lease_batch(sink: Sink) -> _Order | None:
     """What comes next, leased to this process; None if there is nothing, or somebody else has it.
 
     What was delivered and not noted, because that process ended, comes again as the same batch.

@@ -3,13 +3,13 @@
 from typing import TypeVar
 
 from audit.errors import AlreadyDecided, OwnQuestion, PeopleOnly
-from audit.models.records import TwoPeople
+from audit.models.records import DualControlRequest
 from common.actors import Actor
 from common.clock import database_now
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 
-T = TypeVar("T", bound=TwoPeople)
+T = TypeVar("T", bound=DualControlRequest)
 
 
 def person(actor: Actor) -> int:
@@ -24,14 +24,16 @@ def decide(asked: T | None, *, actor: Actor, approve: bool, reason: str) -> T:
 
     Raises NotFound, AlreadyDecided, OwnQuestion, PeopleOnly and ReasonRequired.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     if asked is None:
         raise NotFound
     if not asked.is_asked:
         raise AlreadyDecided
     if asked.asked_by_id == person(actor):
         raise OwnQuestion
-    asked.status = TwoPeople.Status.APPROVED if approve else TwoPeople.Status.REFUSED
+    asked.status = (
+        DualControlRequest.Status.APPROVED if approve else DualControlRequest.Status.REFUSED
+    )
     asked.decided_by_id, asked.decision = person(actor), reason
     asked.decided_at = database_now()
     asked.save()

@@ -24,7 +24,7 @@ from audit.services.search_index import alone_with_index, forget_terms, terms_by
 from common.actors import Actor
 from common.clock import database_now
 from common.commands import command
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 
 MAX_EVENTS = 5_000
 BASES = {
@@ -48,7 +48,7 @@ def ask(
 ) -> Erasure:
     """Raises NothingToErase, TooManyEvents, HeldEvents, ReasonRequired and PeopleOnly."""
     erasure = Erasure(
-        purpose=required_reason(purpose),
+        purpose=clean_reason(purpose),
         asked_by_id=person(actor),
         asked_at=database_now(),
         about=about,

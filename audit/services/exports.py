@@ -7,7 +7,7 @@ from uuid import UUID
 
 from accounts.models import User
 from audit import events
-from audit.auditor_scope import Scope, scope_of
+from audit.auditor_scope import AuditorScope, scope_of
 from audit.controls import controls
 from audit.errors import ExportNotApproved, OutOfScope, ValuesNotYours
 from audit.leaf_encoding import moment
@@ -15,12 +15,12 @@ from audit.models import Event, Export, LogKey
 from audit.permissions import SEE_SENSITIVE, SEE_VALUES
 from audit.services.dual_control import decide, person
 from audit.services.recording import record
-from audit.signed_notes import NoteInvalid, Verifier, opened_checkpoint
+from audit.signed_notes import NoteInvalid, Verifier, verify_checkpoint
 from common.actors import Actor
 from common.clock import database_now
 from common.commands import command
 from common.errors import InvalidInput, NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _allowed(user: User, wanted: Wanted) -> Wanted:
     return wanted if scope is None else _within(scope, wanted)
 
 
-def _within(scope: Scope, wanted: Wanted) -> Wanted:
+def _within(scope: AuditorScope, wanted: Wanted) -> Wanted:
     if scope.is_over or not set(wanted.agents) <= set(scope.agents or wanted.agents):
         raise OutOfScope
     if not all(_shows_all_of(scope, run) for run in wanted.runs):
@@ -65,7 +65,7 @@ def _within(scope: Scope, wanted: Wanted) -> Wanted:
     )
 
 
-def _shows_all_of(scope: Scope, run: UUID) -> bool:
+def _shows_all_of(scope: AuditorScope, run: UUID) -> bool:
     """Whether the pass shows every event that the run has in its time, and there are any."""
     events = Event.objects.filter(run_id=run)
     there = events.within(scope.since, scope.until).count()
@@ -77,7 +77,7 @@ def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
     """Raises PeopleOnly, ReasonRequired, ValuesNotYours, OutOfScope for more than a pass covers,
     and InvalidInput for a checkpoint of another log or sensitive values without the others.
     """
-    purpose = required_reason(purpose)
+    purpose = clean_reason(purpose)
     wanted = _allowed(User.objects.get(pk=person(actor)), wanted)
     if wanted.with_sensitive and not wanted.with_values:
         message = "Sensitive values are taken with the others, not alone."
@@ -172,7 +172,7 @@ def _wanted(export: Export) -> Wanted:
 def _ensure_of_this_log(text: str) -> None:
     for key in LogKey.objects.all():
         try:
-            opened_checkpoint(text, Verifier.from_text(key.vkey))
+            verify_checkpoint(text, Verifier.from_text(key.vkey))
         except NoteInvalid:
             continue
         return

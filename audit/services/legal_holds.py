@@ -13,7 +13,7 @@ from common.actors import Actor
 from common.clock import database_now
 from common.commands import command
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 
 # Any fixed 63-bit number; this one names the lock in pg_locks.
 LOCK = 0x6368616E686F6C64
@@ -22,7 +22,7 @@ LOCK = 0x6368616E686F6C64
 @command
 def place(hold: Hold, *, actor: Actor) -> Hold:
     """Place a hold as it was filled in. Raises ReasonRequired and PeopleOnly."""
-    hold.reason = required_reason(hold.reason)
+    hold.reason = clean_reason(hold.reason)
     alone_with_holds()
     hold.placed_by_id, hold.placed_at = person(actor), database_now()
     hold.save(force_insert=True)
@@ -39,7 +39,7 @@ def place(hold: Hold, *, actor: Actor) -> Hold:
 @command
 def release(hold_id: UUID, *, actor: Actor, reason: str) -> Hold:
     """Raises NotFound, AlreadyReleased, ReasonRequired and PeopleOnly."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     hold = Hold.objects.select_for_update().filter(pk=hold_id).first()
     if hold is None:
         raise NotFound

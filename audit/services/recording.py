@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from audit.errors import RecordOutsideTransaction
 from audit.event_types import EventType, ensure_declared
-from audit.leaf_encoding import mac_of, split
+from audit.leaf_encoding import encode_event, mac_of
 from audit.writer_sequences import next_numbers
 from common.actors import Actor
-from common.canonical import normalised
+from common.canonical import normalise
 from common.encryption import derived_keys
 from common.ids import uuid7
 from common.request_context import current_request_id
@@ -66,7 +66,7 @@ class _Log:
         numbers = next_numbers(connection, len(rows))
         events, payloads = [], []
         for row, number in zip(rows, numbers, strict=True):
-            made = split(row, writer=number)
+            made = encode_event(row, writer=number)
             events.append(
                 {name: row[name] for name in _KEPT}
                 | {
@@ -142,11 +142,11 @@ def event_row(
     vouched: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """One row of the log, for writers that commit several rows in one statement. `vouched`: see
-    `common.redaction.redacted`.
+    `common.redaction.redact`.
 
     Raises UnknownEvent for an undeclared event or detail.
     """
-    given = normalised(dict(details or {}))
+    given = normalise(dict(details or {}))
     ensure_declared(event_type, frozenset(given))
     return {
         "uid": uuid7(),

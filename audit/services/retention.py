@@ -18,7 +18,7 @@ from common.actors import SYSTEM, Actor
 from common.clock import database_now
 from common.commands import command
 from common.errors import InvalidInput
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from common.isolation import each
 
 BATCH = 500
@@ -31,7 +31,7 @@ def set_rule(
     """For all, or for the calls of one system. Raises InvalidInput, RetentionTooShort and
     ReasonRequired.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     if kind not in CLASSES:
         raise InvalidInput
     if days < FLOOR_DAYS:
@@ -62,7 +62,7 @@ def days_of(kind: str) -> int:
 
 def retain() -> int:
     """Remove what is over; of how many events."""
-    return sum(each(CLASSES, _retained, what="kind of values"))
+    return sum(each(CLASSES, _retain_kind, what="kind of values"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class _Rules:
         return [n for n in names if n == SENSITIVE_FIELD] if self.kind == "sensitive" else names
 
 
-def _retained(kind: str) -> int:
+def _retain_kind(kind: str) -> int:
     own = SystemRetention.objects.filter(kind=kind).values_list("system", "days")
     rules = _Rules(kind, days_of(kind), dict(own))
     total, after = 0, 0

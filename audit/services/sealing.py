@@ -13,15 +13,15 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from audit import events
-from audit.errors import LogInconsistent, SealingKeyMissing, SealingKeyUsedBefore
+from audit.errors import LogInconsistent, LogSigningKeyMissing, SealingKeyUsedBefore
 from audit.leaf_encoding import mac_of_bytes
 from audit.merkle import ProofInvalid, check_consistency, consistency_proof, leaf_hash, root
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
 from audit.proofs import stated_handover
 from audit.services.access_log import LOG
 from audit.services.recording import mac_keys, record
-from audit.signed_notes import Checkpoint as Statement
 from audit.signed_notes import Handover, Note, Signer
+from audit.signed_notes import LogCheckpoint as Statement
 from audit.tree import WIDTH, StoredTree, tile_of
 from common.actors import SYSTEM
 from common.clock import database_now
@@ -79,7 +79,7 @@ def seal(*, limit: int = BATCH) -> int:
 def signers() -> Sequence[Signer]:
     """The key in use first; then one that is being followed by it. Raises SealingKeyMissing."""
     if not settings.LOG_SIGNING_KEY:
-        raise SealingKeyMissing
+        raise LogSigningKeyMissing
     seeds = [decoded_key(part.strip()) for part in settings.LOG_SIGNING_KEY.split(",")]
     return [Signer.from_seed(settings.LOG_ORIGIN, seed) for seed in seeds]
 
@@ -223,7 +223,7 @@ def _announce(last: Checkpoint | None, signers: Sequence[Signer]) -> None:
         return
     if before.vkey not in [str(one.verifier) for one in signers[1:2]]:
         message = "The key that signed last must be given after the new one, to hand over."
-        raise SealingKeyMissing(message)
+        raise LogSigningKeyMissing(message)
     if stated_handover(signers[1].verifier, signers[0].verifier) is None:
         statement = Handover(signers[0].name, before.vkey, vkey, last.size, bytes(last.root))
         record(events.LOG_KEY_CHANGED, actor=SYSTEM, subject=LOG, **statement.details(signers[1]))

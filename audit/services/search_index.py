@@ -21,7 +21,7 @@ def index(*, limit: int = BATCH) -> int:
     """
     total = 0
     for _ in range(MOST_AT_ONCE):
-        number = _indexed(limit)
+        number = _index_batch(limit)
         total += number
         if number < limit:
             break
@@ -29,7 +29,7 @@ def index(*, limit: int = BATCH) -> int:
 
 
 @transaction.atomic
-def _indexed(limit: int) -> int:
+def _index_batch(limit: int) -> int:
     mark = alone_with_index()
     found = Leaf.objects.filter(seq__gte=mark.next_seq).order_by("seq")
     places = list(found.values_list("seq", "event_id")[:limit])

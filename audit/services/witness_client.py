@@ -17,7 +17,7 @@ from audit.models import Checkpoint, Cosignature, WitnessState
 from audit.proofs import continuation
 from audit.services.access_log import LOG
 from audit.services.recording import record
-from audit.signed_notes import Note, NoteInvalid, Verifier, cosigned_at, hash_lines, parsed_note
+from audit.signed_notes import Note, NoteInvalid, Verifier, cosigned_at, hash_lines, parse_note
 from common.actors import SYSTEM
 from common.clock import database_now
 from common.isolation import each
@@ -28,14 +28,14 @@ _SIZE = re.compile(rb"(0|[1-9][0-9]{0,17})\n?")
 
 
 @dataclass(frozen=True)
-class Known:
+class WitnessConfig:
     """A witness: the key that it signs with, and the address to which checkpoints are sent."""
 
     verifier: Verifier
     url: str
 
 
-class Refused(Exception):
+class WitnessRefused(Exception):
     """What a witness answered instead of signing; `code` says it in a word."""
 
     def __init__(self, code: str) -> None:
@@ -43,76 +43,80 @@ class Refused(Exception):
         self.code = code
 
 
-def witnesses() -> list[Known]:
+def witnesses() -> list[WitnessConfig]:
     """As CHANCERY_LOG_WITNESSES names them: key and address, by comma. Raises NoteInvalid."""
     given = [part.split() for part in settings.LOG_WITNESSES.split(",") if part.strip()]
     if any(len(pair) != 2 for pair in given):
         message = "CHANCERY_LOG_WITNESSES is key and address, several by comma."
         raise NoteInvalid(message)
-    return [Known(Verifier.from_text(key), url.rstrip("/")) for key, url in given]
+    return [WitnessConfig(Verifier.from_text(key), url.rstrip("/")) for key, url in given]
 
 
-def ask_all() -> int:
+def request_cosignatures() -> int:
     """Ask each witness that has not signed the last checkpoint; how many have now."""
     last = Checkpoint.objects.first()
     if last is None:
         return 0
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
-        return sum(each(witnesses(), lambda one: _asked(client, one, last), what="witness"))
+        return sum(each(witnesses(), lambda one: _ask(client, one, last), what="witness"))
 
 
-def _asked(client: httpx.Client, witness: Known, last: Checkpoint) -> bool:
+def _ask(client: httpx.Client, witness: WitnessConfig, last: Checkpoint) -> bool:
     name = witness.verifier.name
     seen = Cosignature.objects.filter(witness=name).order_by("-checkpoint").first()
     if seen is not None and seen.checkpoint_id == last.size:
         return True
     try:
-        signature = _signed(client, witness, last, seen.checkpoint_id if seen is not None else 0)
-    except Refused as refusal:
+        signature = _request_signature(
+            client, witness, last, seen.checkpoint_id if seen is not None else 0
+        )
+    except WitnessRefused as refusal:
         _note_trouble(name, refusal.code, last.size)
         return False
     _keep(name, last, signature)
     return True
 
 
-def _signed(
-    client: httpx.Client, witness: Known, last: Checkpoint, old: int
+def _request_signature(
+    client: httpx.Client, witness: WitnessConfig, last: Checkpoint, old: int
 ) -> tuple[str, datetime]:
     """The line that the witness signs the checkpoint with, and when it did. Raises Refused."""
-    answer = _sent(client, witness, last, old)
+    answer = _post(client, witness, last, old)
     if answer.status_code == httpx.codes.CONFLICT:
         found = _SIZE.fullmatch(answer.content[:20])
         known = int(found[1]) if found else -1
         if known == old or not 0 <= known <= last.size:
             # It has seen another log of this name, or more of this one than there is.
             code = "conflict"
-            raise Refused(code)
-        answer = _sent(client, witness, last, known)
+            raise WitnessRefused(code)
+        answer = _post(client, witness, last, known)
     if answer.status_code != httpx.codes.OK:
         code = f"status_{answer.status_code}"
-        raise Refused(code)
+        raise WitnessRefused(code)
     return _checked(witness.verifier, last, answer)
 
 
-def _sent(client: httpx.Client, witness: Known, last: Checkpoint, old: int) -> httpx.Response:
+def _post(
+    client: httpx.Client, witness: WitnessConfig, last: Checkpoint, old: int
+) -> httpx.Response:
     proof = continuation(old, last.size) if old else []
     body = f"old {old}\n{hash_lines(proof)}\n{last.note}"
     try:
         return client.post(f"{witness.url}/add-checkpoint", content=body.encode())
     except httpx.HTTPError as error:
         code = "unreachable"
-        raise Refused(code) from error
+        raise WitnessRefused(code) from error
 
 
 def _checked(verifier: Verifier, last: Checkpoint, answer: httpx.Response) -> tuple[str, datetime]:
     text = last.note.split("\n\n")[0] + "\n"
     try:
         lines = answer.content[:_MAX_ANSWER].decode()
-        signature = verifier.ensure_signed(Note(text, parsed_note(f"{text}\n{lines}").signatures))
+        signature = verifier.ensure_signed(Note(text, parse_note(f"{text}\n{lines}").signatures))
         at = datetime.fromtimestamp(cosigned_at(signature), UTC)
     except (NoteInvalid, UnicodeDecodeError, OverflowError, ValueError) as error:
         code = "false_signature"
-        raise Refused(code) from error
+        raise WitnessRefused(code) from error
     return signature.line(), at
 
 

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 BEFORE = "before"
 
 
-class OnePage(Paginator):
+class UncountedPage(Paginator):
     """What Django's templates expect of a paginator, without a count."""
 
     def __init__(self, rows: list[Any], per_page: int) -> None:
@@ -56,4 +56,4 @@ class KeysetChangeList(ChangeList):
         self.show_admin_actions = False
         self.can_show_all = True
         self.multi_page = False
-        self.paginator = OnePage(found, self.list_per_page)
+        self.paginator = UncountedPage(found, self.list_per_page)

@@ -27,7 +27,7 @@ from common.errors import GovernanceError
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShowOnce:
     """A page to show once instead of going back, such as a one-time code."""
 
     template: str
@@ -35,7 +35,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Made:
+class Created:
     """What was made: its page is where to go on."""
 
     thing: models.Model
@@ -53,7 +53,7 @@ class CommandForm(forms.Form):
         self.target = target
         super().__init__(*args, **kwargs)
 
-    def perform(self, *, actor: Actor) -> Shown | Made | None:
+    def perform(self, *, actor: Actor) -> ShowOnce | Created | None:
         raise NotImplementedError
 
     def _post_clean(self) -> None:
@@ -89,7 +89,7 @@ def _always(target: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Page:
+class CommandPage:
     """One command as a page: of an object, or of the list if `on_list`."""
 
     name: str
@@ -117,7 +117,7 @@ class Link:
 class GovernedAdmin(ModelAdmin):
     """Read-only list and detail; changes only through `pages`."""
 
-    pages: ClassVar[Sequence[Page]] = ()
+    pages: ClassVar[Sequence[CommandPage]] = ()
     detail_template = "common/detail.html"
     detail_fields: ClassVar[Sequence[str]] = ()
     change_list_template = "common/change_list.html"
@@ -216,7 +216,7 @@ class GovernedAdmin(ModelAdmin):
             and page.available(obj)
         ]
 
-    def page_url(self, page: Page, obj: Any) -> str:
+    def page_url(self, page: CommandPage, obj: Any) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{page.name}"
         return reverse(name, args=[] if obj is None else [obj.pk])
 
@@ -233,7 +233,7 @@ class GovernedAdmin(ModelAdmin):
         inherited: list[URLPattern] = super().get_urls()
         return own + inherited
 
-    def _view_of(self, page: Page) -> Callable[..., HttpResponse]:
+    def _view_of(self, page: CommandPage) -> Callable[..., HttpResponse]:
         @sensitive_post_parameters()  # no report of an error quotes what was typed
         def view(request: HttpRequest, object_id: str | None = None) -> HttpResponse:
             if not request.user.has_perm(page.permission):
@@ -246,7 +246,7 @@ class GovernedAdmin(ModelAdmin):
 
         return view
 
-    def command_page(self, request: HttpRequest, page: Page, target: Any) -> HttpResponse:
+    def command_page(self, request: HttpRequest, page: CommandPage, target: Any) -> HttpResponse:
         form = self.form_of(request, page, target)
         if request.method == "POST" and form.is_valid():
             try:
@@ -254,7 +254,7 @@ class GovernedAdmin(ModelAdmin):
             except GovernanceError as refusal:
                 form.add_error(None, str(refusal))
             else:
-                if isinstance(shown, Shown):
+                if isinstance(shown, ShowOnce):
                     return self.shown(request, shown.template, shown.context)
                 messages.success(request, page.done)
                 return HttpResponseRedirect(shown.url if shown else self.after(page, target))
@@ -263,15 +263,15 @@ class GovernedAdmin(ModelAdmin):
         more = self.page_context(request, page, target)
         return self.shown(request, page.template, {**context, **more})
 
-    def form_of(self, request: HttpRequest, page: Page, target: Any) -> CommandForm:
+    def form_of(self, request: HttpRequest, page: CommandPage, target: Any) -> CommandForm:
         # A form without fields is filled in too when it is sent.
         return page.form(request.POST if request.method == "POST" else None, target=target)
 
-    def page_context(self, request: HttpRequest, page: Page, target: Any) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, page: CommandPage, target: Any) -> dict[str, Any]:
         """What a page's own template needs beyond the form."""
         return {}
 
-    def after(self, page: Page, target: Any) -> str:
+    def after(self, page: CommandPage, target: Any) -> str:
         return self.list_url if target is None else self.object_url(target)
 
     @property
@@ -295,7 +295,7 @@ class GovernedAdmin(ModelAdmin):
         return response
 
 
-class EndlessAdmin(GovernedAdmin):
+class KeysetAdmin(GovernedAdmin):
     """A governed list that may hold millions of rows."""
 
     sortable_by = ()

@@ -8,7 +8,7 @@ from actions.models import Action
 from agents.models import Finding
 from common.charts import Series
 from insights.components import Content, Figure, count, duration, listed, middle, most, over_time
-from insights.event_data import Fact, Facts
+from insights.event_data import EventFact, Facts
 
 OUTCOMES = (
     Series("allowed", "allowed", "good"),
@@ -25,7 +25,7 @@ _ENDS = (
 )
 
 
-def _attempt(fact: Fact) -> tuple[str, Any]:
+def _attempt(fact: EventFact) -> tuple[str, Any]:
     return fact.subject, fact.said.get("attempt")
 
 
@@ -72,7 +72,7 @@ def decisions(facts: Facts) -> Content:
     )  # fmt: skip
 
 
-def _by_tool(made: list[Fact]) -> Iterator[tuple[object, ...]]:
+def _by_tool(made: list[EventFact]) -> Iterator[tuple[object, ...]]:
     found = Counter((str(f.said["tool"]), str(f.said["outcome"])) for f in made)
     for tool in sorted({tool for tool, _ in found}):
         yield (tool, *(found[tool, one.key] for one in OUTCOMES))
@@ -81,7 +81,7 @@ def _by_tool(made: list[Fact]) -> Iterator[tuple[object, ...]]:
 _PERSONAL = frozenset({"personal", "sensitive", "pii"})
 
 
-def _kinds(fact: Fact) -> set[str]:
+def _kinds(fact: EventFact) -> set[str]:
     """The classes and labels of the data that a call touched."""
     return {*fact.said.get("classes", ()), *fact.said.get("labels", ())}
 

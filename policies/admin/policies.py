@@ -5,7 +5,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from approvals.models import ApprovalRequest
-from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
+from common.admin.pages import CommandPage, GovernedAdmin, KeysetAdmin
 from common.templatetags.blocks import badge
 from policies import forms
 from policies.differences import cedar_of, effect_of, plain
@@ -24,7 +24,7 @@ class PolicyAdmin(GovernedAdmin):
     detail_template = "policies/policy.html"
     detail_fields = ("slug", "effect", "is_enabled", "updated_at")
     pages = (
-        Page(
+        CommandPage(
             "write",
             "Write a rule",
             forms.WritePolicyForm,
@@ -35,7 +35,7 @@ class PolicyAdmin(GovernedAdmin):
             submit="Check and save",
             done="The rule is saved. It takes effect when a release with it is live.",
         ),
-        Page(
+        CommandPage(
             "edit",
             "Edit",
             forms.EditPolicyForm,
@@ -45,7 +45,7 @@ class PolicyAdmin(GovernedAdmin):
             done="The rule is saved. If it is switched on, it takes effect when a release with it "
             "is live.",
         ),
-        Page(
+        CommandPage(
             "switch_off",
             "Leave out of the next release",
             forms.SwitchOffForm,
@@ -53,7 +53,7 @@ class PolicyAdmin(GovernedAdmin):
             danger=True,
             available=lambda policy: policy.enabled,
         ),
-        Page(
+        CommandPage(
             "switch_on",
             "Take into the next release",
             forms.SwitchOnForm,
@@ -111,7 +111,7 @@ class PolicyReleaseAdmin(GovernedAdmin):
         "digest",
     )
     pages = (
-        Page(
+        CommandPage(
             "draft",
             "Draft a release",
             forms.DraftReleaseForm,
@@ -120,7 +120,7 @@ class PolicyReleaseAdmin(GovernedAdmin):
             on_list=True,
             done="The release is drafted. Ask for it to be made live.",
         ),
-        Page(
+        CommandPage(
             "ask",
             "Ask to make it live",
             forms.AskToPublishForm,
@@ -132,7 +132,7 @@ class PolicyReleaseAdmin(GovernedAdmin):
             done="Submitted for approval.",
             available=_may_be_asked,
         ),
-        Page(
+        CommandPage(
             "discard",
             "Discard the draft",
             forms.DiscardDraftForm,
@@ -179,7 +179,7 @@ class RoleAdmin(GovernedAdmin):
     detail_template = "policies/role.html"
 
     pages = (
-        Page(
+        CommandPage(
             "mark",
             "Set what counts only by elevation",
             forms.MarkGrantForm,
@@ -204,7 +204,7 @@ class RoleAdmin(GovernedAdmin):
 
 
 @admin.register(Elevation)
-class ElevationAdmin(EndlessAdmin):
+class ElevationAdmin(KeysetAdmin):
     list_display = ("asked_at", "identity", "what", "state", "minutes", "ends_at")
     list_display_links = ("asked_at", "identity")
     list_filter = ("status", "identity__environment")
@@ -224,7 +224,7 @@ class ElevationAdmin(EndlessAdmin):
     )
     detail_template = "policies/elevation.html"
     pages = (
-        Page(
+        CommandPage(
             "end",
             "End it now",
             forms.EndElevationForm,

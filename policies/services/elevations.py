@@ -10,14 +10,14 @@ from accounts.people import people_named
 from agents.directory import KnownIdentity
 from agents.models import AgentIdentity
 from approvals.models import ApprovalRequest
-from approvals.services import Question, open_request, spend, tier_terms
+from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from approvals.services import withdraw as withdraw_request
 from audit.generation import deciding_command
 from audit.services.recording import Subject, record
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
 from common.errors import InvalidInput, NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from policies import events
 from policies.errors import AlreadyAsked, ElevationOver, TooManyQuestions
 from policies.models import Elevation
@@ -46,8 +46,8 @@ def ask(
 
     Raises UnknownTool, InvalidInput, ReasonRequired, AlreadyAsked, TooManyQuestions, UnknownTier.
     """
-    reason = required_reason(reason)
-    held = catalog.fresh()
+    reason = clean_reason(reason)
+    held = catalog.current()
     specs = [_spec(held, name) for name in sorted(set(tools))]
     if not 0 < len(specs) <= MAX_TOOLS or not 1 <= minutes <= Elevation.MAX_MINUTES:
         message = f"Between 1 and {MAX_TOOLS} tools, for 1 to {Elevation.MAX_MINUTES} minutes."
@@ -63,7 +63,7 @@ def ask(
         minutes=minutes,
     )
     writes = any(spec.access != "read" for spec in specs)
-    question = Question(
+    question = NewApprovalRequest(
         kind=ELEVATE,
         title=f"{identity.agent_title} asks for more rights, for {minutes} minutes",
         subject=Subject("policies.elevation", str(elevation.pk), identity.client_id),
@@ -112,7 +112,7 @@ def finish(request: ApprovalRequest, actor: Actor) -> None:
 def _give(elevation_id: UUID, approved: str, *, actor: Actor) -> None:
     elevation = _locked(elevation_id)
     identity = elevation.identity
-    held = catalog.fresh()
+    held = catalog.current()
     specs = [spec for name in elevation.tools if (spec := held.tools.get(name)) is not None]
     slug = identity.agent.slug
     shown = digest(_picture(elevation, slug, identity.environment_id, specs))
@@ -151,7 +151,7 @@ def _refuse(elevation_id: UUID, *, actor: Actor, reason: str) -> None:
 @deciding_command
 def end(elevation_id: UUID, *, actor: Actor, reason: str) -> Elevation:
     """Nothing is allowed by it from the commit on. Raises NotFound, ElevationOver."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     elevation = _locked(elevation_id)
     if elevation.status != Elevation.Status.ACTIVE:
         raise ElevationOver

@@ -7,7 +7,7 @@ from agents.models import AgentIdentity
 from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from policies import events
 from policies.errors import NotGranted, ReservedRole
 from policies.models import Role, RoleMembership, SystemGroupPermission, ToolGroupPermission
@@ -85,7 +85,7 @@ def mark(
 
     Raises NotGranted.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     model = SystemGroupPermission if isinstance(on, System) else ToolGroupPermission
     rows = model.objects.select_for_update(of=("self",)).filter(
         group=role.group, content_object=on, permission__codename=f"call_{access}"

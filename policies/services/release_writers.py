@@ -67,7 +67,7 @@ def _tool_acts(names: Iterable[str]) -> Q:
 
 def _keys_of_linked(name: str) -> set[int]:
     """The keys of the tool, of the tools its facts and its outcome are read with, and of theirs."""
-    specs = catalog.fresh().tools
+    specs = catalog.current().tools
     waiting, found = [name], dict[str, int]()
     while waiting:
         spec = specs.get(waiting.pop())

@@ -11,7 +11,7 @@ from accounts.models import Environment
 from agents.models import Agent
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import (
-    Question,
+    NewApprovalRequest,
     open_request,
     spend,
     terms_by_slug,
@@ -24,7 +24,7 @@ from common.actors import Actor
 from common.canonical import composed, digest
 from common.commands import command
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from policies import events
 from policies.differences import plain
 from policies.errors import (
@@ -42,7 +42,7 @@ from policies.schema import cedar_schema
 from policies.services.release_writers import difference_from, writers_of
 from policies.slices import parsed_rules
 from policies.snapshot import ELEVATED
-from policies.validation import Problem, problems_of
+from policies.validation import PolicyProblem, problems_of
 from tools.catalog import catalog
 from tools.definitions import ToolSpec
 
@@ -53,11 +53,11 @@ MAX_TRIES = 3
 
 def callable_specs() -> list[ToolSpec]:
     """The tools that policies can speak of, by name."""
-    specs = catalog.fresh().tools.values()
+    specs = catalog.current().tools.values()
     return sorted((s for s in specs if not s.serves_facts_only), key=lambda s: s.full_name)
 
 
-def check(slug: str, text: str) -> list[Problem]:
+def check(slug: str, text: str) -> list[PolicyProblem]:
     """What is wrong with a rule's text, against the tools and tiers of this moment."""
     schema = cedar_schema(callable_specs())
     return problems_of(
@@ -67,7 +67,7 @@ def check(slug: str, text: str) -> list[Problem]:
 
 def known_names() -> Known:
     """What rules may name at this moment."""
-    specs = catalog.fresh().tools.values()
+    specs = catalog.current().tools.values()
     return Known(
         agents=frozenset(Agent.objects.values_list("slug", flat=True)),
         roles=frozenset({ELEVATED, *Role.objects.values_list("slug", flat=True)}),
@@ -103,7 +103,7 @@ def _saved(slug: str, text: str, *, actor: Actor) -> Policy:
 @deciding_command
 def switch_policy(policy_id: int, *, actor: Actor, enabled: bool, reason: str) -> Policy:
     """Leave a rule out of the next release, or take it in again."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     policy = Policy.objects.select_for_update().filter(pk=policy_id).first()
     if policy is None:
         raise NotFound
@@ -237,7 +237,7 @@ def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
         raise ReleaseUnchanged
     # The live release may be another one than when it was drafted.
     writers = {*release.writers, *writers_of(release.text, release.tools, live)}
-    question = Question(
+    question = NewApprovalRequest(
         kind=PUBLISH,
         title=f"Make policy release {release.number} live",
         subject=Subject.of(release),
@@ -273,7 +273,7 @@ def discard_draft(release_id: int, *, actor: Actor, reason: str) -> PolicyReleas
     Raises NoSuchRelease, ReleaseNotADraft, ReasonRequired, and AlreadyAsked if people are asked
     about it at this very moment.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     # Requests are locked before what they are about, as where people decide on them.
     asked = ApprovalRequest.objects.pending().filter(kind=PUBLISH, subject_id=str(release_id))
     for request in asked:

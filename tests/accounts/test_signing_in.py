@@ -23,7 +23,7 @@ from pytest_django import Settings
 from accounts.adapters import SecondFactorAdapter, SocialAccountAdapter
 from accounts.factors import FRESH_FOR, Factor
 from accounts.models import User
-from approvals.errors import FreshSignInNeeded, UnknownTier
+from approvals.errors import StepUpRequired, UnknownTier
 from approvals.handlers import _handlers as handlers
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import ask_for_factor, cast_vote
@@ -380,7 +380,7 @@ def test_the_service_itself_looks_at_the_factor(high: ApprovalRequest, rosa: Use
         Factor("webauthn", "1", now - FRESH_FOR - timedelta(seconds=1)),
         Factor("webauthn", "1", now + timedelta(minutes=1)),
     ):
-        with pytest.raises(FreshSignInNeeded):
+        with pytest.raises(StepUpRequired):
             cast_vote(
                 high.pk,
                 actor=Actor.from_user(rosa),

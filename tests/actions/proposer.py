@@ -29,7 +29,7 @@ def main() -> None:
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
     in_process.register("toolbox", ToolboxSystem())
-    known = directory.fresh().identities[sys.argv[1]]
+    known = directory.current().identities[sys.argv[1]]
     caller = Caller(known, frozenset({"tools"}), "jti", known.epoch, 0)
     from actions.services import submission  # noqa: PLC0415
 
@@ -37,7 +37,7 @@ def main() -> None:
     while not ended.is_set():
         asked = factories.proposal(caller, run, "toolbox.pay", {"account": "a", "amount": 1})
         try:
-            submission.call(asked)
+            submission.submit(asked)
         except RunNotOpen:
             run = factories.run(caller)
         except DecisionConflict:

@@ -86,7 +86,7 @@ def test_no_further_try_is_made_under_a_halt(
     governed: Governed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     governed.toolbox.fail_with = [Unavailable("x")]
-    real = execution.called
+    real = execution.call_once
 
     def halted_meanwhile(*args: Any, **kwargs: Any) -> Any:
         if not Halt.objects.exists():
@@ -107,7 +107,7 @@ def test_no_further_try_is_made_on_overtaken_facts(
 ) -> None:
     run = governed.run()
     governed.toolbox.fail_with = [Unavailable("x")]
-    real, others = execution.called, list[Any]()
+    real, others = execution.call_once, list[Any]()
 
     def another_call_meanwhile(action: Action, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -165,7 +165,7 @@ def test_a_living_attempt_is_left_alone(governed: Governed) -> None:
 
 
 def test_a_late_answer_is_not_applied(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = execution.called
+    real = execution.call_once
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         result = real(*args, **kwargs)

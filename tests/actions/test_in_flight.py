@@ -22,7 +22,7 @@ from agents.services import halts, lifecycle
 from audit.generation import current_mark
 from audit.models import Event
 from common.actors import SYSTEM
-from common.cancellation import Flight
+from common.cancellation import CancellableCall
 from policies.services import grants
 from tests import factories
 from tests.conftest import Api
@@ -84,7 +84,9 @@ def ordered(governed: Governed, tool: str = "shop.order") -> tuple[threading.Thr
 
     def order() -> None:
         try:
-            came.append(submission.call(factories.proposal(caller, run, tool, {"to": "me"})).action)
+            came.append(
+                submission.submit(factories.proposal(caller, run, tool, {"to": "me"})).action
+            )
         finally:
             connection.close()
 
@@ -143,11 +145,11 @@ def test_a_stop_of_something_else_cuts_nothing(seller: Governed, server: Server)
 def test_what_is_stopped_between_decision_and_sending_is_not_sent(
     seller: Governed, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = watcher.flying
+    real = watcher.track
 
     def late(*args: Any) -> Any:
         halt(Halt.Kind.AGENT, "tilda")
-        watcher.look()
+        watcher.check_once()
         return real(*args)
 
     monkeypatch.setattr(watcher, "flying", late)
@@ -178,7 +180,7 @@ def test_a_watcher_that_is_behind_lets_nothing_through(
 ) -> None:
     api = Api(factories.token_for(seller.identity))
     run = seller.run()
-    watcher.ensure()
+    watcher.ensure_running()
     watcher.stop()
     # As if the thread lived and could not see the database.
     monkeypatch.setattr(watcher, "_process", os.getpid())
@@ -189,7 +191,7 @@ def test_a_watcher_that_is_behind_lets_nothing_through(
     assert not Action.objects.exists()
     assert server.received == []
     with pytest.raises(HaltWatcherStale):
-        watcher.ensure()
+        watcher.ensure_running()
 
 
 def test_a_watcher_that_lost_the_database_finds_it_again(
@@ -207,7 +209,7 @@ def test_a_watcher_that_lost_the_database_finds_it_again(
         return real()
 
     monkeypatch.setattr(in_flight, "current_mark", unreliable)
-    watcher.ensure()
+    watcher.ensure_running()
     assert len(tried) >= 3
 
 
@@ -215,8 +217,8 @@ def test_a_call_that_was_cut_goes_nowhere(server: Server, prod: Any) -> None:
     from tests.tools.definitions import compiled_tool  # noqa: PLC0415
     from tests.tools.test_http_connector import endpoint  # noqa: PLC0415 - only here
 
-    flight = Flight()
-    flight.cut()
+    flight = CancellableCall()
+    flight.cancel()
     call = Call("run-1", "key-1", 5, flight=flight)
     with pytest.raises(NotSent):
         HttpConnector().call(endpoint(server.url), compiled_tool(name="order"), {}, call=call)
@@ -225,9 +227,9 @@ def test_a_call_that_was_cut_goes_nowhere(server: Server, prod: Any) -> None:
 
 def test_a_call_is_cut_while_it_is_answered(server: Server, prod: Any) -> None:
     server.behaviour = drip_body
-    flight = Flight()
+    flight = CancellableCall()
     call = Call("run-1", "key-1", 30, flight=flight)
-    threading.Timer(0.3, flight.cut).start()
+    threading.Timer(0.3, flight.cancel).start()
     with pytest.raises(CutOff):
         HttpConnector().call(endpoint(server.url), compiled_tool(name="order"), {}, call=call)
 

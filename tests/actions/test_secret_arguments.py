@@ -120,7 +120,7 @@ def test_it_is_forgotten_when_the_call_is_over_and_not_before(logins: Governed) 
     assert unknown.status == "unknown"
     assert recovery.discard_sealed_arguments() == 0
     recovery.resolve_unknown(
-        unknown.pk, actor=SYSTEM, answer=recovery.Answer.AGAIN, reason="It did not arrive."
+        unknown.pk, actor=SYSTEM, answer=recovery.Resolution.AGAIN, reason="It did not arrive."
     )
     redecision.resume(unknown.pk)
     assert logins.toolbox.effects == [("set_password", given())]
@@ -276,7 +276,7 @@ def test_a_definition_that_no_longer_declares_it_lets_nothing_in(logins: Governe
     define_tool(logins.system, "set_password", actor=SYSTEM, **changed)
     factories.publish()
     with pytest.raises(SecretFound):
-        submission.call(declaring)
+        submission.submit(declaring)
     assert not Action.objects.exists()
 
 
@@ -284,7 +284,7 @@ def test_a_workflow_passes_no_secret_on(logins: Governed) -> None:
     by_hand = factories.proposal(logins.caller, logins.run(), "toolbox.set_password", given())
     driven: Proposal = replace(by_hand, driver="workflow")
     with pytest.raises(SecretFound):
-        submission.call(driven)
+        submission.submit(driven)
 
 
 def test_a_new_sealing_key_takes_them_along(

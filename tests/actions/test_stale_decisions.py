@@ -10,7 +10,7 @@ import pytest
 from accounts.models import User
 from actions.models import Action, Attempt, Run
 from actions.services import decisions, execution, redecision, submission
-from actions.services.decisions import Committed
+from actions.services.decisions import DecisionResult
 from actions.services.runs import Budget
 from agents.directory import directory
 from agents.errors import InvalidToken
@@ -46,10 +46,10 @@ def after_the_decision(monkeypatch: pytest.MonkeyPatch, change: Callable[[], obj
     """Let something happen, seen by another thread, between the decision and the call."""
     real = decisions.propose
 
-    def propose(proposal: Any) -> Committed:
+    def propose(proposal: Any) -> DecisionResult:
         committed = real(proposal)
         change()
-        snapshot.fresh()
+        snapshot.current()
         return committed
 
     monkeypatch.setattr(submission, "propose", propose)
@@ -74,7 +74,7 @@ def test_a_call_goes_by_the_definition_it_was_decided_on(
     governed: Governed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = []
-    real = execution.called
+    real = execution.call_once
 
     def called(action: Action, spec: Any, snapshot: Any, **moments: float) -> Any:
         held.append(spec.digest)
@@ -126,7 +126,7 @@ def test_a_revoked_agent_key_kills_its_tokens(governed: Governed, olga: User) ->
     key = governed.identity.keys.create(thumbprint="t" * 43, algorithm="ES256", public_jwk={})
     revoke_key(key.pk, actor=Actor.from_user(olga), reason="It leaked.")
     with pytest.raises(InvalidToken):
-        verify(token, directory.fresh())
+        verify(token, directory.current())
 
 
 def test_an_agents_risk_is_todays(governed: Governed, api: Api) -> None:
@@ -239,7 +239,7 @@ def test_a_stopped_agent_is_not_answered_again(governed: Governed) -> None:
     )
     suspend(governed.identity.agent_id, actor=SYSTEM, reason="Stop.")
     with pytest.raises(InvalidToken):
-        submission.call(asked)
+        submission.submit(asked)
 
 
 def test_an_approved_call_taken_up_again_counts_once_against_the_budget(

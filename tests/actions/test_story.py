@@ -14,9 +14,9 @@ from django.utils import timezone
 from accounts.models import User
 from actions.admin.run_chart import picture
 from actions.models import Run
-from actions.run_history import Call, Story, story_of
+from actions.run_history import RecordedCall, RunHistory, run_history
 from actions.services import recovery, redecision, runs
-from actions.services.recovery import Answer
+from actions.services.recovery import Resolution
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
 from audit.models import Event
@@ -55,7 +55,7 @@ def a_day(governed: Governed, rosa: User) -> Run:
     governed.toolbox.fail_with = [Unanswered("no answer")]
     mail = governed.propose(run, "toolbox.mail", {"to": "a@example.org"}).action
     recovery.resolve_unknown(
-        mail.pk, actor=Actor.from_user(rosa), answer=Answer.FAILED, reason="Not in the outbox."
+        mail.pk, actor=Actor.from_user(rosa), answer=Resolution.FAILED, reason="Not in the outbox."
     )
     governed.propose(run, "toolbox.read_account", {"id": "a"})
     paid = governed.pay(run, 500).action
@@ -73,12 +73,12 @@ def a_day(governed: Governed, rosa: User) -> Run:
     return run
 
 
-def told(run: Run) -> Story:
+def told(run: Run) -> RunHistory:
     """The story, made from nothing but the tables of the log."""
     with CaptureQueriesContext(
         connection,
     ) as queries:
-        story = story_of(Event.objects.of_run(run.pk).with_values())
+        story = run_history(Event.objects.of_run(run.pk).with_values())
     read = {name for one in queries for name in re.findall(r'"(\w+_\w+)"\.', one["sql"])}
     assert read == {"audit_event", "audit_eventpayload"}
     return story
@@ -145,7 +145,7 @@ def test_what_changed(governed: Governed, rosa: User) -> None:
 
 def test_without_values_it_says_codes_and_no_words(governed: Governed, rosa: User) -> None:
     run = a_day(governed, rosa)
-    story = story_of(Event.objects.of_run(run.pk).with_values(), with_values=False)
+    story = run_history(Event.objects.of_run(run.pk).with_values(), with_values=False)
     assert "purpose" not in story.begun
     paid = list(story.calls.values())[2]
     assert (paid.end, paid.result, paid.questions[0].answers[0].reason) == ("succeeded", None, "")
@@ -155,7 +155,7 @@ def test_the_picture_has_a_row_for_each_action_and_a_mark_for_each_moment(
     governed: Governed, rosa: User
 ) -> None:
     run = a_day(governed, rosa)
-    story = story_of(Event.objects.of_run(run.pk).with_values(), with_values=False)
+    story = run_history(Event.objects.of_run(run.pk).with_values(), with_values=False)
     drawn = picture(story)
     assert drawn.count('class="name"') == 4
     assert drawn.count("<polygon") == sum(len(call.decisions) for call in story.calls.values())
@@ -164,13 +164,13 @@ def test_the_picture_has_a_row_for_each_action_and_a_mark_for_each_moment(
     assert "Decided: needs approval by large-payments" in drawn
     assert "Decided: denied by no-confidential-mail" in drawn
     assert drawn.count(' call"') == 3
-    assert picture(Story()) == ""
+    assert picture(RunHistory()) == ""
 
 
 def test_names_in_a_picture_are_text(governed: Governed) -> None:
-    call = Call("1", "<script>alert(1)</script>", timezone.now())
+    call = RecordedCall("1", "<script>alert(1)</script>", timezone.now())
     call.decisions.append({"outcome": "allowed", "rules": ["<b>"], "at": timezone.now()})
-    drawn = picture(Story(calls={"1": call}))
+    drawn = picture(RunHistory(calls={"1": call}))
     assert "<script" not in drawn
     assert "<b>" not in drawn
 

@@ -16,7 +16,7 @@ ASKED = {"account": "a", "amount": 1}
 
 
 def turn(governed: Governed, account: str, begun: Attempt) -> freshness.ReadAt | None:
-    held = snapshot.fresh()
+    held = snapshot.current()
     spec = replace(held.catalog.tools["toolbox.pay"], exclusive_by="account", sources=())
     key = freshness.exclusive_key(spec, ASKED, governed.identity.environment_id)
     Attempt.objects.filter(pk=begun.pk).update(

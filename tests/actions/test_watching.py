@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accounts.models import User
-from actions.anomaly_score import ENOUGH, is_unusual, score
+from actions.anomaly_score import ENOUGH, is_outlier, score
 from actions.models import Action, ToolUse, UsageHour
 from actions.services import usage_monitoring
 from agents.models import AgentIdentity, Finding
@@ -212,12 +212,12 @@ def test_old_hours_are_forgotten(governed: Governed) -> None:
 def test_laws_of_the_score(usual: list[int], value: int, more: int) -> None:
     assert score(value + more, usual) >= score(value, usual)
     assert score(max(usual), [max(usual)] * ENOUGH) == 0
-    if is_unusual(value, usual, at_least=1):
+    if is_outlier(value, usual, at_least=1):
         assert value > sorted(usual)[len(usual) // 2]
     # One wild value among many moves it hardly.
     with_outlier = [*usual, 10**9]
-    if is_unusual(10**9, usual, at_least=1):
-        assert is_unusual(10**9, with_outlier, at_least=1)
+    if is_outlier(10**9, usual, at_least=1):
+        assert is_outlier(10**9, with_outlier, at_least=1)
 
 
 def test_grants_are_seen_on_the_page_of_an_agent(governed: Governed, admin_user: User) -> None:

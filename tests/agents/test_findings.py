@@ -258,7 +258,7 @@ def test_a_suspended_agents_finding_lets_nobody_back_in(identity: AgentIdentity)
     seen(identity, Rule.SUPERSEDED_KEY)
     finding = Finding.objects.get()
     findings.resolve(finding.pk, actor=SYSTEM, reason="An old backup.")
-    assert not directory.fresh().identities[identity.client_id].usable
+    assert not directory.current().identities[identity.client_id].usable
 
 
 def test_pages(governed: Governed, api: Api, admin_user: User) -> None:

@@ -70,7 +70,7 @@ def state() -> tuple[Any, ...]:
 def covering(**call: str) -> tuple[str, str, str] | None:
     """The halt over Tilda's payment in production, but for what is said otherwise."""
     whole = {"agent": "tilda", "environment": "prod", "system": "bank", "tool": "bank.pay"}
-    return directory.fresh().halt_covering(**whole | call)
+    return directory.current().halt_covering(**whole | call)
 
 
 @pytest.mark.parametrize(("kind", "target"), TARGETS)

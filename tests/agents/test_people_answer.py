@@ -54,7 +54,7 @@ def answer(person: User, given: Vote.Answer = Vote.Answer.APPROVE) -> None:
 
 
 def usable(identity: AgentIdentity) -> bool:
-    return directory.fresh().identities[identity.client_id].usable
+    return directory.current().identities[identity.client_id].usable
 
 
 def gone(person: User) -> None:
@@ -260,9 +260,9 @@ def test_who_may_name_another_sponsor(
 def test_an_agent_that_nobody_confirms_is_suspended(identity: AgentIdentity) -> None:
     until = Agent.objects.get().certified_until
     assert until is not None
-    recertification.look_after(now=until - timedelta(seconds=1))
+    recertification.run_recertification(now=until - timedelta(seconds=1))
     assert Agent.objects.get().status == "active"
-    assert recertification.look_after(now=until) == 1
+    assert recertification.run_recertification(now=until) == 1
     assert Agent.objects.get().status == "suspended"
     assert not usable(identity)
     reason = Event.objects.get(type="agent.suspended").details["reason"]
@@ -278,7 +278,7 @@ def test_people_are_reminded_three_times(
     assert until is not None
     with django_capture_on_commit_callbacks(execute=True):
         for days in (20, 14, 13, 10, 7, 5, 2, 1, 0.5):
-            recertification.look_after(now=until - days * DAY)
+            recertification.run_recertification(now=until - days * DAY)
     assert [message.to for message in mail.outbox] == [["olga@example.org"]] * 3
     assert "Confirm the agent tilda" in mail.outbox[0].subject
     assert Event.objects.filter(type="agent.reminded").count() == 3
@@ -297,7 +297,7 @@ def test_confirming_gives_it_time(identity: AgentIdentity, by_olga: Actor, rosa:
     ).certified_until
     assert after is not None
     assert after > before
-    recertification.look_after(now=before)
+    recertification.run_recertification(now=before)
     assert usable(identity)
     lifecycle.suspend(identity.agent_id, actor=by_olga, reason="A pause.")
     with pytest.raises(WrongLifeCycleStep):

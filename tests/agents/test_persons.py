@@ -42,7 +42,7 @@ def runtime(governed: Governed) -> Runtime:
 
 
 def given(governed: Governed, person: User, scope: str = "tools", minutes: int = 60) -> str:
-    _, code = user_delegations.let_act(
+    _, code = user_delegations.grant_delegation(
         governed.identity.pk,
         actor=Actor.from_user(person),
         scope=scope,
@@ -140,7 +140,7 @@ def test_it_ends(
     waiting = api.post("actions", asked, key="k1").json()
     delegation = PersonDelegation.objects.get()
     if how == "taken back":
-        user_delegations.let_act_no_more(
+        user_delegations.revoke_delegation(
             delegation.pk, actor=Actor.from_user(sam), reason="Enough."
         )
     elif how == "person gone":
@@ -212,7 +212,7 @@ def test_it_is_handed_on_within_the_line(
     row = Run.objects.get()
     assert (row.initiator, row.chain) == ("sam", ["tilda.prod"])
     assert api.post("actions", {"run": run, **PAY}, key="k1").json()["status"] == "succeeded"
-    user_delegations.let_act_no_more(
+    user_delegations.revoke_delegation(
         PersonDelegation.objects.get().pk, actor=Actor.from_user(sam), reason="Enough."
     )
     assert api.post("actions", {"run": run, **PAY}, key="k2").status_code == 401
@@ -221,7 +221,7 @@ def test_it_is_handed_on_within_the_line(
 def test_who_may_give_and_take_back(governed: Governed, sam: User, rosa: User) -> None:
     for actor in (SYSTEM, governed.actor, Actor("human", "1000000", "x")):
         with pytest.raises(NotAnswerable):
-            user_delegations.let_act(
+            user_delegations.grant_delegation(
                 governed.identity.pk, actor=actor, scope="tools", minutes=5, reason="So."
             )
     by_sam = Actor.from_user(sam)
@@ -232,17 +232,17 @@ def test_who_may_give_and_take_back(governed: Governed, sam: User, rosa: User) -
     ):
         terms: dict[str, Any] = {"scope": "tools", "minutes": 5, "reason": "So."} | changes
         with pytest.raises(refusal):
-            user_delegations.let_act(governed.identity.pk, actor=by_sam, **terms)
+            user_delegations.grant_delegation(governed.identity.pk, actor=by_sam, **terms)
     with pytest.raises(NotFound):
-        user_delegations.let_act(0, actor=by_sam, scope="tools", minutes=5, reason="So.")
+        user_delegations.grant_delegation(0, actor=by_sam, scope="tools", minutes=5, reason="So.")
     assert not PersonDelegation.objects.exists()
     given(governed, sam)
     row = PersonDelegation.objects.get()
     with pytest.raises(NotAnswerable):
-        user_delegations.let_act_no_more(row.pk, actor=Actor.from_user(rosa), reason="Mine now.")
-    user_delegations.let_act_no_more(row.pk, actor=by_sam, reason="Enough.")
+        user_delegations.revoke_delegation(row.pk, actor=Actor.from_user(rosa), reason="Mine now.")
+    user_delegations.revoke_delegation(row.pk, actor=by_sam, reason="Enough.")
     with pytest.raises(WrongLifeCycleStep):
-        user_delegations.let_act_no_more(row.pk, actor=by_sam, reason="Enough.")
+        user_delegations.revoke_delegation(row.pk, actor=by_sam, reason="Enough.")
 
 
 def test_pages(governed: Governed, sam: User) -> None:

@@ -322,7 +322,7 @@ def test_a_revoked_key_gets_no_token(runtime: Runtime) -> None:
 
 def test_a_revoked_key_is_dead_with_all_that_was_got_with_it(runtime: Runtime, olga: User) -> None:
     token = runtime.ask().json()["access_token"]
-    assert verify(token, directory.fresh()).epoch == 1
+    assert verify(token, directory.current()).epoch == 1
     actor, key = Actor.from_user(olga), AgentKey.objects.get()
     assert enrolment.revoke_key(key.pk, actor=actor, reason=" Leaked. ").status == "revoked"
     runtime.identity.refresh_from_db()
@@ -331,7 +331,7 @@ def test_a_revoked_key_is_dead_with_all_that_was_got_with_it(runtime: Runtime, o
     assert (event.actor_label, event.subject_label) == ("olga", "tilda.prod")
     assert event.details == {"thumbprint": runtime.kid, "reason": "Leaked."}
     with pytest.raises(InvalidToken):
-        verify(token, directory.fresh())
+        verify(token, directory.current())
     assert runtime.ask().json() == INVALID_CLIENT
     assert runtime.enrol().status_code == 409
     assert enrolled(runtime.identity).ask().status_code == 200

@@ -19,7 +19,7 @@ from agents.errors import InvalidScope, InvalidToken
 from agents.keys import opened_signing_key
 from agents.models import AgentIdentity, SigningKey
 from agents.services import lifecycle
-from agents.tokens import Caller, granted_scope, seen_from, verify
+from agents.tokens import Caller, granted_scope, revalidate, verify
 from common.actors import SYSTEM
 from tests import factories
 from tests.agents.runtimes import LEFT_OUT, ec_key, encoded
@@ -43,8 +43,8 @@ class Forge:
         self.key = opened_signing_key(row.environment_id, row.kid, bytes(row.sealed_private))
 
     def claims(self, **changes: Any) -> dict[str, Any]:
-        known = directory.fresh().identities[self.identity.client_id]
-        _, claims = tokens.mint(tokens.Minting(known, "tools"), kid=self.kid, key=self.key)
+        known = directory.current().identities[self.identity.client_id]
+        _, claims = tokens.mint(tokens.TokenSpec(known, "tools"), kid=self.kid, key=self.key)
         changed = {**claims, **changes}
         return {name: value for name, value in changed.items() if value is not LEFT_OUT}
 
@@ -68,7 +68,7 @@ def in_staging(identity: AgentIdentity, staging: Environment) -> AgentIdentity:
 
 
 def caller_of(token: str) -> Caller:
-    return verify(token, directory.fresh())
+    return verify(token, directory.current())
 
 
 def is_alive(token: str) -> bool:
@@ -197,11 +197,11 @@ def test_a_stop_kills_tokens_that_were_already_used(
 ) -> None:
     token = factories.token_for(identity)
     caller = caller_of(token)
-    assert seen_from(caller, directory.fresh()).epoch == caller.epoch
+    assert revalidate(caller, directory.current()).epoch == caller.epoch
     stop(identity)
     assert_dead(token)
     with pytest.raises(InvalidToken):
-        seen_from(caller, directory.fresh())
+        revalidate(caller, directory.current())
 
 
 def test_a_resumed_identity_needs_a_new_token(identity: AgentIdentity) -> None:
@@ -263,24 +263,24 @@ def test_a_caller_is_not_seen_once_the_key_that_signed_is_revoked(identity: Agen
     key.status = SigningKey.Status.REVOKED
     key.save()
     with pytest.raises(InvalidToken):
-        seen_from(caller, directory.fresh())
+        revalidate(caller, directory.current())
 
 
 def test_a_caller_is_seen_as_the_identity_is_now(identity: AgentIdentity) -> None:
     caller = caller_of(factories.token_for(identity, scope="system:bank"))
     identity.agent.risk = "high"
     identity.agent.save()
-    seen = seen_from(caller, directory.fresh())
+    seen = revalidate(caller, directory.current())
     assert (caller.identity.risk, seen.identity.risk) == ("medium", "high")
     assert (seen.scopes, seen.jti, seen.kid) == (caller.scopes, caller.jti, caller.kid)
 
 
 def test_an_identity_that_is_gone_is_not_seen(identity: AgentIdentity) -> None:
     caller = caller_of(factories.token_for(identity))
-    known = directory.fresh()
+    known = directory.current()
     for without in (replace(known, identities={}), replace(known, verification_keys={})):
         with pytest.raises(InvalidToken):
-            seen_from(caller, without)
+            revalidate(caller, without)
 
 
 def test_a_scope_is_a_ceiling(identity: AgentIdentity) -> None:

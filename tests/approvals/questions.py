@@ -6,7 +6,7 @@ from uuid import UUID
 
 from accounts.models import User
 from approvals.models import ApprovalRequest, Vote
-from approvals.services import Question, cast_vote, open_request, tier_terms
+from approvals.services import NewApprovalRequest, cast_vote, open_request, tier_terms
 from audit.models import Event
 from audit.services.recording import Subject
 from common.actors import Actor
@@ -32,7 +32,7 @@ class Outcomes:
 def ask(
     tier: str = "supervisor", *, by: Actor = AGENT, answerable: tuple[int, ...] = ()
 ) -> ApprovalRequest:
-    question = Question(
+    question = NewApprovalRequest(
         kind=KIND,
         title="May it?",
         subject=Subject("tests.thing", str(next(_things)), "a thing"),

@@ -19,7 +19,7 @@ from approvals.errors import (
 )
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import (
-    Question,
+    NewApprovalRequest,
     cast_vote,
     ensure_tier,
     open_request,
@@ -77,7 +77,7 @@ def test_a_question_shows_what_is_asked_and_how_long_there_is(told: Outcomes) ->
 
 def test_a_question_without_a_consequence_is_a_defect(tiers: dict[str, Tier]) -> None:
     assert "tests.nobody" not in handlers.handled_kinds()
-    question = Question(
+    question = NewApprovalRequest(
         kind="tests.nobody",
         title="?",
         subject=Subject("tests.thing", "1", "thing"),

@@ -58,7 +58,7 @@ def the_log_is_looked_after(
     assert retention.retain() == 1
     settings.LOG_WITNESSES = f"{Signer.from_seed('w', b'w' * 32).witness} http://w.invalid"
     monkeypatch.setattr(httpx.Client, "post", lambda *given, **more: httpx.Response(500))
-    witness_client.ask_all()
+    witness_client.request_cosignatures()
     bounds = auditor_passes.Bounds(timezone.now() + timedelta(days=1))
     auditor = User.objects.create_user("auditor", is_staff=True)
     given = auditor_passes.grant(auditor.pk, bounds, actor=second, reason="An audit.")

@@ -9,7 +9,7 @@ from audit.merkle import leaf_hash, root_of
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine
 from audit.services.recording import Subject, record
 from audit.services.sealing import seal
-from audit.signed_notes import Verifier, opened_checkpoint
+from audit.signed_notes import Verifier, verify_checkpoint
 from common.actors import Actor
 
 ROSE = Actor("human", "1", "rose")
@@ -46,6 +46,6 @@ def ensure_sound() -> None:
     hashes = [bytes(hashed) for _, hashed, _ in leaves]
     keys = {key.pk: Verifier.from_text(key.vkey) for key in LogKey.objects.all()}
     for one in Checkpoint.objects.all():
-        said = opened_checkpoint(one.note, keys[one.key_id])
+        said = verify_checkpoint(one.note, keys[one.key_id])
         assert (said.size, said.root) == (one.size, bytes(one.root))
         assert said.root == root_of(hashes[: one.size])

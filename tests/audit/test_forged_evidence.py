@@ -33,8 +33,8 @@ from audit.services import exports
 from audit.services.access_log import LOG
 from audit.services.recording import record
 from audit.services.sealing import seal
-from audit.signed_notes import Checkpoint as Statement
 from audit.signed_notes import Handover, Note, Signer, Verifier
+from audit.signed_notes import LogCheckpoint as Statement
 from audit.verification import verify
 from common import triggers
 from common.actors import SYSTEM, Actor

@@ -49,7 +49,7 @@ def row(**details: Any) -> dict[str, Any]:
 
 def test_the_leaf_names_nobody_and_commits_to_everything() -> None:
     given_ = row(tool="crm.get", reason="Ada asked for it.")
-    made = leaf_encoding.split(given_, writer=["w", 3])
+    made = leaf_encoding.encode_event(given_, writer=["w", 3])
     leaf = leaf_encoding.parsed_leaf(made.text)
     assert "Ada" not in made.text
     assert leaf == {
@@ -63,7 +63,7 @@ def test_the_leaf_names_nobody_and_commits_to_everything() -> None:
         "details": {"tool": "crm.get"},
         "sd": {name: leaf_encoding.digest_of(text) for name, text in made.disclosures.items()},
     }
-    assert {leaf_encoding.opened(text) for text in made.disclosures.values()} == {
+    assert {leaf_encoding.decode_disclosure(text) for text in made.disclosures.values()} == {
         ("actor.label", "Ada"),
         ("subject.label", "tilda"),
         ("details.reason", "Ada asked for it."),
@@ -71,7 +71,7 @@ def test_the_leaf_names_nobody_and_commits_to_everything() -> None:
 
 
 def test_equal_values_have_unequal_digests() -> None:
-    first, second = (leaf_encoding.split(row(reason="x"), writer=["w", n]) for n in (1, 2))
+    first, second = (leaf_encoding.encode_event(row(reason="x"), writer=["w", n]) for n in (1, 2))
     digests = [
         leaf_encoding.parsed_leaf(made.text)["sd"]["details.reason"] for made in (first, second)
     ]
@@ -82,10 +82,13 @@ def test_equal_values_have_unequal_digests() -> None:
     "value", [0.5, {"a": 1}, "x" * 257, ["x"] * 65, 2**53, ["a", ["b"]], [1.5]]
 )
 def test_a_detail_that_is_large_or_not_plain_lies_beside(value: Any) -> None:
-    made = leaf_encoding.split(row(rules=value), writer=["w", 1])
+    made = leaf_encoding.encode_event(row(rules=value), writer=["w", 1])
     leaf = leaf_encoding.parsed_leaf(made.text)
     assert "details" not in leaf
-    assert leaf_encoding.opened(made.disclosures["details.rules"]) == ("details.rules", value)
+    assert leaf_encoding.decode_disclosure(made.disclosures["details.rules"]) == (
+        "details.rules",
+        value,
+    )
 
 
 def test_every_detail_in_the_open_is_declared_by_some_event() -> None:
@@ -105,13 +108,13 @@ def test_the_known_answer_of_rfc_9901() -> None:
     """Section 4.2.3: the digest is over the text of the disclosure, as it was sent."""
     text = "WyJfMjZiYzRMVC1hYzZxMktJNmNCVzVlcyIsICJmYW1pbHlfbmFtZSIsICJNw7ZiaXVzIl0"
     assert leaf_encoding.digest_of(text) == "X9yH0Ajrdm1Oij4tWso9UzzKJvPoDxwmuEcO3XAdRC0"
-    assert leaf_encoding.opened(text) == ("family_name", "Möbius")
+    assert leaf_encoding.decode_disclosure(text) == ("family_name", "Möbius")
 
 
 @given(VALUES)
 def test_what_is_disclosed_is_what_was_given(value: Any) -> None:
     text = leaf_encoding.disclosure("details.x", value, b"s" * 16)
-    assert leaf_encoding.opened(text) == ("details.x", value)
+    assert leaf_encoding.decode_disclosure(text) == ("details.x", value)
 
 
 @given(VALUES)
@@ -154,13 +157,13 @@ def test_what_is_not_the_text_of_a_leaf_is_refused(text: str) -> None:
 
 def test_a_leaf_too_large_is_refused() -> None:
     with pytest.raises(LeafInvalid, match="larger than"):
-        leaf_encoding.split(row(**{f"d{n}": n for n in range(2_000)}), writer=["w", 1])
+        leaf_encoding.encode_event(row(**{f"d{n}": n for n in range(2_000)}), writer=["w", 1])
 
 
 @pytest.mark.parametrize("text", ["", "!", "aGk", base64.urlsafe_b64encode(b"[1,2]").decode()])
 def test_what_is_no_disclosure_is_refused(text: str) -> None:
     with pytest.raises(LeafInvalid):
-        leaf_encoding.opened(text)
+        leaf_encoding.decode_disclosure(text)
 
 
 def test_the_code_of_a_leaf_depends_on_each_byte_and_on_the_key() -> None:

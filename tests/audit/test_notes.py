@@ -12,21 +12,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from audit.merkle import ProofInvalid
 from audit.signed_notes import (
-    Checkpoint,
+    LogCheckpoint,
     Note,
     NoteInvalid,
     Proof,
     Signer,
     Verifier,
     cosigned_at,
-    opened_checkpoint,
+    parse_note,
     parsed_checkpoint,
-    parsed_note,
     parsed_proof,
+    verify_checkpoint,
 )
 
 SIGNER = Signer.from_seed("example.com/log", bytes(range(32)))
-BODY = Checkpoint("example.com/log", 7, b"r" * 32)
+BODY = LogCheckpoint("example.com/log", 7, b"r" * 32)
 SIGNED = str(Note(BODY.text, (SIGNER.sign(BODY.text),)))
 
 # From the tests of golang.org/x/mod/sumdb/note, where the format comes from.
@@ -66,8 +66,8 @@ def test_signatures_as_published() -> None:
 
 
 def test_a_checkpoint_is_read_as_it_was_written() -> None:
-    assert opened_checkpoint(SIGNED, SIGNER.verifier) == BODY
-    assert str(parsed_note(SIGNED)) == SIGNED
+    assert verify_checkpoint(SIGNED, SIGNER.verifier) == BODY
+    assert str(parse_note(SIGNED)) == SIGNED
     assert Verifier.from_text(str(SIGNER.verifier)) == SIGNER.verifier
 
 
@@ -83,7 +83,7 @@ def test_a_checkpoint_is_read_as_it_was_written() -> None:
 def test_a_changed_checkpoint_is_refused(changed: str) -> None:
     assert changed != SIGNED
     with pytest.raises(NoteInvalid):
-        opened_checkpoint(changed, SIGNER.verifier)
+        verify_checkpoint(changed, SIGNER.verifier)
 
 
 def test_another_log_signs_for_itself_only() -> None:
@@ -91,12 +91,12 @@ def test_another_log_signs_for_itself_only() -> None:
     note = Note(BODY.text, (other.sign(BODY.text),))
     for verifier in (SIGNER.verifier, other.verifier):
         with pytest.raises(NoteInvalid):
-            opened_checkpoint(str(note), verifier)
+            verify_checkpoint(str(note), verifier)
 
 
 def test_the_example_of_signed_note() -> None:
     verifier = Verifier.from_text(EXAMPLE_KEY)
-    note = parsed_note(EXAMPLE)
+    note = parse_note(EXAMPLE)
     verifier.ensure_signed(note)
     assert note.text == EXAMPLE_TEXT
     with pytest.raises(NoteInvalid):
@@ -134,7 +134,7 @@ def test_what_is_no_key_is_refused(vkey: str) -> None:
 )
 def test_what_is_no_note_is_refused(text: str) -> None:
     with pytest.raises(NoteInvalid):
-        parsed_note(text)
+        parse_note(text)
 
 
 @pytest.mark.parametrize("text", ["o\n1\n", "o\n-1\nAAAA\n", "\n1\nAAAA\n", "o\n1\nAAAA\n"])
@@ -146,7 +146,7 @@ def test_what_is_no_checkpoint_is_refused(text: str) -> None:
 def test_a_witness_signs_with_its_time() -> None:
     witness = Signer.from_seed("witness.example", bytes(32))
     line = witness.cosign(BODY.text, at=1_700_000_000)
-    note = parsed_note(str(Note(BODY.text, (SIGNER.sign(BODY.text), line))))
+    note = parse_note(str(Note(BODY.text, (SIGNER.sign(BODY.text), line))))
     signature = witness.witness.ensure_signed(note)
     assert cosigned_at(signature) == 1_700_000_000
     earlier = (1_600_000_000).to_bytes(8, "big") + signature.value[8:]

@@ -6,7 +6,7 @@ from django.test import Client
 from accounts.models import User
 from audit.merkle import check_inclusion, leaf_hash
 from audit.models import Event, LogKey
-from audit.signed_notes import Verifier, opened_checkpoint, parsed_proof
+from audit.signed_notes import Verifier, parsed_proof, verify_checkpoint
 from common.ids import uuid7
 from tests.audit.sealed_log import many, said, sealed_all
 
@@ -33,7 +33,7 @@ def test_a_receipt_proves_its_event(reader: Client) -> None:
     proof = parsed_proof(response.content.decode())
     assert proof.index == 17
     assert proof.extra == event.leaf.encode()
-    statement = opened_checkpoint(proof.checkpoint, Verifier.from_text(LogKey.objects.get().vkey))
+    statement = verify_checkpoint(proof.checkpoint, Verifier.from_text(LogKey.objects.get().vkey))
     check_inclusion(leaf_hash(proof.extra), 17, statement.size, statement.root, proof=proof.path)
 
 

@@ -9,12 +9,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from audit import merkle
-from audit.errors import LogInconsistent, SealingKeyMissing
+from audit.errors import LogInconsistent, LogSigningKeyMissing
 from audit.events import HEARTBEAT
 from audit.leaf_encoding import parsed_leaf
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
 from audit.services.sealing import seal
-from audit.signed_notes import NoteInvalid, Verifier, opened_checkpoint, parsed_note
+from audit.signed_notes import NoteInvalid, Verifier, parse_note, verify_checkpoint
 from audit.tree import StoredTree
 from common import triggers
 from common.ids import uuid7
@@ -79,7 +79,7 @@ def test_tiles_of_the_second_row(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_its_key_nothing_is_sealed(settings: Any) -> None:
     settings.LOG_SIGNING_KEY = ""
     said("a")
-    with pytest.raises(SealingKeyMissing):
+    with pytest.raises(LogSigningKeyMissing):
         seal()
     assert not Leaf.objects.exists()
 
@@ -91,19 +91,19 @@ def test_a_key_hands_over_to_the_next(settings: Any) -> None:
     new = base64.b64encode(b"n" * 32).decode()
     settings.LOG_SIGNING_KEY = new
     said("b")
-    with pytest.raises(SealingKeyMissing):
+    with pytest.raises(LogSigningKeyMissing):
         seal()
     settings.LOG_SIGNING_KEY = f"{new},{old}"
     sealed_all()
     first, second = (Verifier.from_text(key.vkey) for key in LogKey.objects.order_by("pk"))
     crossing = Checkpoint.objects.filter(key__vkey=str(second)).order_by("size")[0]
-    assert len(parsed_note(crossing.note).signatures) == 2
-    assert opened_checkpoint(crossing.note, first) == opened_checkpoint(crossing.note, second)
+    assert len(parse_note(crossing.note).signatures) == 2
+    assert verify_checkpoint(crossing.note, first) == verify_checkpoint(crossing.note, second)
     settings.LOG_SIGNING_KEY = new
     said("c")
     sealed_all()
     with pytest.raises(NoteInvalid):
-        opened_checkpoint(last().note, first)
+        verify_checkpoint(last().note, first)
     changed = Event.objects.filter(type="audit.key_rotated").latest("id")
     named = {name: changed.details[name] for name in ("key", "previous")}
     assert named == {"key": str(second), "previous": str(first)}

@@ -89,7 +89,7 @@ def an_agent_gets_a_key_and_a_token(governed: Governed, key: ECKey) -> None:
         return jwt.encode({"alg": "ES256", "kid": key.thumbprint()}, claims, key)
 
     enrolment.enrol(code=code, jwk=key.as_dict(private=False), proof=assertion())
-    token_service.issue_token(token_service.Asked(assertion(), scope="tools"))
+    token_service.issue_token(token_service.TokenRequest(assertion(), scope="tools"))
 
 
 def keys_and_issuers_change(governed: Governed, olga: User) -> None:
@@ -132,10 +132,10 @@ def keys_and_issuers_change(governed: Governed, olga: User) -> None:
 
 def a_person_lets_an_agent_act(governed: Governed, olga: User) -> None:
     by_olga = Actor.from_user(olga)
-    made, _ = user_delegations.let_act(
+    made, _ = user_delegations.grant_delegation(
         governed.identity.pk, actor=by_olga, scope="tools", minutes=5, reason="It helps."
     )
-    user_delegations.let_act_no_more(made.pk, actor=by_olga, reason="It helped.")
+    user_delegations.revoke_delegation(made.pk, actor=by_olga, reason="It helped.")
 
 
 def something_is_unusual(governed: Governed) -> None:
@@ -151,7 +151,7 @@ def requests_are_too_many(governed: Governed, settings: Any) -> None:
     settings.TOKENS_PER_MINUTE = 0
     caches["counters"].clear()  # as in a new minute
     with pytest.raises(TooManyRequests):
-        ensure_tokens_within(directory.fresh().identities[governed.identity.client_id])
+        ensure_tokens_within(directory.current().identities[governed.identity.client_id])
 
 
 def people_come_and_go(olga: User) -> None:
@@ -171,7 +171,7 @@ def people_answer_for_an_agent(governed: Governed, olga: User, rosa: User) -> No
     cast_vote(asked.pk, actor=Actor.from_user(rosa), answer=yes, reason="Yes.")
     agent = recertification.certify(identity.agent_id, actor=by_olga, reason="It is needed.")
     assert agent.certified_until is not None
-    recertification.look_after(now=agent.certified_until - timedelta(days=1))
+    recertification.run_recertification(now=agent.certified_until - timedelta(days=1))
     edited(User.objects.get(pk=olga.pk), is_active=False)
     sponsors.suspend_unsponsored()
     asked = ApprovalRequest.objects.pending().filter(subject_label="ada").get()
@@ -208,7 +208,7 @@ def tools_and_grants_change(governed: Governed) -> None:
 def a_system_wants_to_see_a_secret(governed: Governed, monkeypatch: Any) -> None:
     with serving() as server:
         secret = shop(server, governed.identity.environment).secret()
-        held = catalog.fresh()
+        held = catalog.current()
         asked = Call(str(uuid7()), None, 10)
         call_tool(held, held.tools["shop.order"], {}, environment="prod", call=asked)
     secrets.rotate_secret(secret.pk, actor=SYSTEM, value="another value", reason="It is time.")
@@ -343,7 +343,10 @@ def an_answer_comes_late_and_a_person_says_what_was_done(governed: Governed) -> 
     action = governed.propose(governed.run(), "toolbox.mail", {"to": "slow"}).action
     assert Attempt.objects.get(action=action).status == "late"
     recovery.resolve_unknown(
-        action.pk, actor=SYSTEM, answer=recovery.Answer.TOOK_EFFECT, reason="The answer is there."
+        action.pk,
+        actor=SYSTEM,
+        answer=recovery.Resolution.TOOK_EFFECT,
+        reason="The answer is there.",
     )
 
 

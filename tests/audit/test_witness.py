@@ -21,15 +21,15 @@ from audit.models import Checkpoint, Cosignature, Event, WitnessState
 from audit.proofs import as_text, receipt
 from audit.services import witness_client
 from audit.services.sealing import signers
-from audit.signed_notes import Checkpoint as Statement
+from audit.signed_notes import LogCheckpoint as Statement
 from audit.signed_notes import (
     Note,
     NoteInvalid,
     Signer,
     Verifier,
     hash_lines,
-    opened_checkpoint,
-    parsed_note,
+    parse_note,
+    verify_checkpoint,
 )
 from audit.witness_server import SIZE, Witness
 from common import triggers
@@ -62,8 +62,8 @@ def test_it_signs_what_continues_what_it_has_seen(witness: Witness) -> None:
         answer = witness.add(body(old, size))
         assert answer.status == 200
         whole = note(size) + answer.text
-        assert opened_checkpoint(whole, LOG.verifier).size == size
-        MINE.witness.ensure_signed(parsed_note(whole))
+        assert verify_checkpoint(whole, LOG.verifier).size == size
+        MINE.witness.ensure_signed(parse_note(whole))
 
 
 def test_what_it_has_seen_outlives_it(witness: Witness, tmp_path: Path) -> None:
@@ -158,11 +158,11 @@ def test_the_log_is_witnessed_and_what_goes_back_is_refused(served: str, setting
     for _ in range(3):
         many(30)
         sealed_all()
-        assert witness_client.ask_all() == 1
-    assert witness_client.ask_all() == 1
+        assert witness_client.request_cosignatures() == 1
+    assert witness_client.request_cosignatures() == 1
     assert Cosignature.objects.count() == 3
     last = Checkpoint.objects.all()[0]
-    MINE.witness.ensure_signed(parsed_note(as_text(last)))
+    MINE.witness.ensure_signed(parse_note(as_text(last)))
     proof = receipt(Event.objects.get(place__seq=5))
     assert MINE.name in proof.checkpoint
     assert state().size == last.size
@@ -171,9 +171,9 @@ def test_the_log_is_witnessed_and_what_goes_back_is_refused(served: str, setting
     _rolled_back()
     many(80, of="another past")
     sealed_all()
-    assert witness_client.ask_all() == 0
+    assert witness_client.request_cosignatures() == 0
     assert state().trouble in {"conflict", "status_422"}
-    assert witness_client.ask_all() == 0
+    assert witness_client.request_cosignatures() == 0
     assert len(refusals()) == 1  # said once, not each time
 
 
@@ -216,7 +216,7 @@ def test_what_a_witness_answers_is_not_believed(
     monkeypatch.setattr(httpx.Client, "post", post)
     many(3)
     sealed_all()
-    assert witness_client.ask_all() == 0
+    assert witness_client.request_cosignatures() == 0
     assert state().trouble == code
     assert not Cosignature.objects.exists()
     assert refusals() == [code]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.canonical import MAX_DEPTH, NotCanonical, canonical_json, digest, normalised
+from common.canonical import MAX_DEPTH, NotCanonical, canonical_json, digest, normalise
 
 unhurried = settings(deadline=None, database=None)
 
@@ -56,7 +56,7 @@ def nested(levels: int) -> Any:
 @given(_VALUES)
 def test_one_value_has_one_form_however_it_is_said(value: Any) -> None:
     other = said_otherwise(value)
-    assert canonical_json(normalised(other)) == canonical_json(normalised(value))
+    assert canonical_json(normalise(other)) == canonical_json(normalise(value))
     assert digest(other) == digest(value)
 
 
@@ -69,29 +69,29 @@ def test_digests_are_equal_exactly_when_the_values_are(a: Any, b: Any) -> None:
 @unhurried
 @given(_VALUES)
 def test_normalising_twice_changes_nothing(value: Any) -> None:
-    once = normalised(value)
-    assert repr(normalised(once)) == repr(once)
+    once = normalise(value)
+    assert repr(normalise(once)) == repr(once)
 
 
 @unhurried
 @given(_VALUES)
 def test_the_form_reads_back_as_the_value(value: Any) -> None:
-    text = canonical_json(normalised(value))
+    text = canonical_json(normalise(value))
     assert are_one_value(json.loads(text), value)
-    assert canonical_json(normalised(json.loads(text))) == text
+    assert canonical_json(normalise(json.loads(text))) == text
 
 
 @unhurried
 @given(_VALUES)
 def test_normalising_leaves_what_it_was_given(value: Any) -> None:
     before = repr(value)
-    normalised(value)
+    normalise(value)
     assert repr(value) == before
 
 
 def test_the_form_is_sorted_compact_and_plain_unicode() -> None:
     value = {"z": [1, 5.0, 0.5], "a": {"é": "ü\n", "b": None}, "A": True}
-    assert canonical_json(normalised(value)) == (
+    assert canonical_json(normalise(value)) == (
         '{"A":true,"a":{"b":null,"é":"ü\\n"},"z":[1,5,0.5]}'
     )
 
@@ -155,29 +155,29 @@ def test_values_that_look_alike_have_different_digests(a: Any, b: Any) -> None:
 def test_what_is_not_json_is_refused_at_any_depth(value: Any) -> None:
     for holder in (value, [value], {"key": value}, {"key": [{"key": value}]}):
         with pytest.raises(NotCanonical):
-            normalised(holder)
+            normalise(holder)
         with pytest.raises(NotCanonical):
             digest(holder)
 
 
 def test_whole_numbers_of_64_bits_are_taken() -> None:
     for number in (2**63 - 1, -(2**63), 10**16):
-        assert canonical_json(normalised(number)) == str(number)
-    assert canonical_json(normalised(-(2.0**63))) == str(-(2**63))
-    assert canonical_json(normalised(1e16)) == "10000000000000000"
+        assert canonical_json(normalise(number)) == str(number)
+    assert canonical_json(normalise(-(2.0**63))) == str(-(2**63))
+    assert canonical_json(normalise(1e16)) == "10000000000000000"
 
 
 def test_a_refusal_does_not_repeat_the_value() -> None:
     with pytest.raises(NotCanonical) as refusal:
-        normalised({"mail": "alice@example.org\x00"})
+        normalise({"mail": "alice@example.org\x00"})
     assert "alice" not in str(refusal.value)
 
 
 def test_nesting_is_bounded() -> None:
-    assert normalised(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
+    assert normalise(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
     for levels in (MAX_DEPTH + 1, 100_000):
         with pytest.raises(NotCanonical):
-            normalised(nested(levels))
+            normalise(nested(levels))
 
 
 def test_nesting_in_objects_is_bounded_as_well() -> None:

@@ -1,6 +1,6 @@
 from contextlib import suppress
 
-from common.rate_limits import TooManyRequests, ensure_within
+from common.rate_limits import TooManyRequests, enforce_limit
 
 LIMIT = 5
 
@@ -9,7 +9,7 @@ def passed(name: str, *, times: int) -> int:
     count = 0
     for _ in range(times):
         with suppress(TooManyRequests):
-            ensure_within(name, per_minute=LIMIT)
+            enforce_limit(name, per_minute=LIMIT)
             count += 1
     return count
 

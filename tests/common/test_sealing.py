@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 from pytest_django import Settings
 
-from common.encryption import CannotUnseal, decoded_key, seal, unseal
+from common.encryption import CannotUnseal, decoded_key, decrypt, encrypt
 
 SECRET = b"a private key"
 ROW = "signing-key:prod:kid-1"
@@ -20,45 +20,45 @@ def _own_key(settings: Settings) -> None:
 
 
 def test_what_is_sealed_can_be_opened_in_its_place() -> None:
-    assert unseal(seal(SECRET, bound_to=ROW), bound_to=ROW) == SECRET
-    assert unseal(seal(b"", bound_to=ROW), bound_to=ROW) == b""
+    assert decrypt(encrypt(SECRET, bound_to=ROW), bound_to=ROW) == SECRET
+    assert decrypt(encrypt(b"", bound_to=ROW), bound_to=ROW) == b""
 
 
 def test_the_sealed_form_shows_nothing_and_never_repeats() -> None:
-    first, second = seal(SECRET, bound_to=ROW), seal(SECRET, bound_to=ROW)
+    first, second = encrypt(SECRET, bound_to=ROW), encrypt(SECRET, bound_to=ROW)
     assert first != second
     assert SECRET not in first
 
 
 def test_another_key_does_not_open_it(settings: Settings) -> None:
-    sealed = seal(SECRET, bound_to=ROW)
+    sealed = encrypt(SECRET, bound_to=ROW)
     settings.SEALING_KEY = a_key(2)
     with pytest.raises(CannotUnseal):
-        unseal(sealed, bound_to=ROW)
+        decrypt(sealed, bound_to=ROW)
     settings.SEALING_KEY = a_key(1)
-    assert unseal(sealed, bound_to=ROW) == SECRET
+    assert decrypt(sealed, bound_to=ROW) == SECRET
 
 
 @pytest.mark.parametrize("row", ["signing-key:prod:kid-2", "signing-key:staging:kid-1", ""])
 def test_it_cannot_be_moved_to_another_row(row: str) -> None:
     with pytest.raises(CannotUnseal):
-        unseal(seal(SECRET, bound_to=ROW), bound_to=row)
+        decrypt(encrypt(SECRET, bound_to=ROW), bound_to=row)
 
 
 def test_every_changed_byte_is_noticed() -> None:
-    sealed = seal(SECRET, bound_to=ROW)
+    sealed = encrypt(SECRET, bound_to=ROW)
     for position in range(len(sealed)):
         changed = bytearray(sealed)
         changed[position] ^= 1
         with pytest.raises(CannotUnseal):
-            unseal(bytes(changed), bound_to=ROW)
+            decrypt(bytes(changed), bound_to=ROW)
 
 
 def test_a_shortened_or_lengthened_value_is_noticed() -> None:
-    sealed = seal(SECRET, bound_to=ROW)
+    sealed = encrypt(SECRET, bound_to=ROW)
     for changed in (sealed[:-1], sealed + b"\0", sealed[1:]):
         with pytest.raises(CannotUnseal):
-            unseal(changed, bound_to=ROW)
+            decrypt(changed, bound_to=ROW)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +66,12 @@ def test_a_shortened_or_lengthened_value_is_noticed() -> None:
 )
 def test_what_was_never_sealed_cannot_be_unsealed(garbage: bytes) -> None:
     with pytest.raises(CannotUnseal):
-        unseal(garbage, bound_to=ROW)
+        decrypt(garbage, bound_to=ROW)
 
 
 def test_the_refusal_names_the_row_and_not_the_secret() -> None:
     with pytest.raises(CannotUnseal, match="kid-2") as refusal:
-        unseal(seal(SECRET, bound_to=ROW), bound_to="kid-2")
+        decrypt(encrypt(SECRET, bound_to=ROW), bound_to="kid-2")
     assert SECRET.decode() not in str(refusal.value)
 
 
@@ -91,25 +91,25 @@ def test_a_ring_is_rotated_while_processes_restart_one_by_one(settings: Settings
     old, new = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
     steps = [old, f"{old},{new}", f"{new},{old}"]
     settings.SEALING_KEY = old
-    before = seal(b"from before", bound_to="x")
+    before = encrypt(b"from before", bound_to="x")
     for ring, following in pairwise(steps):
         for sealing, opening in ((ring, following), (following, ring)):
             settings.SEALING_KEY = sealing
-            sealed = seal(b"meanwhile", bound_to="x")
+            sealed = encrypt(b"meanwhile", bound_to="x")
             settings.SEALING_KEY = opening
-            assert unseal(sealed, bound_to="x") == b"meanwhile"
-            assert unseal(before, bound_to="x") == b"from before"
+            assert decrypt(sealed, bound_to="x") == b"meanwhile"
+            assert decrypt(before, bound_to="x") == b"from before"
     # All have the last step's ring, and `rewrap_keys` has sealed everything with its first key.
     settings.SEALING_KEY = steps[-1]
-    rewrapped = seal(unseal(before, bound_to="x"), bound_to="x")
+    rewrapped = encrypt(decrypt(before, bound_to="x"), bound_to="x")
     settings.SEALING_KEY = new
-    assert unseal(rewrapped, bound_to="x") == b"from before"
+    assert decrypt(rewrapped, bound_to="x") == b"from before"
 
 
 def test_the_new_key_in_front_at_once_is_what_fails(settings: Settings) -> None:
     old, new = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
     settings.SEALING_KEY = f"{new},{old}"
-    sealed = seal(b"meanwhile", bound_to="x")
+    sealed = encrypt(b"meanwhile", bound_to="x")
     settings.SEALING_KEY = old  # of a process that was not restarted yet
     with pytest.raises(CannotUnseal):
-        unseal(sealed, bound_to="x")
+        decrypt(sealed, bound_to="x")

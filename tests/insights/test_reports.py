@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts.models import User
 from actions.events import CALL_FAILED, CALL_REQUESTED
 from actions.services import recovery, redecision
-from actions.services.recovery import Answer
+from actions.services.recovery import Resolution
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
 from audit.controls import controls
@@ -41,7 +41,7 @@ def day(governed: Governed, rosa: User) -> Governed:
     governed.toolbox.fail_with = [Unanswered("no answer")]
     mail = governed.propose(run, "toolbox.mail", {"to": "a@example.org"}).action
     recovery.resolve_unknown(
-        mail.pk, actor=Actor.from_user(rosa), answer=Answer.FAILED, reason="Not sent."
+        mail.pk, actor=Actor.from_user(rosa), answer=Resolution.FAILED, reason="Not sent."
     )
     for _ in range(2):
         governed.pay(run)

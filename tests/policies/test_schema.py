@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agents.directory import Directory, KnownIdentity
 from agents.tokens import Caller
-from policies.authorization import AskedCall, RunState, request_for
+from policies.authorization import CallContext, RunContext, request_for
 from policies.evaluation import NOT_REPRESENTABLE, Decision, decide
 from policies.schema import (
     NotRepresentable,
@@ -237,7 +237,7 @@ IDENTITY = KnownIdentity(
     owner=1,
 )
 CALLER = Caller(IDENTITY, frozenset({"tools"}), "jti", 1, 0)
-RUN = RunState(
+RUN = RunContext(
     initiator="somebody",
     purpose="testing",
     labels=("pii",),
@@ -269,7 +269,7 @@ arguments_of_pay = st.fixed_dictionaries(
 def asked_about(arguments: Any, now: Any) -> tuple[Any, Decision]:
     canonical, _ = PAY.canonical_arguments(arguments)
     facts = {"frozen": False, "large": False, "huge": False}
-    call = AskedCall(CALLER, PAY, canonical, {"confirmed": True}, facts, Decimal(0))
+    call = CallContext(CALLER, PAY, canonical, {"confirmed": True}, facts, Decimal(0))
     request = request_for(SNAPSHOT, call, RUN, now=now)
     return request, decide(request, SNAPSHOT.policies, {})
 

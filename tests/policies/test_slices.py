@@ -8,7 +8,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from policies.evaluation import Decision, Request, decide
-from policies.slices import Asked, SlicedPolicies, Verdict, parsed_rules
+from policies.slices import SlicedPolicies, SliceKey, Verdict, parsed_rules
 
 RANKS = {"supervisor": 10, "dual": 30}
 AGENTS = ("ann", "bob", "cy")
@@ -76,7 +76,7 @@ EFFECTS = (
 class Unsliced(SlicedPolicies):
     """The same rules, each question put to all of them."""
 
-    def ask(self, request: Asked) -> Verdict:
+    def ask(self, request: SliceKey) -> Verdict:
         return self.ask_everything(request)
 
 

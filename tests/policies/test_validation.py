@@ -6,7 +6,7 @@ import pytest
 
 from policies import validation
 from policies.schema import cedar_schema
-from policies.validation import Problem, problems_of
+from policies.validation import PolicyProblem, problems_of
 from tests import toolbox as box
 from tools.definitions import compile_spec
 
@@ -47,7 +47,7 @@ def schema() -> dict[str, Any]:
 SCHEMA = schema()
 
 
-def found(text: str, expected_id: str = "r") -> list[Problem]:
+def found(text: str, expected_id: str = "r") -> list[PolicyProblem]:
     return problems_of(text, expected_id=expected_id, schema=SCHEMA, tiers=TIERS)
 
 
@@ -145,12 +145,12 @@ def test_values_of_different_types_are_not_compared(condition: str, words: str) 
     ],
 )
 def test_a_condition_that_can_never_hold_is_refused(condition: str, kind: str) -> None:
-    assert found(rule(condition, kind=kind)) == [Problem(9, "This condition is never true.")]
+    assert found(rule(condition, kind=kind)) == [PolicyProblem(9, "This condition is never true.")]
 
 
 def test_conditions_that_only_together_can_never_hold_are_refused() -> None:
     text = rule("context.facts.large").rstrip(";\n") + "\nwhen { principal is Role };"
-    assert found(text) == [Problem(9, "This condition is never true.")]
+    assert found(text) == [PolicyProblem(9, "This condition is never true.")]
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,12 @@ def test_an_unknown_tool_is_found_on_its_line(name: str) -> None:
     scope = f'\n  principal,\n  action in Action::"{name}",\n  resource\n'
     text = f'@id("r")\n@reason("Why.")\nforbid({scope});'
     problems = found(text)
-    assert Problem(5, f'unrecognized action `Action::"{name}"`') in problems
+    assert PolicyProblem(5, f'unrecognized action `Action::"{name}"`') in problems
 
 
 def test_an_unknown_kind_of_principal_is_found_on_its_line() -> None:
     text = '@id("r")\n@reason("Why.")\nforbid(\n  principal in Team::"x",\n  action,\n  resource);'
-    assert Problem(4, "unrecognized entity type `Team`") in found(text)
+    assert PolicyProblem(4, "unrecognized entity type `Team`") in found(text)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_text_that_does_not_parse_is_refused_at_the_line_where_it_breaks(
     ],
 )
 def test_a_text_holds_exactly_one_rule(text: str, count: int) -> None:
-    assert found(text) == [Problem(1, f"Write one rule here; this text holds {count}.")]
+    assert found(text) == [PolicyProblem(1, f"Write one rule here; this text holds {count}.")]
 
 
 @pytest.mark.parametrize(
@@ -308,12 +308,12 @@ def test_a_condition_that_cannot_be_looked_into_is_refused(condition: str) -> No
 @pytest.mark.parametrize("tier", ["boss", "Dual", ""])
 def test_a_tier_that_does_not_exist_is_refused(tier: str) -> None:
     text = f'@id("r")\n@reason("Why.")\n@tier("{tier}")\nforbid(principal, action, resource);'
-    assert found(text) == [Problem(3, f'There is no tier "{tier}".')]
+    assert found(text) == [PolicyProblem(3, f'There is no tier "{tier}".')]
 
 
 def test_a_rule_is_a_gate_or_a_halt_and_not_both() -> None:
     text = '@id("r")\n@reason("x")\n@tier("dual")\n@halt\nforbid(principal, action, resource);'
-    assert found(text) == [Problem(4, "A rule is a gate or a halt, not both.")]
+    assert found(text) == [PolicyProblem(4, "A rule is a gate or a halt, not both.")]
     both = '@id("r")\n@tier("dual")\n@halt\npermit(principal, action, resource);'
     assert [problem.line for problem in found(both)] == [2, 3]
 

@@ -9,8 +9,8 @@ import pytest
 from django.core import mail
 
 from agents.models import Agent
-from agents.services.notifications import tell
-from common.local_env import written
+from agents.services.notifications import notify_responsible
+from common.local_env import write_if_missing
 from portal import environment
 from tests.factories import Governed
 
@@ -31,13 +31,13 @@ def test_a_word_is_one_of_those_there_are(
 
 def test_the_logs_key_can_lie_in_a_file_of_its_own(tmp_path: Path) -> None:
     shared, log_key = tmp_path / "chancery.env", tmp_path / "sealer" / "log.env"
-    assert written(shared, log_key)
+    assert write_if_missing(shared, log_key)
     assert "CHANCERY_LOG_SIGNING_KEY" not in shared.read_text()
     assert log_key.read_text().startswith("CHANCERY_LOG_SIGNING_KEY=")
     assert log_key.read_text().count("\n") == 1
     assert {stat.S_IMODE(one.stat().st_mode) for one in (shared, log_key)} == {0o600}
     before = shared.read_text()
-    assert not written(shared, log_key)
+    assert not write_if_missing(shared, log_key)
     assert shared.read_text() == before
 
 
@@ -51,7 +51,7 @@ def test_a_mail_that_cannot_be_sent_stops_nothing_and_is_logged_without_names(
     agent = Agent.objects.get()
     agent.owner.email = "somebody@example.com"
     with django_capture_on_commit_callbacks(execute=True):
-        tell(agent, "Its key is old", "Change it.")
+        notify_responsible(agent, "Its key is old", "Change it.")
     assert "somebody@example.com" in mail.outbox[-1].to
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -60,6 +60,6 @@ def test_a_mail_that_cannot_be_sent_stops_nothing_and_is_logged_without_names(
 
     monkeypatch.setattr("agents.services.notifications.send_mail", refuse)
     with django_capture_on_commit_callbacks(execute=True):
-        tell(agent, "Its key is old", "Change it.")
+        notify_responsible(agent, "Its key is old", "Change it.")
     assert "a mail to 2 people was not sent: SMTPServerDisconnected" in caplog.text
     assert "example.com" not in caplog.text

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from accounts.models import Environment
-from audit.leaf_encoding import opened
+from audit.leaf_encoding import decode_disclosure
 from audit.models import EventPayload
 from common.actors import SYSTEM
 from tests.tools.servers import Server
@@ -108,7 +108,9 @@ def everything_stored() -> str:
             for row in cursor.fetchall():
                 parts += [_shown(cell) for cell in row]
     for beside in EventPayload.objects.values_list("disclosures", flat=True):
-        parts += [json.dumps(opened(text), ensure_ascii=False) for text in beside.values()]
+        parts += [
+            json.dumps(decode_disclosure(text), ensure_ascii=False) for text in beside.values()
+        ]
     return "\n".join(parts)
 
 

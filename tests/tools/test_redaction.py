@@ -14,7 +14,7 @@ from agents.models import Halt
 from agents.services.halts import place_halt
 from audit.models import Event
 from common.actors import SYSTEM
-from common.redaction import findings, fingerprint, redacted
+from common.redaction import findings, fingerprint, redact
 from common.secret_names import _own_rule
 from policies.services import grants
 from tests import factories
@@ -260,7 +260,7 @@ anything = st.recursive(
 )
 def test_what_an_attack_found_to_come_in_does_not(value: Any) -> None:
     assert findings(value)
-    assert redacted(value) != value
+    assert redact(value) != value
 
 
 @pytest.mark.parametrize(
@@ -309,8 +309,8 @@ def test_a_name_is_looked_at_once_however_much_it_holds() -> None:
 
 @given(anything)
 def test_redacting_twice_changes_nothing_more(value: Any) -> None:
-    once = redacted(value)
-    assert redacted(once) == once
+    once = redact(value)
+    assert redact(once) == once
     assert not findings(once)
 
 
@@ -319,7 +319,7 @@ def test_a_secret_is_found_between_any_words(seed: int, before: str, after: str)
     for kind, secret in secrets_of_all_kinds(12, seed=seed):
         found = findings(f"{before} {secret} {after}")
         assert kind in {one.kind for one in found}
-        assert secret not in redacted(f"{before} {secret} {after}")
+        assert secret not in redact(f"{before} {secret} {after}")
 
 
 @pytest.mark.django_db
@@ -349,9 +349,9 @@ def test_a_secret_is_found_in_the_form_in_which_it_is_sent(letter: str) -> None:
     text = hidden.replace("K", letter, 1)
     assert findings(text)
     assert findings({"note": [f"use {text}"]})
-    assert hidden not in str(redacted({"note": text}))
+    assert hidden not in str(redact({"note": text}))
 
 
 @pytest.mark.parametrize("number", [1.5, float(10**15 + 1), 1e300, -4111111111111111.0])
 def test_other_numbers_stay(number: float) -> None:
-    assert redacted({"n": number}) == {"n": number}
+    assert redact({"n": number}) == {"n": number}

@@ -31,7 +31,7 @@ from tests.tools.servers import Answer, Server
 from tools import envelope
 from tools.catalog import catalog
 from tools.connectors.base import Call, NotPermitted, ToolResult
-from tools.credentials import MASK, Credential, Hidden, scrubbed
+from tools.credentials import MASK, Credential, Hidden, mask
 from tools.envelope import Envelope, Place
 from tools.errors import SecretNotInForce
 from tools.invocation import call_tool
@@ -53,7 +53,7 @@ def call(seconds: float = 10) -> Call:
 
 
 def order(arguments: dict[str, Any] | None = None, *, by: Call | None = None) -> ToolResult:
-    held = catalog.fresh()
+    held = catalog.current()
     tool = held.tools["shop.order"]
     return call_tool(held, tool, arguments or {}, environment="prod", call=by or call())
 
@@ -148,15 +148,15 @@ def test_every_spelling_is_masked(value: str) -> None:
     one = Credential("header", "X", "", "", Hidden(value))
     for form in {*one.forms(), value}:
         around = {f"k{form}": [f"before {form} after", {"x": form}], "n": 7, "b": True}
-        found = str(scrubbed(around, [one]))
+        found = str(mask(around, [one]))
         assert form not in found
         assert "'n': 7" in found
         assert "True" in found
     for before in range(4):
         inside = envelope._text(b"\0" * before + value.encode() + b"tail")
-        assert MASK in scrubbed(inside, [one])
+        assert MASK in mask(inside, [one])
     if value.isdigit():
-        assert scrubbed([int(value), 42], [one]) == [MASK, 42]
+        assert mask([int(value), 42], [one]) == [MASK, 42]
 
 
 def test_a_moved_endpoint_gets_no_secret(kept: Shop, server: Server, elsewhere: Server) -> None:
@@ -213,7 +213,7 @@ def test_a_new_value_is_used_at_once_and_the_old_one_is_gone(kept: Shop, server:
 
 def test_a_withdrawn_secret_is_destroyed(kept: Shop, server: Server) -> None:
     secret = kept.secret()
-    stale = catalog.fresh()
+    stale = catalog.current()
     secrets.withdraw_secret(secret.pk, actor=SYSTEM, reason="No longer needed.")
     with pytest.raises(NotPermitted):
         call_tool(stale, stale.tools["shop.order"], {}, environment="prod", call=call())

@@ -120,11 +120,11 @@ def test_every_change_moves_the_generation(bank: System, prod: Environment) -> N
 
 
 def test_the_catalog_knows_of_a_change_at_once(bank: System, prod: Environment, pay: Tool) -> None:
-    assert not catalog.fresh().tools["bank.pay"].withdrawn
+    assert not catalog.current().tools["bank.pay"].withdrawn
     withdraw_tool(pay.pk, actor=SYSTEM, reason="Broken.")
-    assert catalog.fresh().tools["bank.pay"].withdrawn
+    assert catalog.current().tools["bank.pay"].withdrawn
     set_endpoint(bank, prod, actor=SYSTEM, base_url="https://bank.example.org")
-    assert catalog.fresh().endpoints["bank", "prod"].base_url == "https://bank.example.org"
+    assert catalog.current().endpoints["bank", "prod"].base_url == "https://bank.example.org"
 
 
 @pytest.mark.parametrize(

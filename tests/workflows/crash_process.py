@@ -25,7 +25,7 @@ from actions.services import execution  # noqa: E402
 from benchmarks import fixtures  # noqa: E402
 from common.task_queue import queue  # noqa: E402
 from workflows.services import worker  # noqa: E402
-from workflows.services.unit_of_work import Turn  # noqa: E402
+from workflows.services.unit_of_work import RunUnitOfWork  # noqa: E402
 
 
 def die() -> None:
@@ -33,10 +33,10 @@ def die() -> None:
 
 
 def before_intent() -> None:
-    def write(turn: Turn) -> None:
+    def write(turn: RunUnitOfWork) -> None:
         die()
 
-    setattr(Turn, "write", write)  # noqa: B010 - on purpose, for this process
+    setattr(RunUnitOfWork, "write", write)  # noqa: B010 - on purpose, for this process
 
 
 def after_intent() -> None:
@@ -95,4 +95,4 @@ POINTS = {
 
 if __name__ == "__main__":
     POINTS[sys.argv[2]]()
-    worker.drive(UUID(sys.argv[1]))
+    worker.run_until_idle(UUID(sys.argv[1]))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from workflows.definitions.spec import PinnedTool
-from workflows.definitions.steps import World
+from workflows.definitions.steps import References
 
 TEXT = {"type": "string"}
 NUMBER = {"type": "number"}
@@ -45,7 +45,7 @@ TOOLS = (
     pinned("erp.book", {"id": TEXT}, idempotent=False, probe="find"),
     pinned("mail.send", {"to": TEXT}, idempotent=False),
 )
-WORLD = World(
+WORLD = References(
     tools={tool.name: tool for tool in TOOLS},
     tiers=frozenset({"dual"}),
     roles=frozenset({"desk"}),

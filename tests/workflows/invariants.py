@@ -3,17 +3,17 @@
 from collections.abc import Iterable
 
 from tests.workflows.simulation import NOT_BEFORE, STOPS, Simulation
-from workflows.planning import Moves
+from workflows.planning import Plan
 from workflows.run_state import BROKEN, DONE, StepState, index_of
-from workflows.services.preparation import needs_look
+from workflows.services.preparation import required_preparation
 
 
 class Watched(Simulation):
     """A run whose every move is held against the laws."""
 
-    def seen(self, moves: Moves) -> None:
+    def seen(self, moves: Plan) -> None:
         if self.case.is_resting:
-            assert moves == Moves(go_on=moves.go_on), "a run that rests moved"
+            assert moves == Plan(go_on=moves.go_on), "a run that rests moved"
             return
         self._nothing_moves_twice(moves)
         self._needs_are_done(moves)
@@ -37,7 +37,7 @@ class Watched(Simulation):
     def _is_broken(self) -> bool:
         return any(s.status in BROKEN and not s.scope and not s.undoes for s in self.steps)
 
-    def _nothing_moves_twice(self, moves: Moves) -> None:
+    def _nothing_moves_twice(self, moves: Plan) -> None:
         new = [one.path for one in (*moves.begin, *moves.skip)]
         known = {state.path for state in self.steps if not state.is_anew}
         assert not set(new) & known, "a step began again"
@@ -48,7 +48,7 @@ class Watched(Simulation):
                 assert state.due_at is not None
                 assert state.due_at <= self.now, f"{state.path} did not wait for its time"
 
-    def _needs_are_done(self, moves: Moves) -> None:
+    def _needs_are_done(self, moves: Plan) -> None:
         done = {s.path for s in self.steps if s.status in DONE}
         done |= {one.path for one in moves.skip}
         for one in (*moves.begin, *moves.skip):
@@ -62,7 +62,7 @@ class Watched(Simulation):
                 before = [f"{one.scope}.{name}" for name in inner[: inner.index(one.step.name)]]
             assert done.issuperset(before), f"{one.path} did not wait for what it needs"
 
-    def _items_keep_to_their_limit(self, moves: Moves) -> None:
+    def _items_keep_to_their_limit(self, moves: Plan) -> None:
         for name, step in self.spec.steps.items():
             if step.foreach is None or self.case.status == "compensating":
                 continue
@@ -72,7 +72,7 @@ class Watched(Simulation):
             assert len(mine) <= step.foreach.parallel, f"{name} has too many items under way"
             assert all(index_of(scope) < self.case.steps[name].total for scope in mine)
 
-    def _items_are_written_down(self, moves: Moves) -> None:
+    def _items_are_written_down(self, moves: Plan) -> None:
         """An item is counted once it has steps, and a foreach is over once all are counted."""
         known = {s.scope for s in self.steps} | {f.scope for f in moves.fail}
         known |= {one.scope for one in moves.skip}
@@ -82,7 +82,7 @@ class Watched(Simulation):
             folded = [scope for scope in moves.fold if scope.startswith(f"{path}[")]
             assert state.done + state.failures + len(folded) == state.total
 
-    def _one_is_undone_at_a_time(self, moves: Moves) -> None:
+    def _one_is_undone_at_a_time(self, moves: Plan) -> None:
         assert not moves.skip
         assert len(moves.begin) <= 1
         undoing = [s for s in self.steps if s.undoes and s.is_open and not s.is_anew]
@@ -132,7 +132,7 @@ class Watched(Simulation):
             assert state.due_at is None or self.case.wake_at <= state.due_at
 
     def _is_call(self, path: str) -> bool:
-        return needs_look(self.case.steps[path], self._step(path)) is not None
+        return required_preparation(self.case.steps[path], self._step(path)) is not None
 
     def _matters(self, state: StepState) -> bool:
         if self.case.status == "compensating" and state.undoes:

@@ -1,6 +1,6 @@
 """A run in memory, the laws that its moves keep to, and everything that can happen to it.
 
-The moves of `advance` are made as the engine makes them: turns and what is kept of items are the
+The moves of `plan` are made as the engine makes them: turns and what is kept of items are the
 engine's own; what it asks of the database, of people and of other systems is answered here.
 """
 
@@ -11,21 +11,21 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from actions.services.run_locks import RunRow
+from actions.services.run_locks import LockedRun
 from common.ids import uuid7
 from tests.workflows.definitions import WORLD
 from workflows.definitions.compiling import compile_source
-from workflows.definitions.source import Source
+from workflows.definitions.source import SourceText
 from workflows.definitions.spec import StepSpec, WorkflowSpec
 from workflows.models import StepRun
-from workflows.planning import Begin, Moves, advance
-from workflows.run_state import Case, StepState, forward_path
+from workflows.planning import Plan, StepStart, plan
+from workflows.run_state import StepState, WorkflowState, forward_path
 from workflows.services import step_handlers, tick
 from workflows.services.call_outcomes import MAX_CRASHES, MAX_PROBES, PROBE_AFTER
-from workflows.services.preparation import needs_look
-from workflows.services.recovery import go_back, go_forward
+from workflows.services.preparation import required_preparation
+from workflows.services.recovery import resume_steps, start_compensation
 from workflows.services.run_loading import Loaded
-from workflows.services.unit_of_work import Turn
+from workflows.services.unit_of_work import RunUnitOfWork
 
 Decision = Literal["allowed", "asked", "denied", "halted", "held_back", "not_proposed"]
 Answer = Literal["succeeded", "refused", "not_sent", "unanswered"]
@@ -41,14 +41,14 @@ STOPS = ("The time limit", "Stopped:", "The run has taken all")
 
 def compiled(plain: Mapping[str, Any]) -> WorkflowSpec:
     """A definition as it would be published."""
-    return compile_source(Source({**HEAD, **plain}, {}), WORLD)
+    return compile_source(SourceText({**HEAD, **plain}, {}), WORLD)
 
 
-def new_case(spec: WorkflowSpec, now: datetime = START) -> Case:
+def new_case(spec: WorkflowSpec, now: datetime = START) -> WorkflowState:
     """A run that was started just now."""
     nothing = Decimal(0)
-    run = RunRow(uuid7(), 1, "open", "somebody", "", (), 0, 0, nothing, None, None)
-    return Case(
+    run = LockedRun(uuid7(), 1, "open", "somebody", "", (), 0, 0, nothing, None, None)
+    return WorkflowState(
         run=run,
         client_id="tilda",
         environment="prod",
@@ -69,7 +69,7 @@ def new_case(spec: WorkflowSpec, now: datetime = START) -> Case:
 
 
 @dataclass
-class InMemory(Turn):
+class InMemory(RunUnitOfWork):
     """A turn that reads and writes nothing but what it is given."""
 
     rows: dict[str, StepState] = field(default_factory=dict)
@@ -95,16 +95,16 @@ class Simulation:
         self.signals = 0
         self.has_other_signals = False
 
-    def advance(self) -> Moves:
+    def advance(self) -> Plan:
         """The moves from here, which are the same each time and leave the case as it was."""
         before = pickle.dumps(self.case)
-        moves = advance(self.spec, self.case, self.now)
-        assert moves == advance(self.spec, self.case, self.now)
+        moves = plan(self.spec, self.case, self.now)
+        assert moves == plan(self.spec, self.case, self.now)
         assert pickle.dumps(self.case) == before
         self.seen(moves)
         return moves
 
-    def seen(self, moves: Moves) -> None:
+    def seen(self, moves: Plan) -> None:
         """For whoever watches the moves."""
 
     # -- what drivers do ---------------------------------------------------------------------
@@ -135,10 +135,10 @@ class Simulation:
                 break
         return {path: state.status for path, state in self.rows.items()}
 
-    def turn(self) -> Turn:
+    def turn(self) -> RunUnitOfWork:
         return InMemory(self.spec, Loaded(self.case, (), False, ""), LEASE, rows=self.rows)
 
-    def _loaded(self) -> Turn:
+    def _loaded(self) -> RunUnitOfWork:
         """The case as it is read under lock: finished items only where undoing needs them."""
         everything = self.case.status in {"compensating", "compensation_failed"}
         self.case.now = self.now
@@ -148,14 +148,14 @@ class Simulation:
             state.has_signal = state.waits_for == "signal" and has_any
         return self.turn()
 
-    def _written(self, turn: Turn) -> None:
+    def _written(self, turn: RunUnitOfWork) -> None:
         self.rows.update(self.case.steps)
         if turn.withdraws:
             for state in self.rows.values():
                 if state.action_status == "waiting":
                     state.action_status = "withdrawn"
 
-    def _moved_on(self, turn: Turn) -> Moves:
+    def _moved_on(self, turn: RunUnitOfWork) -> Plan:
         for _ in range(tick.MAX_PASSES):
             moves = self.advance()
             if moves.end is not None:
@@ -165,7 +165,7 @@ class Simulation:
         message = "The run moves for ever."
         raise AssertionError(message)
 
-    def _after(self, turn: Turn, moves: Moves, path: str) -> Moves:
+    def _after(self, turn: RunUnitOfWork, moves: Plan, path: str) -> Plan:
         state = self.case.steps[path]
         if state.status != "running" or state.scope:
             return self._moved_on(turn)
@@ -175,10 +175,10 @@ class Simulation:
 
     # -- moves that need no call ---------------------------------------------------------------
 
-    def _pass(self, turn: Turn, moves: Moves) -> bool:
+    def _pass(self, turn: RunUnitOfWork, moves: Plan) -> bool:
         steps = self.case.steps
         for one in moves.skip:
-            turn.finish(turn.begun(one.path, one.step.kind, "skipped", scope=one.scope), "skipped")
+            turn.finish(turn.begin(one.path, one.step.kind, "skipped", scope=one.scope), "skipped")
         for failure in moves.fail:
             state = steps.get(failure.path) or turn.add(
                 failure.path, failure.kind, "failed", scope=failure.scope
@@ -192,28 +192,28 @@ class Simulation:
         moved = bool(moves.skip or moves.fail or moves.fold or moves.settle)
         return self._open_ones(turn, moves) or self._new_ones(turn, moves) or moved
 
-    def _open_ones(self, turn: Turn, moves: Moves) -> bool:
+    def _open_ones(self, turn: RunUnitOfWork, moves: Plan) -> bool:
         moved = False
         for path in moves.go_on:
             state, step = self.case.steps[path], self.spec.step(forward_path(path))
-            if needs_look(state, step) is None:
+            if required_preparation(state, step) is None:
                 before = (state.status, state.due_at, state.waits_for)
                 self._go_on(turn, state, step)
                 moved = moved or before != (state.status, state.due_at, state.waits_for)
         return moved
 
-    def _new_ones(self, turn: Turn, moves: Moves) -> bool:
+    def _new_ones(self, turn: RunUnitOfWork, moves: Plan) -> bool:
         new = [one for one in moves.begin if one.step.call_of(undoes=bool(one.undoes)) is None]
         for one in new:
             self._begin(turn, one)
         return bool(new)
 
-    def _begin(self, turn: Turn, one: Begin) -> None:
+    def _begin(self, turn: RunUnitOfWork, one: StepStart) -> None:
         step = one.step
         if step.kind == "foreach" or (step.wait is not None and not step.wait.signal):
             step_handlers.begin(turn, one)
             return
-        state = turn.begun(one.path, step.kind, "waiting", scope=one.scope, undoes=one.undoes)
+        state = turn.begin(one.path, step.kind, "waiting", scope=one.scope, undoes=one.undoes)
         self.case.steps_count += 0 if one.undoes else 1
         if step.kind == "approval":
             state.approval_id, state.approval_status = uuid7(), "pending"
@@ -229,7 +229,7 @@ class Simulation:
             state.child_status = "compensating" if begun else "running"
             turn.wait(state, For.CHILD)
 
-    def _go_on(self, turn: Turn, state: StepState, step: StepSpec) -> None:
+    def _go_on(self, turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
         if step.call_of(undoes=bool(state.undoes)) is not None:
             self._news_of_call(turn, state, step)
         elif step.kind == "approval":
@@ -240,7 +240,7 @@ class Simulation:
             good = state.child_status == ("compensated" if state.undoes else "succeeded")
             turn.finish(state, "succeeded" if good else "failed")
 
-    def _answered(self, turn: Turn, state: StepState, step: StepSpec) -> None:
+    def _answered(self, turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
         on_expiry = step.approval.on_expiry if step.approval else "fail"
         if state.approval_status == "approved":
             turn.finish(state, "succeeded", output={"approved": True})
@@ -253,7 +253,7 @@ class Simulation:
             if on_expiry == "halt":
                 turn.end("halted", f"Nobody answered {state.path} in time.")
 
-    def _waited(self, turn: Turn, state: StepState, step: StepSpec) -> None:
+    def _waited(self, turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
         if step.wait is None or not step.wait.signal:
             turn.finish(state, "succeeded")
         elif self._took_signal(turn, state):
@@ -264,14 +264,14 @@ class Simulation:
         else:
             state.has_signal = False
 
-    def _took_signal(self, turn: Turn, state: StepState) -> bool:
+    def _took_signal(self, turn: RunUnitOfWork, state: StepState) -> bool:
         if not self.signals:
             return False
         self.signals -= 1
         turn.finish(state, "succeeded", output={"ok": True})
         return True
 
-    def _news_of_call(self, turn: Turn, state: StepState, step: StepSpec) -> None:
+    def _news_of_call(self, turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
         """What follows from how the action stands, if anything does."""
         ends = {"rejected": "failed", "withdrawn": "cancelled", "halted": "denied"}
         status = state.action_status or ""
@@ -289,27 +289,27 @@ class Simulation:
         return list(calls)[pick % len(calls)] if calls and moves.end is None else None
 
     def _claimed(
-        self, turn: Turn, moves: Moves, decision: Decision, path: str | None
+        self, turn: RunUnitOfWork, moves: Plan, decision: Decision, path: str | None
     ) -> str | None:
         calls = self._calls(moves)
         if path is None or path not in calls or self.case.is_resting:
             return None
         one, state = calls[path], self.case.steps.get(path)
-        if state is not None and needs_look(state, self._step(path)) == "probe":
+        if state is not None and required_preparation(state, self._step(path)) == "probe":
             self._probed(turn, state, decision)
             return path
         if one is not None:
-            state = turn.begun(path, one.step.kind, "running", scope=one.scope, undoes=one.undoes)
+            state = turn.begin(path, one.step.kind, "running", scope=one.scope, undoes=one.undoes)
         assert state is not None
         self._decided(turn, turn.touch(state), decision)
         return path
 
-    def _calls(self, moves: Moves) -> dict[str, Begin | None]:
+    def _calls(self, moves: Plan) -> dict[str, StepStart | None]:
         """The calls that could be made, by path: of open steps, then of new ones."""
-        calls: dict[str, Begin | None] = {
+        calls: dict[str, StepStart | None] = {
             path: None
             for path in moves.go_on
-            if needs_look(self.case.steps[path], self._step(path)) is not None
+            if required_preparation(self.case.steps[path], self._step(path)) is not None
         }
         new = (one for one in moves.begin if one.step.call_of(undoes=bool(one.undoes)))
         return calls | {one.path: one for one in new}
@@ -317,7 +317,7 @@ class Simulation:
     def _step(self, path: str) -> StepSpec:
         return self.spec.step(forward_path(path))
 
-    def _decided(self, turn: Turn, state: StepState, decision: Decision) -> None:
+    def _decided(self, turn: RunUnitOfWork, state: StepState, decision: Decision) -> None:
         if decision == "not_proposed":
             turn.finish(state, "failed", code="expression_failed")
             return
@@ -341,7 +341,7 @@ class Simulation:
             if decision == "halted":
                 self.case.run.status = "halted"
 
-    def _probed(self, turn: Turn, state: StepState, decision: Decision) -> None:
+    def _probed(self, turn: RunUnitOfWork, state: StepState, decision: Decision) -> None:
         """The system is asked by key: it was done, it was not, or it cannot say."""
         if decision == "allowed":
             state.action_status = "succeeded"
@@ -377,7 +377,7 @@ class Simulation:
                 turn.finish(state, "failed", code=answer)
         self._written(turn)
 
-    def _crashed(self, turn: Turn, state: StepState, step: StepSpec) -> None:
+    def _crashed(self, turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
         state.crashes += 1
         state.in_doubt = True
         self.case.errors_count += 1
@@ -389,12 +389,14 @@ class Simulation:
         else:
             self._try_later(turn, state, step, failures=state.crashes)
 
-    def _try_later(self, turn: Turn, state: StepState, step: StepSpec, *, failures: int) -> None:
+    def _try_later(
+        self, turn: RunUnitOfWork, state: StepState, step: StepSpec, *, failures: int
+    ) -> None:
         state.status, state.waits_for, state.action_status = "retry", "", "ready"
         state.due_at = self.now + timedelta(seconds=step.retry.bound(max(failures, 1)))
         turn.touch(state)
 
-    def _ask_what_happened(self, turn: Turn, state: StepState, step: StepSpec) -> None:
+    def _ask_what_happened(self, turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
         state.status, state.waits_for, state.done, state.in_doubt = "unknown", "", 0, True
         is_probed = step.class_of(undoes=bool(state.undoes)) == "probe" and not self.case.is_over
         call = step.call_of(undoes=bool(state.undoes))
@@ -459,7 +461,7 @@ class Simulation:
         """A person has the run take back what it did, though it may have ended."""
         turn = self._all_loaded()
         self.case.run.status, self.case.ended_at = "open", None
-        go_back(turn, "A mistake.")
+        start_compensation(turn, "A mistake.")
         self._go(turn)
 
     def resumed(self) -> None:
@@ -467,18 +469,18 @@ class Simulation:
         turn = self._all_loaded()
         self.case.run.status, self.case.ended_at = "open", None
         if self.case.status == "compensation_failed":
-            go_back(turn, "Once more.")
+            start_compensation(turn, "Once more.")
         else:
-            # As `go_forward` does, but for the row.
+            # As `resume_steps` does, but for the row.
             self.case.deadline_at = max(self.case.deadline_at, self.now + timedelta(days=1))
-            go_forward(turn)
+            resume_steps(turn)
         self._go(turn)
 
-    def _go(self, turn: Turn) -> None:
+    def _go(self, turn: RunUnitOfWork) -> None:
         self.case.wake_at = self.now
         self._written(turn)
 
-    def _all_loaded(self) -> Turn:
+    def _all_loaded(self) -> RunUnitOfWork:
         turn = self._loaded()
         self.case.steps = dict(self.rows)
         return turn

@@ -1,4 +1,4 @@
-"""The laws of `advance()`, for made-up definitions whatever befalls their runs, and by example.
+"""The laws of `plan()`, for made-up definitions whatever befalls their runs, and by example.
 
 The moves are made by the engine's own turns; what it asks of the database, of people and of other
 systems is answered in memory, as Hypothesis likes (see `simulation` and `state_machine`).

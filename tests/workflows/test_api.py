@@ -377,7 +377,7 @@ def test_who_waits_hears_of_the_end(api: Api, governed: Governed) -> None:
     with ThreadPoolExecutor(1) as other:
         answer = other.submit(waited)
         assert send(api, run).status_code == 201
-        worker.drive(run.pk)
+        worker.run_until_idle(run.pk)
         workflow = answer.result()["workflow"]
     assert (workflow["status"], workflow["output"]) == ("succeeded", {"amount": 11})
 

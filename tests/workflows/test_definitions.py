@@ -7,7 +7,7 @@ import pytest
 
 from tests.workflows.definitions import NUMBER, TEXT, VENDOR_CREDIT, WORLD, pinned
 from workflows.definitions.compiling import compile_source, compile_text
-from workflows.definitions.source import Source
+from workflows.definitions.source import SourceText
 from workflows.errors import InvalidDefinition
 
 
@@ -31,7 +31,7 @@ def test_a_good_definition_is_compiled_in_order_of_its_needs() -> None:
 
 def test_what_is_stored_compiles_to_the_same() -> None:
     spec, plain = compile_text(VENDOR_CREDIT, WORLD)
-    again = compile_source(Source(plain, {}), WORLD)
+    again = compile_source(SourceText(plain, {}), WORLD)
     assert list(again.steps) == list(spec.steps)
     assert again.steps["credit"] == spec.steps["credit"]
 

@@ -10,7 +10,7 @@ from accounts.models import User
 from actions.errors import OutcomeKnown
 from actions.models import Action, Attempt
 from actions.services import execution, recovery
-from actions.services.recovery import Answer
+from actions.services.recovery import Resolution
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from tests.factories import Governed
@@ -100,7 +100,7 @@ def unknown(governed: Governed) -> WorkflowRun:
     return workflow_helpers.done(governed, MAIL + 'output: {said: "${ steps.mail.output }"}\n')
 
 
-def resolved(run: WorkflowRun, answer: Answer, person: User, **given: Any) -> WorkflowRun:
+def resolved(run: WorkflowRun, answer: Resolution, person: User, **given: Any) -> WorkflowRun:
     action = Action.objects.get(run_id=run.pk)
     recovery.resolve_unknown(
         action.pk, actor=Actor.from_user(person), answer=answer, reason="Looked it up.", **given
@@ -109,17 +109,17 @@ def resolved(run: WorkflowRun, answer: Answer, person: User, **given: Any) -> Wo
 
 
 def test_a_person_says_that_it_took_effect(unknown: WorkflowRun, rosa: User) -> None:
-    run = resolved(unknown, Answer.TOOK_EFFECT, rosa, result={"id": 7})
+    run = resolved(unknown, Resolution.TOOK_EFFECT, rosa, result={"id": 7})
     assert (run.status, run.output) == ("succeeded", {"said": {"id": 7}})
     assert run.unknown_count == 0
     said = Event.objects.get(type="tool.call.resolved")
     assert (said.actor_label, said.details["answer"]) == ("rosa", "took_effect")
     with pytest.raises(OutcomeKnown):
-        resolved(run, Answer.FAILED, rosa)
+        resolved(run, Resolution.FAILED, rosa)
 
 
 def test_a_person_says_that_it_did_not(unknown: WorkflowRun, rosa: User) -> None:
-    run = resolved(unknown, Answer.FAILED, rosa)
+    run = resolved(unknown, Resolution.FAILED, rosa)
     assert (run.status, workflow_helpers.step(run, "mail").error_code) == (
         "failed",
         "did_not_take_effect",
@@ -127,7 +127,7 @@ def test_a_person_says_that_it_did_not(unknown: WorkflowRun, rosa: User) -> None
 
 
 def test_a_person_has_it_tried_again(unknown: WorkflowRun, rosa: User, governed: Governed) -> None:
-    run = resolved(unknown, Answer.AGAIN, rosa)
+    run = resolved(unknown, Resolution.AGAIN, rosa)
     assert run.status == "succeeded"
     assert governed.toolbox.calls.count("mail") == 2
     assert Action.objects.filter(run_id=run.pk).count() == 1  # the same key
@@ -140,7 +140,7 @@ def test_a_person_has_it_tried_again(unknown: WorkflowRun, rosa: User, governed:
 def dying(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Drivers that die after the intent is committed, before or after the call was made."""
     deaths: list[str] = []
-    real = execution.called
+    real = execution.call_once
 
     class Died(BaseException):
         pass
@@ -162,7 +162,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def die(run: WorkflowRun) -> WorkflowRun:
     """Drive until death, then let the sweeper find what it left."""
     with pytest.raises(workflow_helpers.Died):  # type: ignore[attr-defined]  # put there by the fixture
-        worker.drive(run.pk)
+        worker.run_until_idle(run.pk)
     Attempt.objects.filter(status="started").update(lease_until=timezone.now())
     assert recovery.settle_abandoned() == 1
     return workflow_helpers.driven(run)
@@ -210,7 +210,7 @@ def test_a_step_that_kills_its_driver_three_times_fails(
 def test_a_late_answer_is_kept_and_not_applied(
     governed: Governed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = execution.called
+    real = execution.call_once
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         result = real(*args, **kwargs)
@@ -232,8 +232,8 @@ def test_a_result_that_was_committed_is_not_applied_twice(governed: Governed) ->
     """The commit was applied and its reply lost: the driver takes the same turn again."""
     workflow_helpers.publish(PAY)
     run = workflow_helpers.begin(governed)
-    taken = tick.take_turn(run.pk, lease=worker.lease())
-    taken = tick.take_turn(
+    taken = tick.tick(run.pk, lease=worker.lease())
+    taken = tick.tick(
         run.pk,
         lease=worker.lease(),
         look=worker._looked(taken.case),  # type: ignore[arg-type]
@@ -241,7 +241,7 @@ def test_a_result_that_was_committed_is_not_applied_twice(governed: Governed) ->
     assert taken.claimed is not None
     outcome = worker._made(taken.claimed)
     for _ in range(2):
-        tick.take_turn(run.pk, lease=worker.lease(), outcome=outcome)
+        tick.tick(run.pk, lease=worker.lease(), outcome=outcome)
     assert workflow_helpers.driven(run).status == "succeeded"
     assert Event.objects.filter(type="tool.call.completed").count() == 1
     assert len(governed.toolbox.effects) == 1

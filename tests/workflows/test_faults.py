@@ -111,7 +111,7 @@ def brought_to_rest(run: WorkflowRun, seconds: float = 20) -> WorkflowRun:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         recovery.settle_abandoned()
-        worker.drive(run.pk)
+        worker.run_until_idle(run.pk)
         run = WorkflowRun.objects.get(pk=run.pk)
         stuck = StepRun.objects.filter(run_id=run.pk, status="unknown", due_at=None).exists()
         if run.status in WorkflowRun.RESTING or stuck:
@@ -354,10 +354,10 @@ def test_hints_too_many_too_late_and_for_nothing_do_nothing(governed: Governed, 
     workflow_helpers.publish(REFUND)
     run = workflow_helpers.begin(governed)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: closing(worker.drive, run.pk), range(40)))
+        list(pool.map(lambda number: closing(worker.run_until_idle, run.pk), range(40)))
     assert WorkflowRun.objects.get(pk=run.pk).status == "succeeded"
     before = Event.objects.count()
-    assert worker.drive(run.pk) == 0
+    assert worker.run_until_idle(run.pk) == 0
     assert effects(books, "refund") == 1
     assert Event.objects.count() == before
 
@@ -388,7 +388,7 @@ def test_a_commit_whose_reply_is_lost_makes_no_second_intent(
             raise OperationalError(message)
 
     monkeypatch.setattr(plain, "_commit", commit)
-    worker.drive(run.pk)
+    worker.run_until_idle(run.pk)
     assert not lost
     monkeypatch.undo()
     _short_again()
@@ -440,16 +440,16 @@ def test_a_wrong_clock_of_a_worker_changes_nothing(
 ) -> None:
     workflow_helpers.publish(REFUND.replace("steps:\n", "steps:\n  rest: {wait: {for: 30m}}\n"))
     run = workflow_helpers.begin(governed)
-    taken = tick.take_turn(run.pk, lease=timedelta(seconds=30))
+    taken = tick.tick(run.pk, lease=timedelta(seconds=30))
     assert taken.case is not None
     look = worker._looked(taken.case)
-    tick.take_turn(run.pk, lease=timedelta(seconds=30), look=look)
+    tick.tick(run.pk, lease=timedelta(seconds=30), look=look)
     real = timezone.now
     for hours in (1, -1):
         monkeypatch.setattr(timezone, "now", lambda shift=hours: real() + timedelta(hours=shift))
         assert recovery.settle_abandoned() == 0
         assert sweeper.sweep() == 0
-        worker.drive(run.pk)
+        worker.run_until_idle(run.pk)
         assert workflow_helpers.step(run, "rest").status == "waiting"
         assert Attempt.objects.get().status == "started"
 
@@ -472,7 +472,7 @@ steps:
     )
     run = workflow_helpers.begin(governed)
     with ThreadPoolExecutor(6) as pool:
-        drivers = [pool.submit(closing, worker.drive, run.pk) for _ in range(6)]
+        drivers = [pool.submit(closing, worker.run_until_idle, run.pk) for _ in range(6)]
         eventually(lambda: Attempt.objects.filter(status="succeeded").exists())
         place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Stop.")
         halted = Event.objects.get(type="halt.placed").pk
@@ -495,7 +495,7 @@ def test_a_call_under_way_is_recorded_after_its_run_was_cancelled(
     workflow_helpers.publish(THREE)
     run = workflow_helpers.begin(governed)
     with ThreadPoolExecutor(1) as pool:
-        driver = pool.submit(closing, worker.drive, run.pk)
+        driver = pool.submit(closing, worker.run_until_idle, run.pk)
         eventually(lambda: Attempt.objects.filter(status="started").exists())
         operator_commands.cancel(run.pk, actor=SYSTEM, reason="Not needed.")
         driver.result()
@@ -516,7 +516,7 @@ def test_exactly_one_of_eight_probes_an_open_breaker(governed: Governed, books: 
         system="accounting", environment="prod", state="open", open_until=now, opened_times=1
     )
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda run: closing(worker.drive, run.pk), runs))
+        list(pool.map(lambda run: closing(worker.run_until_idle, run.pk), runs))
     assert Attempt.objects.count() <= 8
     events = Event.objects.filter(type="breaker.closed")
     assert events.count() == 1

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions.models import Run
-from actions.services.recovery import Answer
+from actions.services.recovery import Resolution
 from actions.services.runs import close_run
 from agents.services.lifecycle import activate, suspend
 from common.actors import SYSTEM
@@ -74,7 +74,7 @@ def test_an_undoing_that_waits_past_its_limit_is_not_looked_at_on_and_on(
     operator_commands.undo(run.pk, actor=SYSTEM, reason="Take it back.")
     past = timezone.now() - timedelta(hours=1)
     WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=past, wake_at=past)
-    worker.drive(run.pk)
+    worker.run_until_idle(run.pk)
     run.refresh_from_db()
     assert (run.status, workflow_helpers.steps(run)) == ("compensating", {"mail": "unknown"})
     assert run.wake_at is not None
@@ -264,7 +264,7 @@ def test_a_person_who_says_that_a_call_was_done_labels_the_run_too(
     governed.toolbox.fail_with = [Unanswered("x")]
     run = workflow_helpers.done(governed, MAIL)
     assert Run.objects.get(pk=run.pk).labels == []
-    run = resolved(run, Answer.TOOK_EFFECT, rosa)
+    run = resolved(run, Resolution.TOOK_EFFECT, rosa)
     assert Run.objects.get(pk=run.pk).labels == ["outbound"]
 
 

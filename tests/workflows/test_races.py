@@ -62,7 +62,7 @@ def test_an_attempt_given_up_while_its_driver_waits_is_not_applied(
     workflow_helpers.publish(MAIL)
     run = workflow_helpers.begin(governed)
     held, threads = Flag(), []
-    real = execution.called
+    real = execution.call_once
 
     def gives_up() -> None:
         with transaction.atomic():
@@ -79,7 +79,7 @@ def test_an_attempt_given_up_while_its_driver_waits_is_not_applied(
         return result
 
     monkeypatch.setattr(worker, "called", called)
-    worker.drive(run.pk)
+    worker.run_until_idle(run.pk)
     for thread in threads:
         thread.join()
     assert Attempt.objects.get().status == "late"
@@ -93,18 +93,18 @@ def test_a_child_ends_while_its_parent_is_held(governed: Governed) -> None:
     workflow_helpers.publish(CHILD, slug="child")
     workflow_helpers.publish(PARENT)
     run = workflow_helpers.begin(governed)
-    worker.drive(run.pk)
+    worker.run_until_idle(run.pk)
     child = WorkflowRun.objects.get(parent=run)
     done = Flag()
 
     def ends() -> None:
-        worker.drive(child.pk)
+        worker.run_until_idle(child.pk)
         done.set()
 
-    from workflows.services.run_loading import locked_case  # noqa: PLC0415 - only here
+    from workflows.services.run_loading import lock_state  # noqa: PLC0415 - only here
 
     with transaction.atomic():
-        assert locked_case(run.pk, wait=True) is not None
+        assert lock_state(run.pk, wait=True) is not None
         thread = beside(ends)
         assert done.wait(10), "the child waited for its parent's lock"
     thread.join()
@@ -115,7 +115,7 @@ def test_a_child_ends_while_its_parent_is_held(governed: Governed) -> None:
 def drives(ids: list[UUID]) -> Callable[[], None]:
     def work() -> None:
         for pk in ids * 6:
-            worker.drive(pk)
+            worker.run_until_idle(pk)
 
     return work
 

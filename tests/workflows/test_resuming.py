@@ -8,7 +8,7 @@ from django.utils import timezone
 from accounts.models import User
 from actions.models import Action, Run
 from actions.services import recovery
-from actions.services.recovery import Answer
+from actions.services.recovery import Resolution
 from approvals.models import ApprovalRequest, Tier, Vote
 from audit.models import Event
 from common.actors import SYSTEM, Actor
@@ -330,7 +330,7 @@ def test_what_may_have_taken_effect_is_not_done_anew_but_asked_about(
     assert len(governed.toolbox.effects) == before
     told = Event.objects.of_run(run.pk).filter(type="tool.call.unresolved").latest("id")
     assert (told.actor_label, told.details["error"]) == ("rose", "in_doubt")
-    run = resolved(run, Answer.TOOK_EFFECT, rosa, result={"done": "pay"})
+    run = resolved(run, Resolution.TOOK_EFFECT, rosa, result={"done": "pay"})
     assert (run.status, len(governed.toolbox.effects)) == ("succeeded", before)
     assert workflow_helpers.step(run, "pay").in_doubt is False
 
@@ -356,7 +356,7 @@ def test_what_was_unknown_when_its_run_was_cancelled_is_settled_all_the_same(
     operator_commands.cancel(run.pk, actor=ROSE, reason="Not needed.")
     run = workflow_helpers.driven(run)
     assert (run.status, run.unknown_count, run.is_partial) == ("cancelled", 1, True)
-    run = resolved(run, Answer.FAILED, rosa)
+    run = resolved(run, Resolution.FAILED, rosa)
     assert (run.status, run.unknown_count, run.is_partial) == ("cancelled", 0, False)
     assert workflow_helpers.steps(run) == {"mail": "failed"}
 
@@ -376,7 +376,7 @@ def test_a_call_that_is_to_be_tried_again_is_not_when_its_run_is_cancelled(
     recovery.resolve_unknown(
         Action.objects.get().pk,
         actor=Actor.from_user(rosa),
-        answer=Answer.TOOK_EFFECT,
+        answer=Resolution.TOOK_EFFECT,
         reason="It is in the books.",
     )
     run = workflow_helpers.driven(run)

@@ -9,7 +9,7 @@ from django.test import Client
 
 from accounts.models import User
 from actions.services import recovery
-from actions.services.recovery import Answer
+from actions.services.recovery import Resolution
 from approvals.models import Vote
 from audit.models import Event
 from audit.retention import SENSITIVE_FIELD
@@ -160,7 +160,7 @@ def test_a_call_that_people_settle_and_facts_and_claims(governed: Governed, rosa
     ).action
     assert (action.facts["holder"], action.claims["said"]) == (NAME, NAME)
     recovery.resolve_unknown(
-        action.pk, actor=Actor.from_user(rosa), answer=Answer.TOOK_EFFECT, reason="I saw it.",
+        action.pk, actor=Actor.from_user(rosa), answer=Resolution.TOOK_EFFECT, reason="I saw it.",
         result={"holder": NAME, "pin": "4711"},
     )  # fmt: skip
     assert where_it_is(run.pk) == {

@@ -18,7 +18,7 @@ from tests.factories import Governed
 from tests.workflows import workflow_helpers
 from workflows.models import StepRun, Wake, WorkflowRun
 from workflows.services import run_signals, sweeper, wakeups, worker
-from workflows.services.run_loading import locked_case
+from workflows.services.run_loading import lock_state
 
 pytestmark = pytest.mark.django_db
 
@@ -74,7 +74,7 @@ def test_what_is_found_is_done_and_not_found_again(
 ) -> None:
     late = begun.started_at + timedelta(days=1)
     [found] = sweep(late)
-    assert worker.drive(found) == 1
+    assert worker.run_until_idle(found) == 1
     assert WorkflowRun.objects.get().status == "succeeded"
     assert governed.toolbox.calls == ["pay"]
     assert sweep(late + timedelta(days=1)) == []
@@ -116,7 +116,7 @@ def test_a_run_whose_worker_died_in_a_call_is_found_after_its_lease(
     with monkeypatch.context() as patched:
         patched.setattr(worker, "_made", die)
         with pytest.raises(KeyboardInterrupt):
-            worker.drive(begun.pk)
+            worker.run_until_idle(begun.pk)
     run = WorkflowRun.objects.get()
     assert (run.status, workflow_helpers.steps(run)) == ("running", {"pay": "running"})
     step = StepRun.objects.get()
@@ -176,7 +176,7 @@ def test_a_note_for_a_run_that_has_ended_is_taken_away(governed: Governed, sweep
     wakeups.wake(run.pk)
     late = database_now() + 3 * SECOND
     assert sweep(late) == [run.pk]
-    assert worker.drive(run.pk) == 0
+    assert worker.run_until_idle(run.pk) == 0
     assert not Wake.objects.exists()
     assert sweep(late + timedelta(days=1)) == []
     assert WorkflowRun.objects.get().status == "succeeded"
@@ -214,7 +214,7 @@ def test_a_sweeper_does_not_wait_for_a_driver(governed: Governed) -> None:
     def drive() -> None:
         try:
             with transaction.atomic():
-                locked_case(held.pk, wait=True)
+                lock_state(held.pk, wait=True)
                 is_held.set()
                 may_go.wait(10)
         finally:

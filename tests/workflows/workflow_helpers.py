@@ -54,7 +54,7 @@ def driven(run: WorkflowRun, times: int = 20) -> WorkflowRun:
         if not ids:
             break
         for pk in ids:
-            worker.drive(pk)
+            worker.run_until_idle(pk)
     return WorkflowRun.objects.get(pk=run.pk)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from common.cancellation import Flight
+from common.cancellation import CancellableCall
 from tools.credentials import Credential
 from tools.definitions import ToolSpec
 
@@ -44,7 +44,7 @@ class Call:
     idempotency_key: str | None
     timeout_seconds: float
     credentials: tuple[Credential, ...] = ()
-    flight: Flight = field(default_factory=Flight, compare=False)
+    flight: CancellableCall = field(default_factory=CancellableCall, compare=False)
     # By the monotonic clock: from then on somebody else may make the call in its place.
     send_by: float = math.inf
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpcore
 from django.views.decorators.debug import sensitive_variables
 
-from common.cancellation import Flight
+from common.cancellation import CancellableCall
 from common.canonical import canonical_json
 from common.http_deadline import BoundedBackend, Deadline
 from common.json_text import ensure_shallow
@@ -60,7 +60,7 @@ class HttpConnector:
                 return self._sent(url, headers, body, extensions, (endpoint, call, deadline, share))
             except NotSent:
                 # Nothing reached it: the name's next address may be the one that answers.
-                if left == 0 or call.flight.is_cut:
+                if left == 0 or call.flight.is_cancelled:
                     raise
         message = "The system could not be reached."
         raise NotSent(message)
@@ -120,17 +120,19 @@ def _identified(
 
 
 @contextmanager
-def _as_connector_errors(flight: Flight) -> Iterator[None]:
+def _as_connector_errors(flight: CancellableCall) -> Iterator[None]:
     try:
         yield
     except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
-        message = "It was stopped first." if flight.is_cut else "The system could not be reached."
+        message = (
+            "It was stopped first." if flight.is_cancelled else "The system could not be reached."
+        )
         raise NotSent(message) from error
     except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol, UnicodeError) as error:
         message = "The address or a header cannot be sent."
         raise NotPermitted(message) from error
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
-        if flight.is_cut:
+        if flight.is_cancelled:
             message = "The call was cut off, because it was stopped."
             raise CutOff(message) from error
         message = "The system did not answer in time."

@@ -8,8 +8,8 @@ from audit.generation import deciding_command
 from audit.services.recording import record
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
-from common.input_checks import required_reason
-from common.model_validation import ensure_clean
+from common.input_checks import clean_reason
+from common.model_validation import validate_fields
 from tools import events
 from tools.catalog import plain
 from tools.data_classes import ensure_acted_on
@@ -27,7 +27,7 @@ def register_system(slug: str, *, actor: Actor, title: str, kind: System.Kind) -
         raise InvalidInput(message)
     system = System.objects.select_for_update().filter(slug=slug).first() or System(slug=slug)
     system.title, system.kind = title, kind
-    ensure_clean(system)
+    validate_fields(system)
     system.save()
     return system
 
@@ -84,7 +84,7 @@ def _wanted(tool: Tool, attributes: Mapping[str, Any]) -> Tool:
             message = f"A tool has no attribute {attribute}."
             raise InvalidDefinition(message)
         setattr(wanted, attribute, value)
-    ensure_clean(wanted, exclude=("definition_digest",))
+    validate_fields(wanted, exclude=("definition_digest",))
     return wanted
 
 
@@ -146,7 +146,7 @@ def reinstate_tool(tool_id: int, *, actor: Actor, reason: str) -> Tool:
 
 
 def _set_status(tool_id: int, status: Tool.Status, *, actor: Actor, reason: str) -> Tool:
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     try:
         tool = Tool.objects.select_for_update(of=("self",)).select_related("system").get(pk=tool_id)
     except Tool.DoesNotExist as error:

@@ -13,8 +13,8 @@ from common.actors import Actor
 from common.commands import command
 from common.encryption import sealing_key_id
 from common.errors import InvalidInput, NotFound
-from common.input_checks import required_reason
-from common.model_validation import ensure_clean
+from common.input_checks import clean_reason
+from common.model_validation import validate_fields
 from common.sql import Row, Update, write
 from tools import envelope, events
 from tools.connectors.addresses import origin_of
@@ -85,7 +85,7 @@ def add_secret(
         origin=_origin(endpoint),
     )
     _ensure_placed(secret)
-    ensure_clean(secret, exclude=("endpoint", "withdrawn_at"))
+    validate_fields(secret, exclude=("endpoint", "withdrawn_at"))
     secret.save()
     _add_version(secret, value, actor=actor, number=1)
     record(
@@ -104,7 +104,7 @@ def rotate_secret(secret_id: int, *, actor: Actor, value: str, reason: str) -> S
 
     Raises NotFound, InvalidInput, SecretNotInForce.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     secret = _locked(secret_id)
     former = secret.versions.select_for_update().get(status=SecretVersion.Status.CURRENT)
     _destroy(former)
@@ -122,7 +122,7 @@ def rotate_secret(secret_id: int, *, actor: Actor, value: str, reason: str) -> S
 @deciding_command
 def withdraw_secret(secret_id: int, *, actor: Actor, reason: str) -> Secret:
     """The secret is used no more and its value is destroyed. Raises NotFound, SecretNotInForce."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     secret = _locked(secret_id)
     for version in secret.versions.select_for_update().exclude(
         status=SecretVersion.Status.DESTROYED

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 
-from common.admin.pages import GovernedAdmin, Link, Page
+from common.admin.pages import CommandPage, GovernedAdmin, Link
 from common.templatetags.blocks import badge
 from workflows import forms, metrics
 from workflows.diagrams import graph, in_seconds, in_words
@@ -30,7 +30,7 @@ class WorkflowAdmin(GovernedAdmin):
     detail_fields = ("slug", "title", "state", "live_version")
     detail_template = "workflows/workflow.html"
     pages = (
-        Page(
+        CommandPage(
             "write",
             "Write a workflow",
             forms.WriteVersionForm,
@@ -41,7 +41,7 @@ class WorkflowAdmin(GovernedAdmin):
             submit="Check and save as a draft",
             done="The draft is saved. Ask for it to be published.",
         ),
-        Page(
+        CommandPage(
             "start",
             "Start a run",
             forms.StartForm,
@@ -49,7 +49,7 @@ class WorkflowAdmin(GovernedAdmin):
             done="The run is started.",
             available=lambda workflow: workflow.live_id is not None and not workflow.paused,
         ),
-        Page(
+        CommandPage(
             "pause",
             "Pause",
             forms.PauseForm,
@@ -58,7 +58,7 @@ class WorkflowAdmin(GovernedAdmin):
             danger=True,
             available=lambda workflow: not workflow.paused,
         ),
-        Page(
+        CommandPage(
             "unpause",
             "Start runs again",
             forms.UnpauseForm,
@@ -136,7 +136,7 @@ class WorkflowVersionAdmin(GovernedAdmin):
     )
     detail_template = "workflows/version.html"
     pages = (
-        Page(
+        CommandPage(
             "ask",
             "Ask to publish it",
             forms.AskToPublishForm,
@@ -147,7 +147,7 @@ class WorkflowVersionAdmin(GovernedAdmin):
             done="People were asked.",
             available=lambda version: version.status == WorkflowVersion.Status.DRAFT,
         ),
-        Page(
+        CommandPage(
             "edit",
             "Write the next version from this",
             forms.WriteVersionForm,
@@ -155,7 +155,7 @@ class WorkflowVersionAdmin(GovernedAdmin):
             submit="Check and save as a draft",
             done="The draft is saved. Ask for it to be published.",
         ),
-        Page(
+        CommandPage(
             "retire",
             "Retire",
             forms.RetireForm,
@@ -223,14 +223,14 @@ class RolloutAdmin(GovernedAdmin):
     )
     detail_template = "workflows/rollout.html"
     pages = (
-        Page(
+        CommandPage(
             "share",
             "Change the share",
             forms.ShareForm,
             CHANGE,
             available=lambda rollout: rollout.status == Rollout.Status.RUNNING,
         ),
-        Page(
+        CommandPage(
             "complete",
             "Let it take over",
             forms.CompleteForm,
@@ -238,7 +238,7 @@ class RolloutAdmin(GovernedAdmin):
             explains="All new runs start on the new version.",
             available=lambda rollout: rollout.status == Rollout.Status.RUNNING,
         ),
-        Page(
+        CommandPage(
             "roll_back",
             "Roll back",
             forms.RollBackForm,

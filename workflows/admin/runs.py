@@ -14,7 +14,7 @@ from actions.models import Attempt
 from actions.names import agents_called
 from audit.permissions import SEE_SENSITIVE
 from audit.services.access_log import search_words
-from common.admin.pages import EndlessAdmin, Page
+from common.admin.pages import CommandPage, KeysetAdmin
 from common.ids import is_identifier
 from common.templatetags.blocks import badge
 from tools.data_classes import set_apart
@@ -64,7 +64,7 @@ def _is(*statuses: str) -> Any:
 
 
 @admin.register(WorkflowRun)
-class WorkflowRunAdmin(EndlessAdmin):
+class WorkflowRunAdmin(KeysetAdmin):
     list_display = ("started_at", "workflow", "agent", "state", "note")
     list_display_links = ("started_at", "workflow")
     list_filter = (AttentionFilter, "status", "workflow")
@@ -76,7 +76,7 @@ class WorkflowRunAdmin(EndlessAdmin):
     )
     detail_template = "workflows/run.html"
     pages = (
-        Page(
+        CommandPage(
             "resume",
             "Go on from here",
             forms.ResumeForm,
@@ -85,7 +85,7 @@ class WorkflowRunAdmin(EndlessAdmin):
             "halt that is in force still halts.",
             available=_is("halted", "failed", "compensation_failed"),
         ),
-        Page(
+        CommandPage(
             "undo",
             "Undo it",
             forms.UndoForm,
@@ -97,7 +97,7 @@ class WorkflowRunAdmin(EndlessAdmin):
                 "succeeded", "failed", "halted", "cancelled", "waiting", "compensation_failed"
             ),
         ),
-        Page(
+        CommandPage(
             "cancel",
             "Cancel",
             forms.CancelForm,
@@ -106,7 +106,7 @@ class WorkflowRunAdmin(EndlessAdmin):
             danger=True,
             available=_is("running", "waiting", "halted", "compensating", "compensation_failed"),
         ),
-        Page(
+        CommandPage(
             "signal",
             "Send a signal",
             forms.SignalForm,

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from common.admin.pages import EndlessAdmin, GovernedAdmin, Page
+from common.admin.pages import CommandPage, GovernedAdmin, KeysetAdmin
 from common.templatetags.blocks import badge
 from workflows import forms
 from workflows.models import Schedule, ScheduleFire
@@ -33,7 +33,7 @@ class ScheduleAdmin(GovernedAdmin):
     )
     detail_template = "workflows/schedule.html"
     pages = (
-        Page(
+        CommandPage(
             "write",
             "Add a schedule",
             forms.ScheduleForm,
@@ -42,8 +42,10 @@ class ScheduleAdmin(GovernedAdmin):
             on_list=True,
             submit="Save",
         ),
-        Page("edit", "Change", forms.ScheduleForm, "workflows.change_schedule", submit="Save"),
-        Page(
+        CommandPage(
+            "edit", "Change", forms.ScheduleForm, "workflows.change_schedule", submit="Save"
+        ),
+        CommandPage(
             "pause",
             "Pause",
             forms.PauseScheduleForm,
@@ -51,7 +53,7 @@ class ScheduleAdmin(GovernedAdmin):
             danger=True,
             available=lambda schedule: not schedule.paused,
         ),
-        Page(
+        CommandPage(
             "unpause",
             "Run again",
             forms.UnpauseScheduleForm,
@@ -73,7 +75,7 @@ class ScheduleAdmin(GovernedAdmin):
 
 
 @admin.register(ScheduleFire)
-class ScheduleFireAdmin(EndlessAdmin):
+class ScheduleFireAdmin(KeysetAdmin):
     list_display = ("fire_time", "schedule", "state", "reason", "fired_at")
     list_filter = ("status", "schedule")
     list_select_related = ("schedule",)

@@ -5,7 +5,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from actions.api.long_polling import waited_for
+from actions.api.long_polling import long_poll
 from actions.api.serializers import run_body
 from actions.api.views import AgentView, idempotency_key
 from actions.models import Run
@@ -40,7 +40,7 @@ class WorkflowsView(WorkflowView):
         responses={200: serializers.WorkflowSerializer(many=True), **PROBLEMS},
     )
     def get(self, request: Request) -> Response:
-        roles = snapshot.fresh().roles(self.caller)
+        roles = snapshot.current().roles(self.caller)
         found = []
         for workflow in Workflow.objects.filter(live__isnull=False, paused=False):
             spec = spec_of(int(workflow.live_id or 0))
@@ -102,7 +102,7 @@ class RunView(WorkflowView):
         responses={200: serializers.RunWithStepsSerializer, **PROBLEMS},
     )
     def get(self, request: Request, run_id: UUID) -> Response:
-        waited_for(self, lambda: self.own_workflow_run(run_id), _rests)
+        long_poll(self, lambda: self.own_workflow_run(run_id), _rests)
         return Response(self.body_of(run_id))
 
 

@@ -14,9 +14,9 @@ from workflows.definitions import type_environment as naming
 from workflows.definitions.diagnostics import Problems
 from workflows.definitions.durations import duration
 from workflows.definitions.schema import VALIDATOR
-from workflows.definitions.source import Problem, Source, Unreadable, read
+from workflows.definitions.source import Diagnostic, SourceText, Unreadable, read
 from workflows.definitions.spec import Limits, StepSpec, StopRule, WorkflowSpec
-from workflows.definitions.steps import StepCompiler, World
+from workflows.definitions.steps import References, StepCompiler
 from workflows.definitions.templates import EMPTY
 from workflows.errors import InvalidDefinition
 
@@ -25,7 +25,7 @@ MAX_SCHEMA_DEPTH = 20
 _NO_INPUTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
-def compile_text(text: str, world: World) -> tuple[WorkflowSpec, Any]:
+def compile_text(text: str, world: References) -> tuple[WorkflowSpec, Any]:
     """The compiled definition and its plain values, which are what is stored and hashed.
 
     Raises InvalidDefinition with every problem found.
@@ -37,7 +37,7 @@ def compile_text(text: str, world: World) -> tuple[WorkflowSpec, Any]:
     return compile_source(source, world), source.value
 
 
-def compile_source(source: Source, world: World) -> WorkflowSpec:
+def compile_source(source: SourceText, world: References) -> WorkflowSpec:
     """Raises InvalidDefinition with every problem found."""
     problems = Problems(source)
     raw = source.value
@@ -49,14 +49,14 @@ def compile_source(source: Source, world: World) -> WorkflowSpec:
     return spec
 
 
-def _refused(problems: list[Problem]) -> InvalidDefinition:
+def _refused(problems: list[Diagnostic]) -> InvalidDefinition:
     first = problems[0]
     message = f"Line {first.line}: {first.message}"
     return InvalidDefinition(message, problems=[problem.plain() for problem in problems])
 
 
 class _Definition:
-    def __init__(self, raw: Mapping[str, Any], problems: Problems, world: World) -> None:
+    def __init__(self, raw: Mapping[str, Any], problems: Problems, world: References) -> None:
         self._raw = raw
         self._problems = problems
         self._world = world

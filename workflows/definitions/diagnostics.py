@@ -6,22 +6,22 @@ from typing import Any
 import jsonschema_rs
 
 from common.cel import Declared, Expression, InvalidExpression
-from workflows.definitions.source import Path, Problem, Source
+from workflows.definitions.source import Diagnostic, Path, SourceText
 from workflows.definitions.templates import NotOneExpression, Template, expression, is_expression
 
 
 class Problems:
     """A definition being checked: says where things stand, and remembers what is wrong."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: SourceText) -> None:
         self._source = source
-        self.found: list[Problem] = []
+        self.found: list[Diagnostic] = []
 
     def add(self, path: Path, message: str, *, below: int = 0) -> None:
         """A problem at the line of `path`, or `below` lines further down in its text."""
-        self.found.append(Problem(self._source.line(path) + below, message))
+        self.found.append(Diagnostic(self._source.line(path) + below, message))
 
-    def sorted(self) -> list[Problem]:
+    def sorted(self) -> list[Diagnostic]:
         return sorted(set(self.found))
 
     def check_form(

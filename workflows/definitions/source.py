@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from common.canonical import NotCanonical, normalised
+from common.canonical import NotCanonical, normalise
 
 MAX_BYTES = 100_000
 MAX_DEPTH = 40
@@ -20,7 +20,7 @@ Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Diagnostic:
     """What is wrong, at which line of the text; lines count from 1."""
 
     line: int
@@ -35,11 +35,11 @@ class Unreadable(Exception):
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
-        self.problem = Problem(line, message)
+        self.problem = Diagnostic(line, message)
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceText:
     """A definition as written: its values, and the line of each."""
 
     value: Any
@@ -57,7 +57,7 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
 
 
-def read(text: str) -> Source:
+def read(text: str) -> SourceText:
     """Raises Unreadable."""
     try:
         size = len(text.encode())
@@ -81,7 +81,7 @@ def read(text: str) -> Source:
     lines: dict[Path, int] = {}
     value = _value(node, (), lines)
     try:
-        return Source(normalised(value), lines)
+        return SourceText(normalise(value), lines)
     except NotCanonical as error:
         raise Unreadable(1, str(error)) from error
 

@@ -33,7 +33,7 @@ _FITS = {
 
 
 @dataclass(frozen=True)
-class World:
+class References:
     """What a definition may speak of, at the moment it is checked."""
 
     tools: Mapping[str, PinnedTool]
@@ -48,7 +48,7 @@ class StepCompiler:
     """Compiles single steps; what a step may name is handed in."""
 
     problems: Problems
-    world: World
+    world: References
     undoes: bool  # what cannot be undone must say so
 
     def step(self, name: str, raw: Any, path: Path, names: Declared) -> StepSpec | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from common.canonical import normalised
+from common.canonical import normalise
 from common.cel import Declared, Expression, ExpressionFailed, compiled_typed, ensure_bounded
 from common.errors import InvalidInput
 
@@ -49,7 +49,7 @@ def json_of(value: Any) -> Any:
 
 def _kept(value: Any) -> Any:
     try:
-        found = normalised(value)
+        found = normalise(value)
     except InvalidInput as error:
         raise ExpressionFailed(str(error)) from error
     if weight(found) > MAX_WEIGHT:

@@ -9,7 +9,7 @@ from django.db.models import Max
 from actions import events as action_events
 from actions.models import Action, Attempt
 from actions.services import results
-from actions.services.attempts import Started
+from actions.services.attempts import OpenAttempt
 from actions.services.decisions import action_subject
 from actions.services.execution import was_not_carried_out
 from audit.services.recording import event_row
@@ -21,8 +21,8 @@ from tools.services.breakers import Where, count_failure, count_success, open_br
 from workflows.definitions.spec import Retry, StepSpec
 from workflows.models import StepRun
 from workflows.run_state import StepState, forward_path
-from workflows.services.preparation import Probed
-from workflows.services.unit_of_work import Turn
+from workflows.services.preparation import ProbeResult
+from workflows.services.unit_of_work import RunUnitOfWork
 
 MAX_CRASHES = 3
 MAX_PROBES = 5
@@ -33,18 +33,18 @@ _jitter = random.SystemRandom()
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CallOutcome:
     """One call as its driver saw it: a result or an error."""
 
     path: str
     action: Action
-    started: Started
+    started: OpenAttempt
     tool: ToolSpec
     result: ToolResult | None = None
     error: ConnectorError | None = None
 
 
-def apply(turn: Turn, outcome: Outcome) -> None:
+def apply(turn: RunUnitOfWork, outcome: CallOutcome) -> None:
     """Write the end of an attempt and what follows, if the attempt is still this driver's.
 
     An attempt that was given up meanwhile keeps its late answer as evidence. One that is closed
@@ -63,9 +63,9 @@ def apply(turn: Turn, outcome: Outcome) -> None:
         return
     state = turn.case.steps[outcome.path]
     if outcome.error is None:
-        _succeeded(turn, state, outcome)
+        _on_success(turn, state, outcome)
     else:
-        _failed(turn, state, outcome, outcome.error)
+        _on_failure(turn, state, outcome, outcome.error)
     turn.batch.progress.append(results.progress(outcome.action, turn.case.now))
     state.action_status = outcome.action.status
     for other in turn.case.steps.values():
@@ -74,7 +74,7 @@ def apply(turn: Turn, outcome: Outcome) -> None:
             turn.touch(other)
 
 
-def _succeeded(turn: Turn, state: StepState, outcome: Outcome) -> None:
+def _on_success(turn: RunUnitOfWork, state: StepState, outcome: CallOutcome) -> None:
     case, action, result = turn.case, outcome.action, outcome.result or ToolResult(None)
     turn.batch.closed.append(
         results.attempt_end(outcome.started, Attempt.Status.SUCCEEDED, now=case.now)
@@ -88,7 +88,9 @@ def _succeeded(turn: Turn, state: StepState, outcome: Outcome) -> None:
     turn.finish(state, "succeeded", output=result.value, said=True)
 
 
-def _failed(turn: Turn, state: StepState, outcome: Outcome, error: ConnectorError) -> None:
+def _on_failure(
+    turn: RunUnitOfWork, state: StepState, outcome: CallOutcome, error: ConnectorError
+) -> None:
     case, step = turn.case, turn.spec.step(forward_path(state.path))
     is_unknown = isinstance(error, Unanswered)
     again = not case.is_over and _may_try_again(state, step, error)
@@ -113,10 +115,10 @@ def _failed(turn: Turn, state: StepState, outcome: Outcome, error: ConnectorErro
     state.error_code, state.error = error.code, str(error)[:500]
     if again:
         outcome.action.status = Action.Status.READY
-        try_later(turn, state, step.retry, failures=state.tries, at_least=error.retry_after)
+        schedule_retry(turn, state, step.retry, failures=state.tries, at_least=error.retry_after)
     elif state.in_doubt:
         outcome.action.status = Action.Status.UNKNOWN
-        ask_what_happened(turn, state, step)
+        mark_outcome_unknown(turn, state, step)
     else:
         outcome.action.status = Action.Status.FAILED
         turn.finish(state, "failed", code=error.code, message=str(error))
@@ -141,8 +143,8 @@ def _may_try_again(state: StepState, step: StepSpec, error: ConnectorError) -> b
     )
 
 
-def try_later(
-    turn: Turn,
+def schedule_retry(
+    turn: RunUnitOfWork,
     state: StepState,
     retry: Retry,
     *,
@@ -157,7 +159,7 @@ def try_later(
     turn.touch(state)
 
 
-def ask_what_happened(turn: Turn, state: StepState, step: StepSpec) -> None:
+def mark_outcome_unknown(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     """The effect is unknown: the system is asked if it can be, else a person.
 
     The system is asked only when the call's whole time limit is over: before that, "not found"
@@ -179,7 +181,7 @@ def _time_limit(state: StepState, step: StepSpec) -> datetime:
     return begun + timedelta(seconds=call.tool.timeout_seconds if call else 0.0)
 
 
-def crashed(turn: Turn, state: StepState, step: StepSpec) -> None:
+def handle_lost_worker(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     """Its driver went away during the call. By the tool's class: again, ask the tool, or people."""
     state.crashes += 1
     state.in_doubt = True
@@ -191,12 +193,12 @@ def crashed(turn: Turn, state: StepState, step: StepSpec) -> None:
         turn.finish(state, "failed", code="poison", message=message)
     elif is_repeated:
         turn.set_action(state, Action.Status.READY.value)
-        try_later(turn, state, step.retry, failures=state.crashes)
+        schedule_retry(turn, state, step.retry, failures=state.crashes)
     else:
-        ask_what_happened(turn, state, step)
+        mark_outcome_unknown(turn, state, step)
 
 
-def probe_answered(turn: Turn, state: StepState, probed: Probed) -> None:
+def probe_answered(turn: RunUnitOfWork, state: StepState, probed: ProbeResult) -> None:
     """The system has said by key whether the call took effect, or could not say."""
     action = Action.objects.select_for_update().get(pk=str(state.action_id))
     if probed.error:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from accounts.people import people_named
 from actions.models import Run
-from actions.services.run_locks import RunRow
+from actions.services.run_locks import LockedRun
 from actions.services.runs import Budget
 from agents.directory import Directory, KnownIdentity
 from agents.tokens import Caller
@@ -19,19 +19,19 @@ from workflows import events
 from workflows.definitions.spec import Child, StepSpec
 from workflows.errors import HandoffRefused
 from workflows.models import StepRun, WorkflowRun
-from workflows.planning import Begin
+from workflows.planning import StepStart
 from workflows.run_state import StepState, index_of
-from workflows.services.recovery import go_back, reopen
-from workflows.services.run_loading import locked_case
-from workflows.services.runs import Start, request_key, started
-from workflows.services.unit_of_work import Turn
+from workflows.services.recovery import reopen, start_compensation
+from workflows.services.run_loading import lock_state
+from workflows.services.runs import Start, request_key, start_in_transaction
+from workflows.services.unit_of_work import RunUnitOfWork
 from workflows.spec_cache import spec_of
 
 MAX_CHAIN = 3  # agents that handed over before the one who acts
 MAX_DEPTH = 5
 
 
-def begin(turn: Turn, one: Begin, state: StepState) -> None:
+def begin(turn: RunUnitOfWork, one: StepStart, state: StepState) -> None:
     """Start the child in this transaction; what it is refused for fails the step."""
     child = one.step.child
     if child is None:
@@ -42,7 +42,7 @@ def begin(turn: Turn, one: Begin, state: StepState) -> None:
         if turn.case.depth >= MAX_DEPTH:
             message = f"Runs within runs go {MAX_DEPTH} deep at most."
             raise HandoffRefused(message)
-        made = _started(turn, one.path, child, inputs, generation=state.generation)
+        made = _start(turn, one.path, child, inputs, generation=state.generation)
     except GovernanceError as refusal:
         turn.finish(state, "failed", code=refusal.code, message=str(refusal))
         return
@@ -50,11 +50,11 @@ def begin(turn: Turn, one: Begin, state: StepState) -> None:
     turn.wait(state, StepRun.WaitsFor.CHILD)
 
 
-def _started(
-    turn: Turn, path: str, child: Child, inputs: Mapping[str, Any], *, generation: int
+def _start(
+    turn: RunUnitOfWork, path: str, child: Child, inputs: Mapping[str, Any], *, generation: int
 ) -> WorkflowRun:
     case, run = turn.case, turn.case.run
-    directory = snapshot.fresh().directory
+    directory = snapshot.current().directory
     acting = directory.identities[case.client_id]
     chain, identity, epoch = run.chain, acting, case.epoch
     if child.agent:
@@ -83,7 +83,7 @@ def _started(
         depth=case.depth + 1,
     )
     agent = Actor("agent", case.client_id, case.client_id)
-    made = started(caller, asked, request_key(caller, asked), actor=agent)
+    made = start_in_transaction(caller, asked, request_key(caller, asked), actor=agent)
     _reserve(turn, made.pk)
     if child.agent:
         turn.note(events.HANDED_OVER, to=identity.client_id, run=str(made.pk), depth=len(chain))
@@ -114,7 +114,7 @@ def _handed_to(
     return found
 
 
-def _left(run: RunRow) -> Budget:
+def _left(run: LockedRun) -> Budget:
     """What a child may use up at most."""
     actions = amount = None
     if run.budget_actions is not None:
@@ -124,7 +124,7 @@ def _left(run: RunRow) -> Budget:
     return Budget(actions, amount)
 
 
-def _reserve(turn: Turn, child_id: UUID) -> None:
+def _reserve(turn: RunUnitOfWork, child_id: UUID) -> None:
     """Count what the child may use up as used until it is back: its own limits, if it has any."""
     run, child = turn.case.run, Run.objects.get(pk=child_id)
     if run.budget_actions is not None and child.budget_actions is not None:
@@ -134,7 +134,7 @@ def _reserve(turn: Turn, child_id: UUID) -> None:
     turn.batch.runs[run.id] = run.totals()
 
 
-def go_on(turn: Turn, state: StepState, step: StepSpec) -> None:
+def go_on(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     """The child has ended: take over its labels, give back what it did not use, finish."""
     child = WorkflowRun.objects.select_related("run").get(pk=state.child_id)
     _settle_up(turn, child.run)
@@ -145,7 +145,7 @@ def go_on(turn: Turn, state: StepState, step: StepSpec) -> None:
         turn.finish(state, "failed", code=f"child_{child.status}", message=message)
 
 
-def _settle_up(turn: Turn, used: Run) -> None:
+def _settle_up(turn: RunUnitOfWork, used: Run) -> None:
     run = turn.case.run
     run.labels = tuple(sorted({*run.labels, *used.labels}))
     if used.budget_actions is not None and run.budget_actions is not None:
@@ -167,7 +167,7 @@ class Gathered:
         return {"index": self.index, "status": self.status, "output": self.output}
 
 
-def gathered(turn: Turn, step: StepSpec, state: StepState) -> list[dict[str, Any]]:
+def gathered(turn: RunUnitOfWork, step: StepSpec, state: StepState) -> list[dict[str, Any]]:
     """Each item's outputs by inner step, in order; those of this transaction are in memory."""
     written = StepRun.objects.filter(
         run_id=turn.case.id, scope__startswith=f"{state.path}[", undoes=""
@@ -186,24 +186,24 @@ def gathered(turn: Turn, step: StepSpec, state: StepState) -> list[dict[str, Any
     return [found[index].plain() for index in sorted(found)]
 
 
-def answerable(turn: Turn) -> list[int]:
+def answerable(turn: RunUnitOfWork) -> list[int]:
     """Who began this, and who answers for the agents in it: not the ones to approve."""
-    known = snapshot.fresh().directory.identities
+    known = snapshot.current().directory.identities
     run = turn.case.run
     behind = people_named(run.initiator)
     parties = (*run.chain, turn.case.client_id)
     return sorted({*behind, *(pk for party in parties for pk in known[party].answerable_users)})
 
 
-def undo(turn: Turn, one: Begin, child_id: UUID) -> None:
+def undo(turn: RunUnitOfWork, one: StepStart, child_id: UUID) -> None:
     """Have a child that succeeded take back what it did; its end is waited for.
 
     People may have ordered that of the child itself: what is undone is not undone again, and what
     could not be is tried anew.
     """
-    state = turn.begun(one.path, one.step.kind, "waiting", undoes=one.undoes)
+    state = turn.begin(one.path, one.step.kind, "waiting", undoes=one.undoes)
     state.child_id = child_id
-    loaded = locked_case(child_id, wait=True, everything=True)
+    loaded = lock_state(child_id, wait=True, everything=True)
     if loaded is None:
         raise NotFound
     if loaded.case.status == WorkflowRun.Status.COMPENSATED:
@@ -211,9 +211,9 @@ def undo(turn: Turn, one: Begin, child_id: UUID) -> None:
         return
     if loaded.case.status != WorkflowRun.Status.COMPENSATING:
         reason = f"Undone with {turn.case.workflow}."
-        child = Turn(spec_of(loaded.case.version_id), loaded, turn.lease, actor=turn.actor)
+        child = RunUnitOfWork(spec_of(loaded.case.version_id), loaded, turn.lease, actor=turn.actor)
         reopen(child, actor=turn.actor, reason=reason)
-        go_back(child, reason)
+        start_compensation(child, reason)
         child.case.wake_at = turn.case.now
         child.hints += 1
         child.write()
@@ -221,7 +221,7 @@ def undo(turn: Turn, one: Begin, child_id: UUID) -> None:
     turn.wait(state, StepRun.WaitsFor.CHILD)
 
 
-def undone(turn: Turn, state: StepState) -> None:
+def finish_undo(turn: RunUnitOfWork, state: StepState) -> None:
     if state.child_status == "compensated":
         turn.finish(state, "succeeded")
     else:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from actions.models import Action, Run
-from actions.services.attempts import Started
-from actions.services.decisions import decided_into
+from actions.services.attempts import OpenAttempt
+from actions.services.decisions import decide_into
 from actions.services.freshness import is_current, locked_turns
 from actions.services.redecision import decide_again, run_row
 from agents.errors import InvalidToken
@@ -15,8 +15,8 @@ from tools.services.breakers import OpenBreaker, Where, open_breakers, win_probe
 from workflows.definitions.spec import StepSpec, ToolCall
 from workflows.models import StepRun
 from workflows.run_state import StepState, forward_path
-from workflows.services.preparation import Look
-from workflows.services.unit_of_work import Turn
+from workflows.services.preparation import PreparedStep
+from workflows.services.unit_of_work import RunUnitOfWork
 
 TOOL_CHANGED = "tool_changed"
 PROBE_MARGIN = timedelta(seconds=15)
@@ -24,23 +24,25 @@ TURN_AGAIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
-class Claimed:
+class DispatchedCall:
     """A call whose attempt is committed: it may be made now."""
 
     path: str
     action: Action
-    started: Started
+    started: OpenAttempt
     tool: ToolSpec
     held: Snapshot
     timeout_seconds: float
 
 
-def begin(turn: Turn, look: Look, *, scope: str, undoes: str) -> Claimed | None:
+def begin(
+    turn: RunUnitOfWork, look: PreparedStep, *, scope: str, undoes: str
+) -> DispatchedCall | None:
     """Decide a step's call; the claim, if it is allowed and its endpoint is let through."""
     case = turn.case
     step = turn.spec.step(forward_path(look.path))
     call = step.call_of(undoes=bool(undoes))
-    state = turn.begun(look.path, step.kind, "running", scope=scope, undoes=undoes)
+    state = turn.begin(look.path, step.kind, "running", scope=scope, undoes=undoes)
     if call is None or look.prepared is None:
         _not_proposed(turn, state, look)
         return None
@@ -52,17 +54,17 @@ def begin(turn: Turn, look: Look, *, scope: str, undoes: str) -> Claimed | None:
         return None
     case.steps_count += 1
     state.tries += 1
-    committed = decided_into(turn.batch, look.prepared, case.run, now=case.now)
+    committed = decide_into(turn.batch, look.prepared, case.run, now=case.now)
     action = committed.action
     state.action_id, state.action_status = action.pk, str(action.status)
     state.input = action.arguments
-    _decided(turn, state, action)
+    _apply_decision(turn, state, action)
     if committed.started is None:
         return None
-    return _claimed(look, state, action, committed.started, seconds=_seconds(call, step))
+    return _build_call(look, state, action, committed.started, seconds=_seconds(call, step))
 
 
-def resume(turn: Turn, look: Look) -> Claimed | None:
+def resume(turn: RunUnitOfWork, look: PreparedStep) -> DispatchedCall | None:
     """Decide a ready action again and begin its next attempt; None if it is not to be made."""
     state = turn.case.steps[look.path]
     if look.is_behind:
@@ -80,15 +82,15 @@ def resume(turn: Turn, look: Look) -> Claimed | None:
     state.tries += 1
     state.action_status = str(resumed.action.status)
     turn.touch(state)
-    _decided(turn, state, resumed.action)
+    _apply_decision(turn, state, resumed.action)
     step = turn.spec.step(forward_path(look.path))
     call = step.call_of(undoes=bool(state.undoes))
     if resumed.started is None or call is None:
         return None
-    return _claimed(look, state, resumed.action, resumed.started, seconds=_seconds(call, step))
+    return _build_call(look, state, resumed.action, resumed.started, seconds=_seconds(call, step))
 
 
-def was_overtaken(turn: Turn, look: Look) -> bool:
+def was_overtaken(turn: RunUnitOfWork, look: PreparedStep) -> bool:
     """Whether a call was begun since the facts of this one were read: they are read again."""
     read_at = look.prepared.read_at if look.prepared is not None else None
     if read_at is None:
@@ -97,7 +99,7 @@ def was_overtaken(turn: Turn, look: Look) -> bool:
     return not is_current(read_at, effects=turn.case.run.effects, turns=turn.batch.turns)
 
 
-def _wait_for_turn(turn: Turn, state: StepState) -> None:
+def _wait_for_turn(turn: RunUnitOfWork, state: StepState) -> None:
     until = turn.case.now + TURN_AGAIN
     if state.waits_for == StepRun.WaitsFor.TURN:
         # Said once; looked at again and again.
@@ -107,13 +109,13 @@ def _wait_for_turn(turn: Turn, state: StepState) -> None:
         turn.wait(state, StepRun.WaitsFor.TURN, until=until)
 
 
-def _claimed(
-    look: Look, state: StepState, action: Action, started: Started, *, seconds: float
-) -> Claimed | None:
+def _build_call(
+    look: PreparedStep, state: StepState, action: Action, started: OpenAttempt, *, seconds: float
+) -> DispatchedCall | None:
     if look.prepared is None:
         return None
     state.status, state.waits_for, state.due_at = "running", "", None
-    return Claimed(
+    return DispatchedCall(
         look.path, action, started, look.prepared.call.tool, look.prepared.snapshot, seconds
     )
 
@@ -122,7 +124,7 @@ def _seconds(call: ToolCall, step: StepSpec) -> float:
     return step.timeout.total_seconds() if step.timeout else call.tool.timeout_seconds
 
 
-def _decided(turn: Turn, state: StepState, action: Action) -> None:
+def _apply_decision(turn: RunUnitOfWork, state: StepState, action: Action) -> None:
     """What the decision means for the step, where it does not begin a call."""
     decided = action.decided_again or {"outcome": action.outcome, "reasons": action.reasons}
     outcome = str(decided["outcome"])
@@ -137,14 +139,14 @@ def _decided(turn: Turn, state: StepState, action: Action) -> None:
             turn.case.run.status = "halted"
 
 
-def _not_proposed(turn: Turn, state: StepState, look: Look) -> None:
+def _not_proposed(turn: RunUnitOfWork, state: StepState, look: PreparedStep) -> None:
     if look.is_behind:
         _wait_for_turn(turn, state)
     else:
-        _refused(turn, state, look)
+        _apply_refusal(turn, state, look)
 
 
-def _refused(turn: Turn, state: StepState, look: Look) -> None:
+def _apply_refusal(turn: RunUnitOfWork, state: StepState, look: PreparedStep) -> None:
     """The call could not even be proposed."""
     if look.refusal is None:
         turn.finish(state, "failed", code="expression_failed", message=look.failure)
@@ -156,7 +158,7 @@ def _refused(turn: Turn, state: StepState, look: Look) -> None:
     turn.finish(state, "failed", code=look.refusal.code, message=str(look.refusal))
 
 
-def _is_held_back(turn: Turn, state: StepState, tool: ToolSpec) -> bool:
+def _is_held_back(turn: RunUnitOfWork, state: StepState, tool: ToolSpec) -> bool:
     """Whether the endpoint's breaker is open; one of all processes wins the probe of it."""
     if not turn.loaded.has_open_breakers:
         return False

@@ -7,13 +7,13 @@ from audit.generation import hold_shared
 from common.actors import Actor
 from common.commands import command
 from common.errors import NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from workflows import events
 from workflows.errors import WrongRunState
 from workflows.models import StepRun, WorkflowRun, WorkflowVersion
-from workflows.services.recovery import go_back, go_forward, let_stand, reopen
-from workflows.services.run_loading import locked_case
-from workflows.services.unit_of_work import Turn
+from workflows.services.recovery import keep_result, reopen, resume_steps, start_compensation
+from workflows.services.run_loading import lock_state
+from workflows.services.unit_of_work import RunUnitOfWork
 from workflows.services.wakeups import wake
 from workflows.services.worker import lease
 from workflows.spec_cache import spec_of
@@ -76,16 +76,16 @@ def resume(
     _ordered(turn, "resume", reason)
     reopen(turn, actor=actor, reason=reason)
     for run in above:
-        let_stand(run)
+        keep_result(run)
     if case.status == "compensation_failed":
-        go_back(turn, case.reason)
+        start_compensation(turn, case.reason)
     else:
-        go_forward(turn)
+        resume_steps(turn)
         _wake_children(turn)
     _go(turn)
 
 
-def _is_left_behind(turn: Turn) -> bool:
+def _is_left_behind(turn: RunUnitOfWork) -> bool:
     """Whether the run that it was part of waits for it no more: that one is resumed instead."""
     case = turn.case
     if case.parent_id is None or not case.is_over:
@@ -106,7 +106,7 @@ def _locked_above(run_id: UUID) -> list[WorkflowRun]:
     return [runs.select_related("run__identity").get(pk=pk) for pk in found]
 
 
-def _ensure_for_agents(turn: Turn, by: Caller) -> None:
+def _ensure_for_agents(turn: RunUnitOfWork, by: Caller) -> None:
     """Raises WrongRunState for what only people may have go on."""
     case = turn.case
     version = WorkflowVersion.objects.only("status").get(pk=case.version_id)
@@ -119,7 +119,7 @@ def _ensure_for_agents(turn: Turn, by: Caller) -> None:
         raise WrongRunState(message)
 
 
-def _wake_children(turn: Turn) -> None:
+def _wake_children(turn: RunUnitOfWork) -> None:
     """Runs within it were held back as long as it rested."""
     for state in turn.case.steps.values():
         if state.is_open and state.waits_for == "child" and state.child_id is not None:
@@ -135,23 +135,23 @@ def undo(run_id: UUID, *, actor: Actor, reason: str) -> None:
         raise WrongRunState
     _ordered(turn, "undo", reason)
     reopen(turn, actor=actor, reason=reason)
-    go_back(turn, required_reason(reason))
+    start_compensation(turn, clean_reason(reason))
     _go(turn)
 
 
-def _turn(run_id: UUID, actor: Actor, identity_id: int | None) -> Turn:
-    loaded = locked_case(run_id, wait=True, everything=True)
+def _turn(run_id: UUID, actor: Actor, identity_id: int | None) -> RunUnitOfWork:
+    loaded = lock_state(run_id, wait=True, everything=True)
     if loaded is None or identity_id not in {None, loaded.case.run.identity_id}:
         raise NotFound
-    return Turn(spec_of(loaded.case.version_id), loaded, lease(), actor=actor)
+    return RunUnitOfWork(spec_of(loaded.case.version_id), loaded, lease(), actor=actor)
 
 
-def _ordered(turn: Turn, order: str, reason: str) -> None:
-    reason = required_reason(reason)
+def _ordered(turn: RunUnitOfWork, order: str, reason: str) -> None:
+    reason = clean_reason(reason)
     turn.note(events.RUN_ORDERED, order=order, reason=reason)
 
 
-def _go(turn: Turn) -> None:
+def _go(turn: RunUnitOfWork) -> None:
     turn.case.wake_at = turn.case.now
     turn.hints += 1
     turn.write()

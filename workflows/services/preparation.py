@@ -13,8 +13,8 @@ from uuid import UUID
 
 from actions.errors import CallInFlight
 from actions.models import Action
-from actions.services.proposals import Prepared, Proposal, prepare
-from actions.services.redecision import prepared_again
+from actions.services.proposals import PreparedProposal, Proposal, prepare
+from actions.services.redecision import prepare_from_action
 from agents.errors import InvalidToken
 from agents.tokens import Caller
 from common.cel import ExpressionFailed
@@ -24,14 +24,14 @@ from tools.connectors.base import Call, ConnectorError
 from tools.invocation import call_tool
 from workflows.definitions.spec import StepSpec, WorkflowSpec
 from workflows.expression_context import values_of
-from workflows.planning import Begin, advance
-from workflows.run_state import Case, StepState, forward_path
+from workflows.planning import StepStart, plan
+from workflows.run_state import StepState, WorkflowState, forward_path
 
 DRIVER = "workflows"
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeResult:
     """What the system says about a call by its key. `error`: it could not say."""
 
     found: bool = False
@@ -41,26 +41,26 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Look:
+class PreparedStep:
     """What was prepared for one step."""
 
     path: str
     kind: Literal["begin", "resume", "probe"]
     mark: int = 0
-    prepared: Prepared | None = None
+    prepared: PreparedProposal | None = None
     refusal: GovernanceError | None = None
     failure: str = ""
     action_id: UUID | None = None
-    probed: Probed | None = None
+    probed: ProbeResult | None = None
     # Another call changes what this one depends on: it waits its turn.
     is_behind: bool = False
 
 
-def look_ahead(
-    spec: WorkflowSpec, case: Case, lease: timedelta, *, answered: UUID | None = None
-) -> Look | None:
+def prepare_next(
+    spec: WorkflowSpec, case: WorkflowState, lease: timedelta, *, answered: UUID | None = None
+) -> PreparedStep | None:
     """What the next call needs; None if no call comes next. `answered`: see `wait_for_turn`."""
-    moves = advance(spec, case, case.now)
+    moves = plan(spec, case, case.now)
     if moves.end is not None or case.is_resting:
         return None
     for path in moves.go_on:
@@ -73,7 +73,9 @@ def look_ahead(
     return None
 
 
-def needs_look(state: StepState, step: StepSpec) -> Literal["begin", "resume", "probe"] | None:
+def required_preparation(
+    state: StepState, step: StepSpec
+) -> Literal["begin", "resume", "probe"] | None:
     """Whether an open step goes on with a call, and of what kind."""
     if step.call_of(undoes=bool(state.undoes)) is None:
         return None
@@ -87,40 +89,46 @@ def needs_look(state: StepState, step: StepSpec) -> Literal["begin", "resume", "
 
 
 def _of_open(
-    spec: WorkflowSpec, case: Case, state: StepState, lease: timedelta, answered: UUID | None
-) -> Look | None:
+    spec: WorkflowSpec,
+    case: WorkflowState,
+    state: StepState,
+    lease: timedelta,
+    answered: UUID | None,
+) -> PreparedStep | None:
     step = spec.step(forward_path(state.path))
-    kind = needs_look(state, step)
+    kind = required_preparation(state, step)
     if kind == "begin":
         values = values_of(spec, case, state, case.now)
-        begin = Begin(state.path, step, values, state.scope, state.undoes)
+        begin = StepStart(state.path, step, values, state.scope, state.undoes)
         return _begin(case, begin, lease, answered)
     if kind is None or state.action_id is None:
         return None
     action = Action.objects.with_run().filter(pk=state.action_id).first()
     if action is None:
         return None
-    mark, held = snapshot.marked()
+    mark, held = snapshot.cached_with_version()
     if kind == "probe":
-        return Look(state.path, "probe", mark, probed=_probed(action, step, held))
+        return PreparedStep(state.path, "probe", mark, probed=_probe(action, step, held))
     try:
-        prepared = prepared_again(action, mark, held, patience=0)
+        prepared = prepare_from_action(action, mark, held, patience=0)
     except CallInFlight:
-        return Look(state.path, "resume", mark, is_behind=True)
-    return Look(state.path, "resume", mark, prepared=prepared, action_id=action.pk)
+        return PreparedStep(state.path, "resume", mark, is_behind=True)
+    return PreparedStep(state.path, "resume", mark, prepared=prepared, action_id=action.pk)
 
 
-def _begin(case: Case, one: Begin, lease: timedelta, answered: UUID | None) -> Look:
+def _begin(
+    case: WorkflowState, one: StepStart, lease: timedelta, answered: UUID | None
+) -> PreparedStep:
     """A call prepared as an agent's own would be: its arguments checked, its facts found out."""
     call = one.step.call_of(undoes=bool(one.undoes))
-    mark, held = snapshot.marked()
+    mark, held = snapshot.cached_with_version()
     if call is None:
-        return Look(one.path, "begin", mark)
+        return PreparedStep(one.path, "begin", mark)
     try:
         arguments = call.arguments.resolve(one.values)
         claims = call.claims.resolve(one.values)
     except ExpressionFailed as error:
-        return Look(one.path, "begin", mark, failure=str(error))
+        return PreparedStep(one.path, "begin", mark, failure=str(error))
     existing = case.steps.get(one.path)
     try:
         proposal = Proposal(
@@ -138,13 +146,13 @@ def _begin(case: Case, one: Begin, lease: timedelta, answered: UUID | None) -> L
         )
         prepared = prepare(proposal, mark, held)
     except CallInFlight:
-        return Look(one.path, "begin", mark, is_behind=True)
+        return PreparedStep(one.path, "begin", mark, is_behind=True)
     except GovernanceError as refusal:
-        return Look(one.path, "begin", mark, refusal=refusal)
-    return Look(one.path, "begin", mark, prepared=prepared)
+        return PreparedStep(one.path, "begin", mark, refusal=refusal)
+    return PreparedStep(one.path, "begin", mark, prepared=prepared)
 
 
-def caller_of(case: Case, held: Snapshot) -> Caller:
+def caller_of(case: WorkflowState, held: Snapshot) -> Caller:
     """The run's agent, within what the token that started it covered. Raises InvalidToken."""
     identity = held.directory.identities.get(case.client_id)
     if identity is None:
@@ -164,12 +172,12 @@ def step_key(run_id: UUID, path: str, generation: int) -> str:
     return f"step {found[:32].lower()}"
 
 
-def _probed(action: Action, step: StepSpec, held: Snapshot) -> Probed:
+def _probe(action: Action, step: StepSpec, held: Snapshot) -> ProbeResult:
     """Ask the system by the call's key. A read made by the portal itself, as facts are."""
     spec = held.catalog.tools[action.tool]
     probe = held.catalog.tool_of(spec.system, spec.probe)
     if probe is None or probe.withdrawn or probe.access != "read":
-        return Probed(error="The tool's probe is not a read tool in service.")
+        return ProbeResult(error="The tool's probe is not a read tool in service.")
     call = Call(str(action.run_id), None, probe.timeout_seconds)
     try:
         arguments, _ = probe.canonical_arguments({"key": str(action.pk)})
@@ -177,8 +185,8 @@ def _probed(action: Action, step: StepSpec, held: Snapshot) -> Probed:
             held.catalog, probe, arguments, environment=action.environment, call=call
         )
     except (ConnectorError, GovernanceError) as error:
-        return Probed(error=str(error))
+        return ProbeResult(error=str(error))
     value = answer.value
     if not isinstance(value, dict) or not isinstance(value.get("found"), bool):
-        return Probed(error="The probe's answer does not say whether the call was found.")
-    return Probed(found=value["found"], result=value.get("result"), labels=tuple(spec.labels))
+        return ProbeResult(error="The probe's answer does not say whether the call was found.")
+    return ProbeResult(found=value["found"], result=value.get("result"), labels=tuple(spec.labels))

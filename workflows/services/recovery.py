@@ -9,32 +9,32 @@ from common.actors import Actor
 from workflows import events
 from workflows.models import WorkflowRun
 from workflows.run_state import BROKEN, StepState
-from workflows.services.unit_of_work import Turn
+from workflows.services.unit_of_work import RunUnitOfWork
 
 _GONE = "withdrawn"
 
 
-def reopen(turn: Turn, *, actor: Actor, reason: str) -> None:
+def reopen(turn: RunUnitOfWork, *, actor: Actor, reason: str) -> None:
     """The run may act again, as its agent stands today; every call is decided as ever."""
     case = turn.case
     if case.run.status != Run.Status.OPEN:
         reopen_run(case.id, actor=actor, reason=reason)
         case.run.status, case.run.closed_at, case.run.outcome = Run.Status.OPEN, None, ""
-    known = directory.fresh().identities.get(case.client_id)
+    known = directory.current().identities.get(case.client_id)
     if known is not None and known.epoch != case.epoch:
         case.epoch = known.epoch
         WorkflowRun.objects.filter(pk=case.id).update(epoch=known.epoch)
     case.ended_at, case.is_partial, case.had_success = None, False, None
 
 
-def let_stand(run: WorkflowRun) -> None:
+def keep_result(run: WorkflowRun) -> None:
     """What a run within this one does counts again as done for its agent, as that stands today."""
     epoch = run.run.identity.epoch
     if run.epoch != epoch:
         WorkflowRun.objects.filter(pk=run.pk).update(epoch=epoch, turn=F("turn") + 1)
 
 
-def go_forward(turn: Turn) -> None:
+def resume_steps(turn: RunUnitOfWork) -> None:
     """Have done anew what did not succeed. What may have taken effect is asked about first."""
     steps = [state for state in turn.case.steps.values() if not state.undoes]
     for state in steps:
@@ -49,7 +49,7 @@ def go_forward(turn: Turn) -> None:
     _extend(turn)
 
 
-def go_back(turn: Turn, reason: str) -> None:
+def start_compensation(turn: RunUnitOfWork, reason: str) -> None:
     """Take back what the run has done, the last first; what could not be undone is tried anew."""
     for state in list(turn.case.steps.values()):
         if state.undoes and state.status in BROKEN:
@@ -62,7 +62,7 @@ def go_back(turn: Turn, reason: str) -> None:
     turn.end("compensating", reason, ending="compensated")
 
 
-def _anew(turn: Turn, state: StepState) -> None:
+def _anew(turn: RunUnitOfWork, state: StepState) -> None:
     if state.in_doubt:
         turn.leave_unknown(state)
     else:
@@ -70,7 +70,7 @@ def _anew(turn: Turn, state: StepState) -> None:
     turn.touch(state)
 
 
-def _take_up_items(turn: Turn, outer: StepState) -> None:
+def _take_up_items(turn: RunUnitOfWork, outer: StepState) -> None:
     """Go on with the items of a foreach: those that are done stay done, as do failures that are
     collected; what stopped it begins anew.
     """
@@ -90,7 +90,7 @@ def _take_up_items(turn: Turn, outer: StepState) -> None:
     turn.touch(outer)
 
 
-def _extend(turn: Turn) -> None:
+def _extend(turn: RunUnitOfWork) -> None:
     """A run whose time is over is given its time again by whoever has it go on."""
     case = turn.case
     if case.deadline_at <= case.now:

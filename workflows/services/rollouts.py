@@ -9,7 +9,7 @@ from audit.services.recording import record
 from common.actors import SYSTEM, Actor
 from common.commands import command
 from common.errors import InvalidInput
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from common.isolation import each
 from workflows import events
 from workflows.errors import NoRolloutUnderWay
@@ -83,7 +83,7 @@ def complete(rollout_id: int, *, actor: Actor, reason: str) -> Rollout:
     workflow.live = rollout.candidate
     workflow.title = str(rollout.candidate.spec["title"])
     workflow.save(update_fields=["live", "title"])
-    _end(rollout, Rollout.Status.COMPLETED, required_reason(reason))
+    _end(rollout, Rollout.Status.COMPLETED, clean_reason(reason))
     record(
         events.ROLLOUT_COMPLETED,
         actor=actor,
@@ -96,7 +96,7 @@ def complete(rollout_id: int, *, actor: Actor, reason: str) -> Rollout:
 @command
 def roll_back(rollout_id: int, *, actor: Actor, reason: str) -> Rollout:
     """New runs start on the former version again; runs under way finish where they are."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     rollout = _running(rollout_id)
     _end(rollout, Rollout.Status.ROLLED_BACK, reason)
     record(
@@ -111,10 +111,10 @@ def roll_back(rollout_id: int, *, actor: Actor, reason: str) -> Rollout:
 
 def guard() -> int:
     """Roll back every rollout whose new version does worse than allowed; how many."""
-    return sum(each(Rollout.objects.filter(status="running"), _judged, what="rollout"))
+    return sum(each(Rollout.objects.filter(status="running"), _judge, what="rollout"))
 
 
-def _judged(rollout: Rollout) -> bool:
+def _judge(rollout: Rollout) -> bool:
     found = record_of(rollout, rollout.candidate)
     if found.ended < rollout.min_runs:
         return False

@@ -14,7 +14,7 @@ from actions.services.run_locks import RUN_COLUMNS, RUN_WIDTH, as_json, as_uuid,
 from audit.generation import holding
 from common.errors import NotFound
 from common.sql import together
-from workflows.run_state import OVER, RESTING, Case, StepState
+from workflows.run_state import OVER, RESTING, StepState, WorkflowState
 from workflows.services.tables import STEP_COLUMNS
 from workflows.spec_cache import data_class_of, spec_of
 
@@ -49,19 +49,19 @@ _NEWS_NAMES = ("action_status", "approval_status", "child_status", "has_signal")
 class Loaded:
     """A case with what else its transaction needs to know."""
 
-    case: Case
+    case: WorkflowState
     wakes: tuple[int, ...]
     has_open_breakers: bool
     attempt_status: str
 
 
-def locked_case(
+def lock_state(
     run_id: UUID,
     *,
     wait: bool,
     attempt_id: UUID | None = None,
     everything: bool = False,
-    known: Case | None = None,
+    known: WorkflowState | None = None,
 ) -> Loaded | None:
     """The run with its steps in play, under the shared lock of the generation and that of its Run.
 
@@ -100,7 +100,7 @@ def folded_steps(run_id: UUID) -> dict[str, StepState]:
     return _steps(rows)
 
 
-def seen_case(run_id: UUID) -> Case | None:
+def seen_case(run_id: UUID) -> WorkflowState | None:
     """The run as it was committed last, without a lock: for looking ahead."""
     try:
         return _read(run_id, everything=False)
@@ -108,7 +108,7 @@ def seen_case(run_id: UUID) -> Case | None:
         return None
 
 
-def _read(run_id: UUID, *, everything: bool) -> Case:
+def _read(run_id: UUID, *, everything: bool) -> WorkflowState:
     """The run with its steps, of finished items too if it is being undone. Raises NotFound."""
     text, given = _STEPS_ALL if everything else _STEPS_IN_PLAY, [_id(run_id)]
     runs, rows = together(connection, [(_run_sql(connection.vendor), given), (text, given)])
@@ -118,7 +118,7 @@ def _read(run_id: UUID, *, everything: bool) -> Case:
     mark, now = row[-2:]
     names = ("workflow" if name == "slug" else name for name in _CASE_NAMES)
     values = dict(zip(names, row[RUN_WIDTH:-2], strict=True))
-    case = Case(
+    case = WorkflowState(
         run=run_row(row[:RUN_WIDTH]),
         now=as_time(now) or timezone.now(),
         mark=int(mark or 0),
@@ -130,7 +130,7 @@ def _read(run_id: UUID, *, everything: bool) -> Case:
     return case
 
 
-def _above(case: Case) -> tuple[bool, str]:
+def _above(case: WorkflowState) -> tuple[bool, str]:
     """Whether a run that this one is part of rests, and why it may not go on for it any more."""
     [found] = together(connection, [(_ABOVE, [_id(case.parent_id)])])
     for status, run_status, epoch, present in found:

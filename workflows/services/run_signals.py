@@ -5,10 +5,10 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from audit.bounded_values import whole
+from audit.bounded_values import event_value
 from audit.services.recording import record
 from common.actors import Actor
-from common.canonical import digest, normalised
+from common.canonical import digest, normalise
 from common.clock import database_now
 from common.commands import command
 from common.errors import NotFound
@@ -41,7 +41,7 @@ def send(
     run = runs.select_related("workflow").first()
     if run is None:
         raise NotFound
-    payload = normalised(payload)
+    payload = normalise(payload)
     found = _known(run_id, key, name, payload)
     if found is not None:
         return found, False
@@ -64,7 +64,7 @@ def send(
         subject=run,
         run_id=run.pk,
         name=name,
-        **whole("payload", payload, data_class),
+        **event_value("payload", payload, data_class),
     )
     wake(run.pk)
     return signal, True

@@ -12,15 +12,15 @@ from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from actions.models import Run
-from actions.services.runs import Budget, Opening, run_rows
+from actions.services.runs import Budget, NewRun, run_rows
 from actions.services.tables import RUNS
 from agents.errors import InvalidToken
-from agents.tokens import Caller, seen_from
-from audit.bounded_values import whole
+from agents.tokens import Caller, revalidate
+from audit.bounded_values import event_value
 from audit.generation import holding
 from audit.services.recording import EVENTS, Subject, event_row
 from common.actors import Actor
-from common.canonical import digest, normalised
+from common.canonical import digest, normalise
 from common.commands import command
 from common.errors import GovernanceError, InvalidInput
 from common.ids import uuid7
@@ -105,7 +105,7 @@ def _known(key: str, asked: Start) -> WorkflowRun | None:
 
 @command
 def _start(caller: Caller, asked: Start, key: str, *, actor: Actor) -> WorkflowRun:
-    return started(caller, asked, key, actor=actor)
+    return start_in_transaction(caller, asked, key, actor=actor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +118,19 @@ class _Found:
     now: datetime
 
 
-def started(caller: Caller, asked: Start, key: str, *, actor: Actor) -> WorkflowRun:
+def start_in_transaction(caller: Caller, asked: Start, key: str, *, actor: Actor) -> WorkflowRun:
     """The run, in the caller's transaction; the generation's shared lock is taken first."""
     found = _found(asked)
     held = _snapshot_of(found.mark)
     spec = spec_of(found.version_id)
-    identity = seen_from(caller, held.directory).identity
+    identity = revalidate(caller, held.directory).identity
     if not held.roles(caller) & set(spec.roles):
         raise NotAllowedToStart
     if caller.chain or caller.person:
         message = "A token to act for another agent starts no workflow."
         raise NotAllowedToStart(message)
     inputs = checked_inputs(spec, asked.inputs)
-    opening = Opening(
+    opening = NewRun(
         asked.initiator_kind,
         asked.initiator,
         (asked.purpose or spec.title)[:500],
@@ -168,7 +168,7 @@ def _recorded(inputs: Any, parent: UUID | None, spec: WorkflowSpec) -> dict[str,
     """
     above = data_class_of(spec, parent=parent) if parent is not None else ""
     if above:
-        return whole("inputs", inputs, above)
+        return event_value("inputs", inputs, above)
     return as_recorded("inputs", inputs, spec.inputs_schema)
 
 
@@ -197,8 +197,8 @@ def _found(asked: Start) -> _Found:
 
 def _snapshot_of(mark: int) -> Snapshot:
     """What is held of the generation, made anew only if it has moved."""
-    held_mark, held = snapshot.marked()
-    return held if held_mark == mark else snapshot.fresh()
+    held_mark, held = snapshot.cached_with_version()
+    return held if held_mark == mark else snapshot.current()
 
 
 def _row(
@@ -255,7 +255,7 @@ def checked_inputs(spec: WorkflowSpec, given: Any) -> dict[str, Any]:
     SecretFound.
     """
     try:
-        plain = normalised(given)
+        plain = normalise(given)
     except InvalidInput as error:
         raise InvalidWorkflowInputs(str(error)) from error
     if not isinstance(plain, dict) or len(str(plain)) > MAX_INPUT_BYTES:

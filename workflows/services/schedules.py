@@ -25,9 +25,9 @@ from common.actors import SYSTEM, Actor
 from common.clock import database_now
 from common.commands import command
 from common.errors import GovernanceError, NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from common.isolation import each
-from common.model_validation import ensure_clean
+from common.model_validation import validate_fields
 from workflows import events
 from workflows.errors import InvalidSchedule, NotAllowedToStart, NothingPublished
 from workflows.models import Schedule, ScheduleFire, Workflow, WorkflowRun
@@ -108,7 +108,7 @@ def save_schedule(
     schedule.catch_up, schedule.overlap = times.catch_up, times.overlap
     schedule.inputs = dict(inputs)
     schedule.next_fire_at = next_fire(times.cron, times.timezone, after=database_now())
-    ensure_clean(schedule)
+    validate_fields(schedule)
     schedule.save()
     record(events.SCHEDULE_SAVED, actor=actor, subject=schedule, slug=slug)
     return schedule
@@ -117,7 +117,7 @@ def save_schedule(
 @command
 def pause_schedule(schedule_id: int, *, actor: Actor, paused: bool, reason: str) -> Schedule:
     """Let no time come, or let them come again from now on: what was missed stays missed."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     schedule = Schedule.objects.select_for_update().filter(pk=schedule_id).first()
     if schedule is None:
         raise NotFound
@@ -134,10 +134,10 @@ def fire_due(*, now: datetime | None = None) -> int:
     """Let every time that has come start what it starts; how many runs were started."""
     moment = now or database_now()
     due = Schedule.objects.due(moment).select_related("workflow", "identity")[:MAX_MISSED]
-    return sum(each(due, lambda schedule: _fired(schedule, moment), what="schedule"))
+    return sum(each(due, lambda schedule: _fire_due(schedule, moment), what="schedule"))
 
 
-def _fired(schedule: Schedule, now: datetime) -> int:
+def _fire_due(schedule: Schedule, now: datetime) -> int:
     try:
         due = missed(schedule, now)
     except InvalidSchedule as error:
@@ -182,12 +182,12 @@ def _fire(schedule: Schedule, fire_time: datetime, now: datetime) -> bool:
     """Take the time and start; False if another ticker has taken it, or nothing was started."""
     try:
         with transaction.atomic():
-            return _taken(schedule, fire_time, now)
+            return _take_slot(schedule, fire_time, now)
     except IntegrityError:
         return False
 
 
-def _taken(schedule: Schedule, fire_time: datetime, now: datetime) -> bool:
+def _take_slot(schedule: Schedule, fire_time: datetime, now: datetime) -> bool:
     fire = ScheduleFire.objects.create(
         schedule=schedule, fire_time=fire_time, status=ScheduleFire.Status.STARTED, fired_at=now
     )
@@ -210,7 +210,7 @@ def _started(
 ) -> tuple[ScheduleFire.Status, WorkflowRun | None, str]:
     if schedule.overlap == Schedule.Overlap.SKIP and _is_under_way(schedule):
         return ScheduleFire.Status.SKIPPED, None, "The run before it is not finished."
-    known = directory.fresh().identities[schedule.identity.client_id]
+    known = directory.current().identities[schedule.identity.client_id]
     caller = Caller(known, frozenset({"tools"}), jti="", epoch=known.epoch, expires_at=0)
     asked = Start(
         workflow=schedule.workflow.slug,

@@ -5,7 +5,7 @@ from typing import Any
 
 from approvals.eligibility import is_backed
 from approvals.models import ApprovalRequest
-from approvals.services import Question, question_rows, spend, tier_terms
+from approvals.services import NewApprovalRequest, question_rows, spend, tier_terms
 from approvals.visible_values import APART
 from audit.services.recording import Subject
 from common.actors import SYSTEM, Actor
@@ -14,23 +14,23 @@ from common.errors import GovernanceError
 from workflows import events
 from workflows.definitions.spec import Approval, StepSpec, Wait
 from workflows.definitions.templates import json_of
-from workflows.expression_context import holds, values_of
+from workflows.expression_context import is_true, values_of
 from workflows.models import Signal, StepRun
-from workflows.planning import Begin
+from workflows.planning import StepStart
 from workflows.run_state import StepState
 from workflows.services import child_runs
-from workflows.services.unit_of_work import Turn
+from workflows.services.unit_of_work import RunUnitOfWork
 
 STEP_APPROVAL = "workflows.step"
 EXPRESSION_FAILED = "expression_failed"
 MAX_WAIT = timedelta(days=366)
 
 
-def begin(turn: Turn, one: Begin) -> None:
+def begin(turn: RunUnitOfWork, one: StepStart) -> None:
     """Begin a step that calls no tool; a value that cannot be computed fails it, and so does what
     is not there any more, such as a tier.
     """
-    state = turn.begun(one.path, one.step.kind, "waiting", scope=one.scope)
+    state = turn.begin(one.path, one.step.kind, "waiting", scope=one.scope)
     turn.case.steps_count += 1
     try:
         _BEGIN[one.step.kind](turn, one, state)
@@ -40,7 +40,7 @@ def begin(turn: Turn, one: Begin) -> None:
         turn.finish(state, "failed", code=refusal.code, message=str(refusal))
 
 
-def go_on(turn: Turn, state: StepState, step: StepSpec) -> None:
+def go_on(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     """What a step waited for has come about, or its time is over."""
     _GO_ON[step.kind](turn, state, step)
 
@@ -48,13 +48,13 @@ def go_on(turn: Turn, state: StepState, step: StepSpec) -> None:
 # -- people --------------------------------------------------------------------------------------
 
 
-def _ask(turn: Turn, one: Begin, state: StepState) -> None:
+def _ask(turn: RunUnitOfWork, one: StepStart, state: StepState) -> None:
     asked = one.step.approval
     if asked is None:
         return
     case = turn.case
     shown = asked.show.resolve(one.values)
-    question = Question(
+    question = NewApprovalRequest(
         kind=STEP_APPROVAL,
         title=asked.question,
         subject=Subject("workflows.steprun", str(state.id), f"{case.workflow}: {one.path}"),
@@ -84,7 +84,7 @@ def _ask(turn: Turn, one: Begin, state: StepState) -> None:
     turn.wait(state, StepRun.WaitsFor.APPROVAL)
 
 
-def _reason(turn: Turn, one: Begin, tier: str) -> dict[str, str]:
+def _reason(turn: RunUnitOfWork, one: StepStart, tier: str) -> dict[str, str]:
     """Why people are asked: it is the workflow's step that asks, and where it says when, that."""
     step = one.step
     sentence = f"The step “{step.title}” of the workflow {turn.spec.title} asks {tier} to approve."
@@ -93,7 +93,7 @@ def _reason(turn: Turn, one: Begin, tier: str) -> dict[str, str]:
     return {"rule": f"workflow:{turn.case.workflow}", "title": step.title, "reason": sentence}
 
 
-def _answered(turn: Turn, state: StepState, step: StepSpec) -> None:
+def _resume_approval(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     request = ApprovalRequest.objects.select_for_update().get(pk=str(state.approval_id))
     votes = [
         {"who": str(vote.voter), "answer": vote.answer}
@@ -103,7 +103,7 @@ def _answered(turn: Turn, state: StepState, step: StepSpec) -> None:
         if not is_backed(request):
             # Somebody who approved may no longer decide this: people are asked again.
             values = values_of(turn.spec, turn.case, state, turn.case.now)
-            _ask(turn, Begin(state.path, step, values, state.scope, state.undoes), state)
+            _ask(turn, StepStart(state.path, step, values, state.scope, state.undoes), state)
             return
         spend(request.pk, actor=SYSTEM, action=f"step {state.path}")
         turn.finish(state, "succeeded", output={"approved": True, "votes": votes})
@@ -127,7 +127,7 @@ def _answered(turn: Turn, state: StepState, step: StepSpec) -> None:
 # -- time and signals ----------------------------------------------------------------------------
 
 
-def _wait(turn: Turn, one: Begin, state: StepState) -> None:
+def _wait(turn: RunUnitOfWork, one: StepStart, state: StepState) -> None:
     wait = one.step.wait
     if wait is None:
         return
@@ -155,7 +155,7 @@ def _moment(wait: Wait, values: Any, now: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _waited(turn: Turn, state: StepState, step: StepSpec) -> None:
+def _resume_wait(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     wait = step.wait
     if wait is None:
         return
@@ -176,7 +176,7 @@ def _waited(turn: Turn, state: StepState, step: StepSpec) -> None:
         state.has_signal = False
 
 
-def _take_signal(turn: Turn, state: StepState, wait: Wait, values: Any) -> bool:
+def _take_signal(turn: RunUnitOfWork, state: StepState, wait: Wait, values: Any) -> bool:
     """Consume the first signal that fits; each is consumed once."""
     taken = {signal_id for signal_id, _ in turn.consumed}
     waiting = Signal.objects.filter(
@@ -195,7 +195,7 @@ def _fits(wait: Wait, signal: Signal, values: Any) -> bool:
     if wait.match is None:
         return True
     try:
-        return holds(wait.match, {**values, "signal": signal.payload})
+        return is_true(wait.match, {**values, "signal": signal.payload})
     except ExpressionFailed:
         return False
 
@@ -203,7 +203,7 @@ def _fits(wait: Wait, signal: Signal, values: Any) -> bool:
 # -- items ---------------------------------------------------------------------------------------
 
 
-def _spread(turn: Turn, one: Begin, state: StepState) -> None:
+def _spread(turn: RunUnitOfWork, one: StepStart, state: StepState) -> None:
     each = one.step.foreach
     if each is None:
         return
@@ -222,7 +222,7 @@ def _spread(turn: Turn, one: Begin, state: StepState) -> None:
     turn.wait(state, StepRun.WaitsFor.ITEMS)
 
 
-def settle_items(turn: Turn, path: str, step: StepSpec) -> None:
+def settle_items(turn: RunUnitOfWork, path: str, step: StepSpec) -> None:
     """All items are finished: gather what they brought, which fails if it is too much to keep."""
     state = turn.case.steps[path]
     items = child_runs.gathered(turn, step, state)
@@ -234,7 +234,7 @@ def settle_items(turn: Turn, path: str, step: StepSpec) -> None:
     turn.finish(state, "succeeded", output=output)
 
 
-def fold_item(turn: Turn, scope: str, *, good: bool) -> None:
+def fold_item(turn: RunUnitOfWork, scope: str, *, good: bool) -> None:
     """An item is finished: its steps need not be read any more."""
     outer = turn.case.steps[scope.split("[", 1)[0]]
     for state in turn.case.steps.values():
@@ -254,8 +254,8 @@ _BEGIN = {
     "handoff": child_runs.begin,
 }
 _GO_ON = {
-    "approval": _answered,
-    "wait": _waited,
+    "approval": _resume_approval,
+    "wait": _resume_wait,
     "foreach": lambda turn, state, step: None,
     "workflow": child_runs.go_on,
     "handoff": child_runs.go_on,

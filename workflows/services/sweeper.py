@@ -23,7 +23,7 @@ BATCH = 200
 def sweep(*, now: datetime | None = None, limit: int = BATCH) -> int:
     """Send the hints of runs whose time has come or whose hint seems lost; how many."""
     moment = now or database_now()
-    ids = {*due_runs(moment, limit), *_noted(moment, limit)}
+    ids = {*due_runs(moment, limit), *_mark_hinted(moment, limit)}
     for run_id in ids:
         queue.enqueue(DRIVE, str(run_id))
     return len(ids)
@@ -57,7 +57,7 @@ def to_drive(*, limit: int = BATCH) -> list[UUID]:
 
 
 @transaction.atomic
-def _noted(now: datetime, limit: int) -> list[UUID]:
+def _mark_hinted(now: datetime, limit: int) -> list[UUID]:
     """Runs that were left a note which nobody has come for, marked as hinted at."""
     forgotten = (
         Q(run__hinted_at=None)

@@ -14,15 +14,15 @@ from django.db import transaction
 from actions.models import Action
 from common.cel import ExpressionFailed
 from workflows.definitions.spec import StepSpec
-from workflows.expression_context import holds, known_values
-from workflows.planning import Begin, End, Moves, advance, failing
-from workflows.run_state import Case, StepState, forward_path
+from workflows.expression_context import build_context, is_true
+from workflows.planning import Plan, RunEnd, StepStart, failing, plan
+from workflows.run_state import StepState, WorkflowState, forward_path
 from workflows.services import call_outcomes, child_runs, dispatch, step_handlers
-from workflows.services.call_outcomes import Outcome
-from workflows.services.dispatch import Claimed
-from workflows.services.preparation import Look, needs_look
-from workflows.services.run_loading import locked_case
-from workflows.services.unit_of_work import CHECK_AGAIN, LOOK_AGAIN, Turn
+from workflows.services.call_outcomes import CallOutcome
+from workflows.services.dispatch import DispatchedCall
+from workflows.services.preparation import PreparedStep, required_preparation
+from workflows.services.run_loading import lock_state
+from workflows.services.unit_of_work import CHECK_AGAIN, LOOK_AGAIN, RunUnitOfWork
 from workflows.spec_cache import spec_of
 
 MAX_PASSES = 300
@@ -30,49 +30,51 @@ MAX_HINTS = 4
 
 
 @dataclass(frozen=True)
-class Taken:
+class TickResult:
     """A turn that is in the database."""
 
-    case: Case | None = None  # None: no such run, or somebody else is at it
-    claimed: Claimed | None = None
+    case: WorkflowState | None = None  # None: no such run, or somebody else is at it
+    claimed: DispatchedCall | None = None
     has_more: bool = False  # a call could be made, for which nothing was prepared
 
 
-def take_turn(
+def tick(
     run_id: UUID,
     *,
     lease: timedelta,
-    outcome: Outcome | None = None,
-    look: Look | None = None,
-    known: Case | None = None,
-) -> Taken:
+    outcome: CallOutcome | None = None,
+    look: PreparedStep | None = None,
+    known: WorkflowState | None = None,
+) -> TickResult:
     """Apply what a call came to, move the run as far as it goes, and claim the next call.
 
     `known` is the case as the last turn of this driver left it; it is changed in place. Raises the
     database's own error: then nothing of it happened, or all of it.
     """
     with transaction.atomic():
-        loaded = locked_case(
+        loaded = lock_state(
             run_id,
             wait=outcome is not None,
             attempt_id=outcome.started.id if outcome else None,
             known=known,
         )
         if loaded is None:
-            return Taken()
-        turn = Turn(spec_of(loaded.case.version_id), loaded, lease)
+            return TickResult()
+        turn = RunUnitOfWork(spec_of(loaded.case.version_id), loaded, lease)
         if outcome is not None:
             call_outcomes.apply(turn, outcome)
-        moves = _moved_on(turn)
+        moves = _apply_plan(turn)
         claimed = _claim(turn, moves, look)
         moves = _after(turn, moves, look, claimed)
         more = _calls_left(turn, moves)
         _set_alarm(turn, moves, has_more=more > 0, claimed=claimed)
         turn.write()
-    return Taken(turn.case, claimed, more > 0)
+    return TickResult(turn.case, claimed, more > 0)
 
 
-def _after(turn: Turn, moves: Moves, look: Look | None, claimed: Claimed | None) -> Moves:
+def _after(
+    turn: RunUnitOfWork, moves: Plan, look: PreparedStep | None, claimed: DispatchedCall | None
+) -> Plan:
     """The moves once a call was claimed, or refused, which may have ended the run."""
     if look is None or not (turn.fresh or turn.touched):
         return moves
@@ -80,14 +82,14 @@ def _after(turn: Turn, moves: Moves, look: Look | None, claimed: Claimed | None)
         moves.begin = [one for one in moves.begin if one.path != claimed.path]
         moves.go_on = [path for path in moves.go_on if path != claimed.path]
         return moves
-    return _moved_on(turn)
+    return _apply_plan(turn)
 
 
-def _moved_on(turn: Turn) -> Moves:
+def _apply_plan(turn: RunUnitOfWork) -> Plan:
     """Everything that needs no call, one pass after the other until nothing moves."""
-    moves = Moves()
+    moves = Plan()
     for _ in range(MAX_PASSES):
-        moves = advance(turn.spec, turn.case, turn.case.now)
+        moves = plan(turn.spec, turn.case, turn.case.now)
         if moves.end is not None:
             _end(turn, moves.end)
         elif not _pass(turn, moves):
@@ -98,11 +100,11 @@ def _moved_on(turn: Turn) -> Moves:
     return moves
 
 
-def _pass(turn: Turn, moves: Moves) -> bool:
+def _pass(turn: RunUnitOfWork, moves: Plan) -> bool:
     """Make the moves of one pass that need no call; whether there were any."""
     moved = False
     for one in moves.skip:
-        state = turn.begun(one.path, one.step.kind, "skipped", scope=one.scope)
+        state = turn.begin(one.path, one.step.kind, "skipped", scope=one.scope)
         turn.finish(state, "skipped")
         moved = True
     for failure in moves.fail:
@@ -120,7 +122,7 @@ def _pass(turn: Turn, moves: Moves) -> bool:
     return _open_ones(turn, moves) or _new_ones(turn, moves) or moved
 
 
-def _new_ones(turn: Turn, moves: Moves) -> bool:
+def _new_ones(turn: RunUnitOfWork, moves: Plan) -> bool:
     moved = False
     for one in moves.begin:
         if one.step.call_of(undoes=bool(one.undoes)) is None:
@@ -129,7 +131,7 @@ def _new_ones(turn: Turn, moves: Moves) -> bool:
     return moved
 
 
-def _begin(turn: Turn, one: Begin) -> None:
+def _begin(turn: RunUnitOfWork, one: StepStart) -> None:
     if one.undoes:
         child_id = turn.case.steps[one.undoes].child_id
         if child_id is not None:
@@ -138,23 +140,23 @@ def _begin(turn: Turn, one: Begin) -> None:
     step_handlers.begin(turn, one)
 
 
-def _open_ones(turn: Turn, moves: Moves) -> bool:
+def _open_ones(turn: RunUnitOfWork, moves: Plan) -> bool:
     moved = False
     for path in moves.go_on:
         state = turn.case.steps[path]
         step = turn.spec.step(forward_path(path))
-        if needs_look(state, step) is None:
+        if required_preparation(state, step) is None:
             before = (state.status, state.due_at, state.waits_for)
             _go_on(turn, state, step)
             moved = moved or before != (state.status, state.due_at, state.waits_for)
     return moved
 
 
-def _go_on(turn: Turn, state: StepState, step: StepSpec) -> None:
+def _go_on(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     if step.call_of(undoes=bool(state.undoes)) is not None:
         _TOOL_NEWS.get(state.action_status or "", _nothing)(turn, state, step)
     elif state.undoes:
-        child_runs.undone(turn, state)
+        child_runs.finish_undo(turn, state)
     else:
         step_handlers.go_on(turn, state, step)
 
@@ -162,37 +164,39 @@ def _go_on(turn: Turn, state: StepState, step: StepSpec) -> None:
 # -- news of a call ------------------------------------------------------------------------------
 
 
-def _nothing(turn: Turn, state: StepState, step: StepSpec) -> None:
+def _nothing(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     """Nothing follows from this."""
 
 
-def _known_good(turn: Turn, state: StepState, step: StepSpec) -> None:
+def _finish_succeeded(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     """A person has said that it took effect, and with what result."""
     action = Action.objects.only("result").get(pk=str(state.action_id))
     turn.finish(state, "succeeded", output=action.result)
 
 
-def _known_bad(turn: Turn, state: StepState, step: StepSpec) -> None:
+def _finish_failed(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     action = Action.objects.only("error_code", "error").get(pk=str(state.action_id))
     state.in_doubt = False
     turn.finish(state, "failed", code=action.error_code, message=action.error)
 
 
-def _gone(turn: Turn, state: StepState, step: StepSpec) -> None:
+def _gone(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
     if state.status == "running":
-        call_outcomes.crashed(turn, state, step)
+        call_outcomes.handle_lost_worker(turn, state, step)
 
 
-def _over(status: str, code: str, message: str) -> Callable[[Turn, StepState, StepSpec], None]:
-    def finish(turn: Turn, state: StepState, step: StepSpec) -> None:
+def _over(
+    status: str, code: str, message: str
+) -> Callable[[RunUnitOfWork, StepState, StepSpec], None]:
+    def finish(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
         turn.finish(state, status, code=code, message=message)
 
     return finish
 
 
-_TOOL_NEWS: dict[str, Callable[[Turn, StepState, StepSpec], None]] = {
-    "succeeded": _known_good,
-    "failed": _known_bad,
+_TOOL_NEWS: dict[str, Callable[[RunUnitOfWork, StepState, StepSpec], None]] = {
+    "succeeded": _finish_succeeded,
+    "failed": _finish_failed,
     "unknown": _gone,
     "rejected": _over("failed", "rejected_by_people", "People said no."),
     "expired": _over("expired", "not_answered", "Nobody answered in time."),
@@ -205,20 +209,20 @@ _TOOL_NEWS: dict[str, Callable[[Turn, StepState, StepSpec], None]] = {
 # -- claiming ------------------------------------------------------------------------------------
 
 
-def _claim(turn: Turn, moves: Moves, look: Look | None) -> Claimed | None:
+def _claim(turn: RunUnitOfWork, moves: Plan, look: PreparedStep | None) -> DispatchedCall | None:
     """Use what was prepared, if it is still what comes next and nothing has moved since."""
     if look is None or look.mark != turn.case.mark or turn.case.is_resting:
         return None
     return None if dispatch.was_overtaken(turn, look) else _claim_looked(turn, moves, look)
 
 
-def _claim_looked(turn: Turn, moves: Moves, look: Look) -> Claimed | None:
+def _claim_looked(turn: RunUnitOfWork, moves: Plan, look: PreparedStep) -> DispatchedCall | None:
     if look.kind == "begin":
         return _claim_new(turn, moves, look)
     state = turn.case.steps.get(look.path)
     if state is None or look.path not in moves.go_on:
         return None
-    if needs_look(state, turn.spec.step(forward_path(look.path))) != look.kind:
+    if required_preparation(state, turn.spec.step(forward_path(look.path))) != look.kind:
         return None
     if look.kind == "probe" and look.probed is not None:
         call_outcomes.probe_answered(turn, state, look.probed)
@@ -227,10 +231,10 @@ def _claim_looked(turn: Turn, moves: Moves, look: Look) -> Claimed | None:
     return None if turn.batch.runs else dispatch.resume(turn, look)
 
 
-def _claim_new(turn: Turn, moves: Moves, look: Look) -> Claimed | None:
+def _claim_new(turn: RunUnitOfWork, moves: Plan, look: PreparedStep) -> DispatchedCall | None:
     if look.path in moves.go_on:
         state = turn.case.steps[look.path]
-        if needs_look(state, turn.spec.step(forward_path(look.path))) != "begin":
+        if required_preparation(state, turn.spec.step(forward_path(look.path))) != "begin":
             return None
         return dispatch.begin(turn, look, scope=state.scope, undoes=state.undoes)
     for one in moves.begin:
@@ -239,7 +243,7 @@ def _claim_new(turn: Turn, moves: Moves, look: Look) -> Claimed | None:
     return None
 
 
-def _is_same_call(turn: Turn, one: Begin, look: Look) -> bool:
+def _is_same_call(turn: RunUnitOfWork, one: StepStart, look: PreparedStep) -> bool:
     """Whether the values have not changed since they were looked at."""
     call = one.step.call_of(undoes=bool(one.undoes))
     if call is None or look.prepared is None:
@@ -254,7 +258,7 @@ def _is_same_call(turn: Turn, one: Begin, look: Look) -> bool:
         return False
 
 
-def _calls_left(turn: Turn, moves: Moves) -> int:
+def _calls_left(turn: RunUnitOfWork, moves: Plan) -> int:
     """How many calls could be made that this turn has not claimed."""
     if turn.case.is_resting:
         return 0
@@ -262,12 +266,14 @@ def _calls_left(turn: Turn, moves: Moves) -> int:
     go_on = sum(
         1
         for path in moves.go_on
-        if needs_look(turn.case.steps[path], turn.spec.step(forward_path(path)))
+        if required_preparation(turn.case.steps[path], turn.spec.step(forward_path(path)))
     )
     return begin + go_on
 
 
-def _set_alarm(turn: Turn, moves: Moves, *, has_more: bool, claimed: Claimed | None) -> None:
+def _set_alarm(
+    turn: RunUnitOfWork, moves: Plan, *, has_more: bool, claimed: DispatchedCall | None
+) -> None:
     """When somebody must look again, whatever becomes of this driver and of its hints."""
     case = turn.case
     if case.is_resting:
@@ -294,14 +300,14 @@ def _set_alarm(turn: Turn, moves: Moves, *, has_more: bool, claimed: Claimed | N
 # -- ends ----------------------------------------------------------------------------------------
 
 
-def _end(turn: Turn, end: End) -> None:
+def _end(turn: RunUnitOfWork, end: RunEnd) -> None:
     case = turn.case
     if end.status == "succeeded":
-        values = known_values(turn.spec, case, case.now)
+        values = build_context(turn.spec, case, case.now)
         try:
             case.output = turn.spec.output.resolve(values)
             case.had_success = (
-                None if turn.spec.success is None else holds(turn.spec.success, values)
+                None if turn.spec.success is None else is_true(turn.spec.success, values)
             )
         except ExpressionFailed as error:
             end = failing(turn.spec.on_failure, f"The output could not be computed: {error}")

@@ -12,7 +12,7 @@ from actions import events as action_events
 from actions.models import Action, Run
 from actions.services.decisions import Batch, action_subject
 from actions.services.runs import run_subject, withdraw_questions
-from audit.bounded_values import whole
+from audit.bounded_values import event_value
 from audit.event_types import EventType
 from audit.models import Event
 from audit.services.recording import Subject, event_row
@@ -23,7 +23,7 @@ from common.task_queue import queue
 from workflows import events
 from workflows.definitions.spec import WorkflowSpec
 from workflows.models import Signal, StepRun, Wake
-from workflows.run_state import Case, StepState, index_of
+from workflows.run_state import StepState, WorkflowState, index_of
 from workflows.services import tables
 from workflows.services.run_loading import Loaded, folded_steps
 
@@ -36,7 +36,7 @@ LOOK_AGAIN = timedelta(minutes=10)
 
 
 @dataclass
-class Turn:
+class RunUnitOfWork:
     """The case under lock, and the rows to be written with it."""
 
     spec: WorkflowSpec
@@ -52,7 +52,7 @@ class Turn:
     actor: Actor = SYSTEM
 
     @property
-    def case(self) -> Case:
+    def case(self) -> WorkflowState:
         return self.loaded.case
 
     # -- steps ---------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ class Turn:
         outer.begun = max(outer.begun, index_of(scope) + 1)
         self.touch(outer)
 
-    def begun(self, path: str, kind: str, status: str, **given: Any) -> StepState:
+    def begin(self, path: str, kind: str, status: str, **given: Any) -> StepState:
         """A step that begins now: for the first time, or anew by a person's order."""
         state = self.case.steps.get(path)
         if state is None:
@@ -153,7 +153,7 @@ class Turn:
         case.status, case.wake_at = status, None
         if status == "compensating":
             case.ending = ending
-            self.recall()
+            self.load_collapsed_steps()
             self._cancel_open()
             self.note(events.RUN_COMPENSATING, reason=case.reason)
         elif status == "halted":
@@ -165,7 +165,7 @@ class Turn:
             self._over(status)
         self.hints += 1 if status == "compensating" else 0
 
-    def recall(self) -> None:
+    def load_collapsed_steps(self) -> None:
         """Have the steps of finished items at hand too: their effects count, and are undone."""
         if any(step.foreach is not None for step in self.spec.steps.values()):
             self.case.steps = {**folded_steps(self.case.id), **self.case.steps}
@@ -224,7 +224,7 @@ class Turn:
         case = self.case
         if status != "succeeded":
             self._cancel_open()
-            self.recall()
+            self.load_collapsed_steps()
         case.ended_at = case.now
         case.is_partial = self._is_partial()
         case.run.status, case.run.closed_at = Run.Status.CLOSED, case.now
@@ -234,7 +234,7 @@ class Turn:
             status=status,
             steps=case.steps_count,
             errors=case.errors_count,
-            **whole("output", case.output, self.data_class()),
+            **event_value("output", case.output, self.data_class()),
         )
         self.batch.events.append(
             event_row(
@@ -278,7 +278,7 @@ class Turn:
         case.turn += 1
         case.unknown_count = case.unknown_steps()
         if case.is_over and self.touched:  # what was under way when it ended has come in
-            self.recall()
+            self.load_collapsed_steps()
             case.is_partial = self._is_partial()
         if self.hints:
             case.hinted_at = case.now
@@ -298,13 +298,13 @@ class Turn:
         )
         if self.withdraws:
             withdraw_questions(case.id, actor=SYSTEM, reason="The run went no further.")
-        self._seen()
+        self._consume_wakeups()
         for _ in range(self.hints):
             queue.enqueue(DRIVE, str(case.id))
         for other in (*self.also_drive, *([case.parent_id] if tell_parent else [])):
             queue.enqueue(DRIVE, str(other))
 
-    def _seen(self) -> None:
+    def _consume_wakeups(self) -> None:
         """Take away the notes that this transaction has looked at, and no others."""
         if self.loaded.wakes:
             Wake.objects.filter(pk__in=self.loaded.wakes).delete()
@@ -316,7 +316,7 @@ class Turn:
 TOLD = frozenset({"succeeded", "failed", "compensated", "cancelled", "compensation_failed"})
 
 
-def subject_of(case: Case) -> Subject:
+def subject_of(case: WorkflowState) -> Subject:
     return Subject("workflows.workflowrun", str(case.id), case.workflow)
 
 
@@ -324,13 +324,13 @@ def _moves(state: StepState) -> Row:
     return {name: getattr(state, name) for name in tables.STEP_MOVES.columns}
 
 
-def _row(case: Case, state: StepState) -> Row:
+def _row(case: WorkflowState, state: StepState) -> Row:
     return {
         "run_id": case.id,
         **{name: getattr(state, name) for name in tables.STEP_COLUMNS if name != "run_id"},
     }
 
 
-def _case_row(case: Case) -> Row:
+def _case_row(case: WorkflowState) -> Row:
     names: Sequence[str] = [name for name in tables.RUN_MOVES.columns if name != "run_id"]
     return {"run_id": case.id, **{name: getattr(case, name) for name in names}}

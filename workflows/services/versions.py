@@ -6,14 +6,14 @@ from django.db.models import Max
 from django.utils import timezone
 
 from approvals.models import ApprovalRequest, Tier
-from approvals.services import Question, open_request, spend, tier_terms
+from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from audit.generation import deciding_command
 from audit.services.recording import Subject, record
 from common.actors import Actor
 from common.canonical import digest
 from common.commands import command
 from common.errors import InvalidInput, NotFound
-from common.input_checks import required_reason
+from common.input_checks import clean_reason
 from workflows import events
 from workflows.definitions.compiling import compile_text
 from workflows.definitions.spec import WorkflowSpec
@@ -27,7 +27,7 @@ from workflows.errors import (
 from workflows.models import Rollout, Workflow, WorkflowRun, WorkflowVersion
 from workflows.models.definitions import WHOLE
 from workflows.services.rollouts import begin_rollout
-from workflows.spec_cache import world_now, written_down
+from workflows.spec_cache import current_references, written_down
 
 PUBLISH = "workflows.publish"
 
@@ -48,7 +48,7 @@ def draft_version(text: str, *, actor: Actor, note: str = "") -> WorkflowVersion
     The text is read before the transaction: however long that takes, it keeps nobody waiting.
     Raises InvalidDefinition with every problem, each with its line.
     """
-    world = world_now()
+    world = current_references()
     spec, plain = compile_text(text, world)
     return _drafted(text, spec, plain, world, actor=actor, note=note)
 
@@ -88,7 +88,7 @@ def _digests(kept: dict[str, Any]) -> dict[str, str]:
 
 def ensure_current(version: WorkflowVersion) -> None:
     """Raises VersionOutOfDate if a tool is not as it was when the version was checked."""
-    tools = world_now().tools
+    tools = current_references().tools
     for name, kept in version.world["tools"].items():
         if name not in tools or tools[name].digest != kept["digest"]:
             message = f"{name} has changed since this version was drafted: save it again."
@@ -124,7 +124,7 @@ def ask_to_publish(version_id: int, *, actor: Actor, share: int = WHOLE) -> Appr
         raise AlreadyAsked
     live = version.workflow.live
     tier = Tier.objects.filter(slug="policy").first()
-    question = Question(
+    question = NewApprovalRequest(
         kind=PUBLISH,
         title=f"Publish {version}",
         subject=subject,
@@ -204,7 +204,7 @@ def retire_version(version_id: int, *, actor: Actor, reason: str) -> WorkflowVer
 
     Starts are kept out meanwhile: none may begin on it unseen.
     """
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     version = WorkflowVersion.objects.select_for_update().filter(pk=version_id).first()
     if version is None or version.status != WorkflowVersion.Status.PUBLISHED:
         raise NotFound
@@ -224,7 +224,7 @@ def retire_version(version_id: int, *, actor: Actor, reason: str) -> WorkflowVer
 @command
 def pause_workflow(workflow_id: int, *, actor: Actor, paused: bool, reason: str) -> Workflow:
     """Start no new run, or start them again. Runs under way go on."""
-    reason = required_reason(reason)
+    reason = clean_reason(reason)
     workflow = Workflow.objects.select_for_update().filter(pk=workflow_id).first()
     if workflow is None:
         raise NotFound

@@ -18,18 +18,18 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from actions.services.execution import called
+from actions.services.execution import call_once
 from actions.services.recovery import sign_of_life
 from common.task_queue import queue
 from policies.snapshot import snapshot
 from tools.connectors.base import ConnectorError
 from workflows.planning import with_result
-from workflows.run_state import Case
-from workflows.services.call_outcomes import Outcome
-from workflows.services.dispatch import Claimed
-from workflows.services.preparation import Look, look_ahead
+from workflows.run_state import WorkflowState
+from workflows.services.call_outcomes import CallOutcome
+from workflows.services.dispatch import DispatchedCall
+from workflows.services.preparation import PreparedStep, prepare_next
 from workflows.services.run_loading import seen_case
-from workflows.services.tick import Taken, take_turn
+from workflows.services.tick import TickResult, tick
 from workflows.services.unit_of_work import DRIVE
 from workflows.spec_cache import spec_of
 
@@ -50,14 +50,14 @@ def lease() -> timedelta:
     return timedelta(seconds=settings.WORKFLOW_LEASE_SECONDS)
 
 
-def drive(run_id: UUID) -> int:
+def run_until_idle(run_id: UUID) -> int:
     """Take turns until nothing is left to do, somebody else is at it, or it has been long enough.
 
     How many calls were made. A repeated, late or lost hint does no harm.
     """
     began = time.monotonic()
     calls = 0
-    outcome: Outcome | None = None
+    outcome: CallOutcome | None = None
     known = seen_case(run_id)
     look = _looked(known) if known is not None else None
     for _ in range(MAX_TURNS):
@@ -81,19 +81,23 @@ def drive(run_id: UUID) -> int:
 
 
 def _taken(
-    run_id: UUID, outcome: Outcome | None, look: Look | None, *, known: Case | None
-) -> Taken:
+    run_id: UUID,
+    outcome: CallOutcome | None,
+    look: PreparedStep | None,
+    *,
+    known: WorkflowState | None,
+) -> TickResult:
     """The turn, tried again where the database went away: the call's result must not be lost."""
     held = [known]  # what a failed try has changed in memory is not used again
 
-    def take() -> Taken:
+    def take() -> TickResult:
         case = held.pop() if held else None
-        return take_turn(run_id, lease=lease(), outcome=outcome, look=look, known=case)
+        return tick(run_id, lease=lease(), outcome=outcome, look=look, known=case)
 
-    return again(take, tries=COMMIT_TRIES if outcome is not None else 2)
+    return retry_on_disconnect(take, tries=COMMIT_TRIES if outcome is not None else 2)
 
 
-def again(work: Callable[[], T], *, tries: int) -> T:
+def retry_on_disconnect(work: Callable[[], T], *, tries: int) -> T:
     """Do it again after a deadlock or a lost connection, with growing pauses."""
     for failures in range(1, tries):
         try:
@@ -105,11 +109,11 @@ def again(work: Callable[[], T], *, tries: int) -> T:
     return work()
 
 
-def _made(claimed: Claimed) -> Outcome:
+def _made(claimed: DispatchedCall) -> CallOutcome:
     """Call the tool. No transaction is open; signs of life are given meanwhile."""
     with heart.beating(claimed.started.id):
         try:
-            result = called(
+            result = call_once(
                 claimed.action,
                 claimed.tool,
                 claimed.held,
@@ -117,11 +121,13 @@ def _made(claimed: Claimed) -> Outcome:
                 timeout_seconds=claimed.timeout_seconds,
             )
         except ConnectorError as error:
-            return Outcome(claimed.path, claimed.action, claimed.started, claimed.tool, error=error)
-    return Outcome(claimed.path, claimed.action, claimed.started, claimed.tool, result=result)
+            return CallOutcome(
+                claimed.path, claimed.action, claimed.started, claimed.tool, error=error
+            )
+    return CallOutcome(claimed.path, claimed.action, claimed.started, claimed.tool, result=result)
 
 
-def _ahead(taken: Taken, outcome: Outcome) -> Look | None:
+def _ahead(taken: TickResult, outcome: CallOutcome) -> PreparedStep | None:
     """Prepare what will come after a success, so that one transaction does for both."""
     case = taken.case
     if case is None or outcome.result is None or case.status != "running":
@@ -130,15 +136,15 @@ def _ahead(taken: Taken, outcome: Outcome) -> Look | None:
     return _looked(known, answered=outcome.action.pk)
 
 
-def _looked(case: Case, *, answered: UUID | None = None) -> Look | None:
+def _looked(case: WorkflowState, *, answered: UUID | None = None) -> PreparedStep | None:
     """What comes next, from what is held of the generation; made anew if that has moved."""
-    if snapshot.marked()[0] != case.mark:
-        snapshot.fresh()
+    if snapshot.cached_with_version()[0] != case.mark:
+        snapshot.current()
     spec = spec_of(case.version_id)
-    return look_ahead(spec, case, lease(), answered=answered)
+    return prepare_next(spec, case, lease(), answered=answered)
 
 
-class Heart:
+class LeaseHeartbeat:
     """Gives signs of life for the calls of this process that take long; nothing for short ones."""
 
     def __init__(self) -> None:
@@ -188,4 +194,4 @@ def _sign(attempt_ids: list[UUID]) -> None:
         connection.close()
 
 
-heart = Heart()
+heart = LeaseHeartbeat()

@@ -63,7 +63,7 @@ def _look(*, sweep_only: bool) -> bool:
 def _driven(run_id: UUID) -> bool:
     if worker.ending.is_set():
         return False
-    return worker.drive(run_id) > 0
+    return worker.run_until_idle(run_id) > 0
 
 
 def _slow_work() -> None:
