@@ -29,7 +29,7 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
     """The organisation's own sign-in may bring new people, without any rights."""
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
-        return bool(settings.OIDC_PEOPLE_JOIN)
+        return bool(settings.OIDC_AUTO_PROVISION)
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         data = sociallogin.account.extra_data or {}

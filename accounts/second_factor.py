@@ -58,7 +58,7 @@ def has_second_factor(request: HttpRequest) -> bool:
 def note_single_sign_on(request: HttpRequest, uid: str, claims: dict[str, Any]) -> None:
     """Keep with this session, and no other, whether the provider has said two factors for it."""
     said: Iterable[Any] = [claims.get("acr"), *_list(claims.get("amr"))]
-    vouched = any(word in settings.OIDC_SECOND_FACTOR for word in said if isinstance(word, str))
+    vouched = any(word in settings.OIDC_MFA_VALUES for word in said if isinstance(word, str))
     request.session[SSO_FACTOR] = uid if vouched else ""
 
 

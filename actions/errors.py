@@ -33,13 +33,13 @@ class CallInFlight(GovernanceError):
     )
 
 
-class OutcomeKnown(GovernanceError):
-    code = "outcome_known"
+class OutcomeAlreadyKnown(GovernanceError):
+    code = "outcome_already_known"
     sentence = "What this call had done is known: there is nothing to settle."
 
 
-class RunNotEnded(GovernanceError):
-    code = "run_not_ended"
+class RunAlreadyOpen(GovernanceError):
+    code = "run_already_open"
     sentence = "The run is open already."
 
 

@@ -1,7 +1,8 @@
-"""What carries actions on instead of the actions' own worker; floors above register themselves.
+"""Registry of executors: what continues an action instead of the actions' own worker.
 
-A driver is told, in the transaction that moved it, that an action of its is to be looked at: people
-have decided, a worker went away, or a person said what an unknown call had done.
+An executor is notified, in the transaction that changed the action: its approval request was
+decided, its worker was lost, or an operator recorded the outcome of an unknown call. Layers above
+register themselves.
 """
 
 from collections.abc import Callable
@@ -15,21 +16,21 @@ Moved = Callable[[UUID, UUID], None]
 # Called with a run that was closed or halted.
 Stopped = Callable[[UUID], None]
 
-_drivers: dict[str, Moved] = {}
+_executors: dict[str, Moved] = {}
 _followers: list[Stopped] = []
 
 
 def register(name: str, moved: Moved) -> None:
-    """Say what looks after actions with this driver's name; done once, in `ready()`."""
-    if name in _drivers:
+    """Say what looks after actions with this executor's name; done once, in `ready()`."""
+    if name in _executors:
         message = f"{name} is registered twice"
         raise ValueError(message)
-    _drivers[name] = moved
+    _executors[name] = moved
 
 
 def notify_changed(action: Action) -> None:
-    """Tell the action's driver. Raises KeyError if nothing is registered under its name."""
-    _drivers[action.driver](action.run_id, action.pk)
+    """Tell the action's executor. Raises KeyError if nothing is registered under its name."""
+    _executors[action.executor](action.run_id, action.pk)
 
 
 def on_run_ended(stopped: Stopped) -> None:

@@ -82,7 +82,7 @@ class HaltWatcher:
 
     def ensure_running(self) -> None:
         """Raises HaltWatcherStale if what is sent now could not be cut."""
-        if not settings.WATCH_HALTS:
+        if not settings.HALT_WATCHER_ENABLED:
             return
         with self._lock:
             if self._process != os.getpid():
@@ -124,7 +124,7 @@ class HaltWatcher:
         with self._lock:
             self._flying.add(one)
         try:
-            if settings.WATCH_HALTS and self._was_stopped(one):
+            if settings.HALT_WATCHER_ENABLED and self._was_stopped(one):
                 one.flight.cancel()
             yield one.flight
         finally:

@@ -69,8 +69,8 @@ class Run(models.Model):
 
 class ActionQuerySet(models.QuerySet["Action"]):
     def ready_since(self, before: datetime) -> "ActionQuerySet":
-        """Those that the actions' own worker carries on; a driver looks after its own."""
-        return self.filter(status=Action.Status.READY, changed_at__lte=before, driver="")
+        """Those that the actions' own worker carries on; a executor looks after its own."""
+        return self.filter(status=Action.Status.READY, changed_at__lte=before, executor="")
 
     def unknown(self) -> "ActionQuerySet":
         return self.filter(status=Action.Status.UNKNOWN)
@@ -139,7 +139,7 @@ class Action(models.Model):
     tier = models.CharField(max_length=32, blank=True)
     reasons = models.JSONField(default=list)
     release = models.PositiveIntegerField()
-    decided_again = models.JSONField(null=True)
+    redecision = models.JSONField(null=True)
     status = models.CharField(max_length=16, choices=Status.choices)
     approval_id = models.UUIDField(null=True)
     attempts_count = models.PositiveSmallIntegerField(default=0)
@@ -148,7 +148,7 @@ class Action(models.Model):
     error = models.CharField(max_length=500, blank=True)
     epoch = models.PositiveIntegerField(default=0)
     scope = models.CharField(max_length=2000, blank=True)
-    driver = models.CharField(
+    executor = models.CharField(
         max_length=16, blank=True, help_text="What carries it on; if empty, the actions' worker."
     )
     decided_at = models.DateTimeField()
@@ -286,7 +286,7 @@ class UsageHour(models.Model):
     denied = models.PositiveIntegerField(default=0)
     halted = models.PositiveIntegerField(default=0)
     tools = models.PositiveIntegerField(default=0, help_text="How many different ones.")
-    is_judged = models.BooleanField(default=False)
+    is_evaluated = models.BooleanField(default=False)
 
     class Meta:
         ordering = ["-hour"]
@@ -295,7 +295,7 @@ class UsageHour(models.Model):
             models.UniqueConstraint(fields=["identity", "hour"], name="usage_once_per_hour"),
         ]
         indexes = [
-            models.Index(fields=["hour"], name="usage_not_judged", condition=Q(is_judged=False)),
+            models.Index(fields=["hour"], name="usage_not_judged", condition=Q(is_evaluated=False)),
         ]
 
     def __str__(self) -> str:
@@ -306,7 +306,7 @@ class UsageHour(models.Model):
         return self.allowed + self.needs_approval + self.denied + self.halted
 
 
-class ToolUse(models.Model):
+class FirstToolUse(models.Model):
     """That an identity was allowed to use a tool, and since when."""
 
     identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="tool_uses")

@@ -13,7 +13,7 @@ _OVERRIDES = frozenset(
     {
         "tool.call.resolved",
         "run.reopened",
-        "workflow.run.ordered",
+        "workflow.run.operator_command",
         "elevation.given",
     }
 )
@@ -62,7 +62,7 @@ class RecordedCall:
     at: datetime
     decisions: list[Mapping[str, Any]] = field(default_factory=list)
     questions: list[RecordedRequest] = field(default_factory=list)
-    tries: list[CallAttempt] = field(default_factory=list)
+    attempts: list[CallAttempt] = field(default_factory=list)
     access: str = ""
     classes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
@@ -75,8 +75,8 @@ class RecordedCall:
 
     @property
     def end(self) -> str:
-        if self.tries:
-            return self.tries[-1].end
+        if self.attempts:
+            return self.attempts[-1].end
         return self.questions[-1].end if self.questions else self.outcome
 
 
@@ -176,13 +176,13 @@ def _answered(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> N
 
 
 def _called(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> None:
-    call.tries.append(CallAttempt(int(details["attempt"]), event.recorded_at))
+    call.attempts.append(CallAttempt(int(details["attempt"]), event.recorded_at))
 
 
 def _came_to(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> None:
     ends = {"completed": "succeeded", "unresolved": "unknown"}
     end = event.type.removeprefix("tool.call.")
-    for one in call.tries:
+    for one in call.attempts:
         if one.number == details.get("attempt"):
             one.end, one.ended_at = ends.get(end, end), event.recorded_at
     if event.type == "tool.call.completed":
@@ -194,8 +194,8 @@ def _came_to(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> No
 
 def _resolved(call: RecordedCall, event: Event, details: Mapping[str, Any]) -> None:
     ends = {"took_effect": "succeeded", "did_not_take_effect": "failed"}
-    if call.tries:
-        call.tries[-1].end = ends.get(str(details["answer"]), call.tries[-1].end)
+    if call.attempts:
+        call.attempts[-1].end = ends.get(str(details["answer"]), call.attempts[-1].end)
 
 
 _OF_RUNS = {"run.started": _begun, "run.closed": _ended, "run.halted": _halted}

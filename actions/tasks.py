@@ -30,14 +30,14 @@ def execute(action_id: str, *, is_retry: bool = False) -> None:
             execute.apply_async((action_id,), {"is_retry": True}, countdown=wait)
 
 
-@shared_task(name="actions.settle_abandoned")
-def settle_abandoned() -> int:
-    return recovery.settle_abandoned()
+@shared_task(name="actions.reap_abandoned")
+def reap_abandoned() -> int:
+    return recovery.reap_abandoned()
 
 
-@shared_task(name="actions.discard_sealed_arguments")
-def discard_sealed_arguments() -> int:
-    return recovery.discard_sealed_arguments()
+@shared_task(name="actions.discard_encrypted_arguments")
+def discard_encrypted_arguments() -> int:
+    return recovery.discard_encrypted_arguments()
 
 
 @shared_task(name="actions.hint_overdue")

@@ -32,7 +32,7 @@ class KnownIdentity:
     agent_slug: str
     agent_title: str
     risk: str
-    answerable_users: tuple[int, ...]
+    conflicted_users: tuple[int, ...]
     owner: int
     usable: bool
     token_seconds: int = AgentIdentity.TOKEN_SECONDS
@@ -143,7 +143,7 @@ def _known(row: AgentIdentity, involved: Collection[int]) -> KnownIdentity:
         agent_slug=agent.slug,
         agent_title=agent.title,
         risk=agent.risk,
-        answerable_users=tuple(involved),
+        conflicted_users=tuple(involved),
         owner=row.agent.owner_id,
         usable=usable,
         token_seconds=row.token_seconds,

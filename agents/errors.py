@@ -72,8 +72,8 @@ class KeyAlreadyUsed(GovernanceError):
     sentence = "This key already belongs to an identity. Keys are never shared."
 
 
-class WrongLifeCycleStep(GovernanceError):
-    code = "wrong_life_cycle_step"
+class InvalidLifecycleTransition(GovernanceError):
+    code = "invalid_lifecycle_transition"
     sentence = "The agent's state does not allow this step."
 
 
@@ -82,8 +82,8 @@ class NoActiveSponsor(GovernanceError):
     sentence = "An agent needs an active sponsor to be active."
 
 
-class NotAnswerable(GovernanceError):
-    code = "not_answerable"
+class NotResponsibleForAgent(GovernanceError):
+    code = "not_responsible_for_agent"
     sentence = "You do not answer for this agent: its owner, its sponsor and compliance do."
 
 
@@ -102,8 +102,8 @@ class HaltNotInForce(GovernanceError):
     sentence = "This halt is not in force."
 
 
-class SecondPersonNeeded(GovernanceError):
-    code = "second_person_needed"
+class SecondApproverRequired(GovernanceError):
+    code = "second_approver_required"
     sentence = "The halt of everything is lifted by two people: ask, and somebody else agrees."
 
 

@@ -76,10 +76,13 @@ CREDENTIAL_ISSUED = declare(
 )
 SIGNING_KEY_CREATED = declare("signing_key.created", "A signing key was made", "environment")
 IDENTITY_HELD_BACK = declare(
-    "identity.held_back", "People are asked whether an identity may act", "approval", "reason"
+    "identity.activation_requested",
+    "People are asked whether an identity may act",
+    "approval",
+    "reason",
 )
 IDENTITY_ACTIVATED = declare("identity.activated", "People let an identity act")
-SUCCESSOR_ASKED = declare("agent.successor_asked", "A sponsor is looked for", "approval")
+SPONSOR_REQUESTED = declare("agent.sponsor_requested", "A sponsor is looked for", "approval")
 SPONSOR_CHANGED = declare(
     "agent.sponsor_changed", "Another person answers for an agent", "sponsor", "former", "reason"
 )
@@ -101,6 +104,6 @@ PERSON_DELEGATION_ENDED = declare(
 )
 HALT_PLACED = declare("halt.placed", "A halt was placed", "kind", "target", "reason")
 HALT_LIFT_ASKED = declare(
-    "halt.lift_asked", "A second person is asked to lift a halt", "approval", "reason"
+    "halt.lift_requested", "A second person is asked to lift a halt", "approval", "reason"
 )
 HALT_LIFTED = declare("halt.lifted", "A halt was lifted", "kind", "target", "reason")

@@ -27,7 +27,7 @@ def refresh_issuer_keys() -> int:
     return issuer_keys.refresh_due()
 
 
-@shared_task(name="agents.look_after_people")
-def look_after_people() -> int:
+@shared_task(name="agents.recertify")
+def recertify() -> int:
     """Sponsors who have left, and agents that nobody has confirmed."""
     return sponsors.suspend_unsponsored() + recertification.run_recertification()

@@ -155,7 +155,7 @@ class ApprovalRequestAdmin(KeysetAdmin):
         }
 
     def _needs_proof(self, request: HttpRequest, obj: ApprovalRequest) -> bool:
-        if not obj.tier.fresh_sign_in:
+        if not obj.tier.requires_step_up:
             return False
         factor = latest_factor(request)
         return factor is None or not factor.is_fresh(timezone.now())
@@ -202,7 +202,7 @@ class TierAdmin(GovernedAdmin):
         "on_timeout",
         "escalate_to",
         "owner_may_sign",
-        "fresh_sign_in",
+        "requires_step_up",
     )
     pages = (
         CommandPage(

@@ -48,7 +48,7 @@ def _refusal_by_request(request: ApprovalRequest, user: User) -> GovernanceError
     """
     if request.requester_kind == "human" and request.requester_id == str(user.pk):
         return OwnRequest()
-    is_involved = user.pk in request.answerable_users or is_named_by(user, request.initiator)
+    is_involved = user.pk in request.conflicted_users or is_named_by(user, request.initiator)
     if is_involved and not request.tier.owner_may_sign:
         return OwnAgent()
     is_at_work = user.is_active and user.is_staff and scope_of(user) is None

@@ -12,7 +12,7 @@ class RequestExpired(GovernanceError):
 
 
 class OwnRequest(GovernanceError):
-    code = "approval_of_own_request"
+    code = "own_request"
     sentence = "Nobody decides their own request."
 
 
@@ -52,5 +52,5 @@ class UnknownTier(GovernanceError):
 
 
 class StepUpRequired(GovernanceError):
-    code = "fresh_sign_in_needed"
+    code = "step_up_required"
     sentence = "This needs your second factor, shown in the last five minutes."

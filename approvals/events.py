@@ -39,8 +39,8 @@ APPROVAL_WITHDRAWN = declare(
     "approval.withdrawn", "The question was withdrawn", "approval", "reason"
 )
 APPROVAL_SPENT = declare("approval.spent", "The approval was used", "approval", "action")
-TIER_FACTOR = declare(
-    "tier.factor", "Whether a tier asks for a second factor", "required", "reason"
+TIER_STEP_UP_CHANGED = declare(
+    "tier.step_up_changed", "Whether a tier asks for a second factor", "required", "reason"
 )
 # Those that say what has become of a request.
 OF_STATUS = (

@@ -36,11 +36,11 @@ class AskForFactorForm(ReasonForm):
     field_order = ("required", "reason")
 
     def __init__(self, *args: Any, target: Any = None, **kwargs: Any) -> None:
-        known = {"required": target.fresh_sign_in} if target is not None else {}
+        known = {"required": target.requires_step_up} if target is not None else {}
         super().__init__(*args, target=target, initial=known, **kwargs)
 
     def perform(self, *, actor: Actor) -> ShowOnce | None:
-        services.ask_for_factor(
+        services.set_step_up(
             self.target.slug,
             actor=actor,
             required=self.cleaned_data["required"],

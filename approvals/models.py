@@ -28,7 +28,7 @@ class Tier(models.Model):
     escalate_to = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="escalated_from"
     )
-    fresh_sign_in = models.BooleanField(
+    requires_step_up = models.BooleanField(
         default=False, help_text="Whether people show a second factor again before they answer."
     )
     owner_may_sign = models.BooleanField(
@@ -100,7 +100,7 @@ class ApprovalRequest(models.Model):
     requester_kind = models.CharField(max_length=16)
     requester_id = models.CharField(max_length=64)
     requester_label = models.CharField(max_length=200)
-    answerable_users = models.JSONField(
+    conflicted_users = models.JSONField(
         default=list, help_text="Owner and sponsor, who sign only where the tier lets them."
     )
     initiator = models.CharField(

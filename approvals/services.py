@@ -55,7 +55,7 @@ REQUESTS = Insert(
         "requester_kind": "text",
         "requester_id": "text",
         "requester_label": "text",
-        "answerable_users": "jsonb",
+        "conflicted_users": "jsonb",
         "initiator": "text",
         "tier_id": "text",
         "quorum": "smallint",
@@ -83,7 +83,7 @@ class TierSnapshot:
 class NewApprovalRequest:
     """What to ask people, before it is opened.
 
-    `said_before`: parts of the snapshot that another event of the same transaction holds.
+    `logged_elsewhere`: parts of the snapshot that another event of the same transaction holds.
     `data_class`: of what the snapshot shows, if the log is to keep it apart.
     """
 
@@ -93,11 +93,11 @@ class NewApprovalRequest:
     tier: TierSnapshot
     snapshot: Mapping[str, Any]
     reasons: Sequence[Mapping[str, str]] = ()
-    answerable_users: Sequence[int] = ()
+    conflicted_users: Sequence[int] = ()
     run_id: UUID | None = None
     initiator: str = ""
     id: UUID = field(default_factory=uuid7)
-    said_before: frozenset[str] = frozenset()
+    logged_elsewhere: frozenset[str] = frozenset()
     data_class: str = ""
 
 
@@ -124,7 +124,7 @@ def question_rows(question: NewApprovalRequest, *, actor: Actor, now: datetime) 
         "requester_kind": actor.kind,
         "requester_id": actor.id,
         "requester_label": actor.label[:200],
-        "answerable_users": list(question.answerable_users),
+        "conflicted_users": list(question.conflicted_users),
         "initiator": question.initiator[:200],
         "tier_id": question.tier.slug,
         "quorum": question.tier.quorum,
@@ -135,7 +135,11 @@ def question_rows(question: NewApprovalRequest, *, actor: Actor, now: datetime) 
         "spent_at": None,
     }
     shown = normalise(
-        {name: part for name, part in question.snapshot.items() if name not in question.said_before}
+        {
+            name: part
+            for name, part in question.snapshot.items()
+            if name not in question.logged_elsewhere
+        }
     )
     event = event_row(
         events.APPROVAL_REQUESTED,
@@ -186,16 +190,18 @@ def ensure_tier(
 
 
 @command
-def ask_for_factor(slug: str, *, actor: Actor, required: bool, reason: str) -> Tier:
+def set_step_up(slug: str, *, actor: Actor, required: bool, reason: str) -> Tier:
     """Whether who answers in this tier shows a second factor again first. Raises UnknownTier."""
     reason = clean_reason(reason)
     tier = Tier.objects.select_for_update().filter(slug=slug).first()
     if tier is None:
         raise UnknownTier
-    if tier.fresh_sign_in != required:
-        tier.fresh_sign_in = required
-        tier.save(update_fields=["fresh_sign_in"])
-        record(events.TIER_FACTOR, actor=actor, subject=tier, required=required, reason=reason)
+    if tier.requires_step_up != required:
+        tier.requires_step_up = required
+        tier.save(update_fields=["requires_step_up"])
+        record(
+            events.TIER_STEP_UP_CHANGED, actor=actor, subject=tier, required=required, reason=reason
+        )
     return tier
 
 
@@ -233,7 +239,7 @@ def cast_vote(
     ensure_may_decide(request, voter)
     if answer not in Vote.Answer.values:
         raise UnknownAnswer
-    if request.tier.fresh_sign_in and (factor is None or not factor.is_fresh(now)):
+    if request.tier.requires_step_up and (factor is None or not factor.is_fresh(now)):
         raise StepUpRequired
     if request.votes.standing().filter(voter=voter, tier=request.tier_id).exists():
         raise AlreadyVoted
@@ -313,7 +319,7 @@ def spend(request_id: UUID, *, actor: Actor, action: str) -> ApprovalRequest:
     return request
 
 
-def settle_due(*, now: datetime | None = None, limit: int = 200) -> int:
+def expire_overdue(*, now: datetime | None = None, limit: int = 200) -> int:
     """Expire or escalate requests whose time has run out; the number settled."""
     moment = now or database_now()
     due = ApprovalRequest.objects.due(moment).order_by("expires_at").values_list("pk", flat=True)
@@ -418,7 +424,7 @@ def _approvals(request: ApprovalRequest, *, now: datetime) -> int:
     return len(good)
 
 
-def note_undecidable(*, now: datetime | None = None, limit: int = 500) -> int:
+def flag_undecidable(*, now: datetime | None = None, limit: int = 500) -> int:
     """Mark, and record, pending requests that too few people are left to decide; how many are new.
 
     One that can be decided again is unmarked.

@@ -3,11 +3,11 @@ from celery import shared_task
 from approvals import services
 
 
-@shared_task(name="approvals.settle_due")
-def settle_due() -> int:
-    return services.settle_due()
+@shared_task(name="approvals.expire_overdue")
+def expire_overdue() -> int:
+    return services.expire_overdue()
 
 
-@shared_task(name="approvals.note_undecidable")
-def note_undecidable() -> int:
-    return services.note_undecidable()
+@shared_task(name="approvals.flag_undecidable")
+def flag_undecidable() -> int:
+    return services.flag_undecidable()

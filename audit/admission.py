@@ -13,12 +13,12 @@ from audit.auditor_scope import scope_of
 def is_admitted(request: HttpRequest) -> bool:
     """Active staff, with no pass that is over, who have shown a second factor in this session.
 
-    The second factor is asked for where CHANCERY_SECOND_FACTOR says so; what somebody may then do
+    The second factor is asked for where CHANCERY_REQUIRE_MFA says so; what somebody may then do
     is a matter of their rights.
     """
     if not is_staff_in_force(request.user):
         return False
-    return not settings.SECOND_FACTOR_REQUIRED or has_second_factor(request)
+    return not settings.REQUIRE_MFA or has_second_factor(request)
 
 
 def is_staff_in_force(user: Any) -> bool:

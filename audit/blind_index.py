@@ -72,7 +72,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 @lru_cache(maxsize=50_000)
 def _term(kind: str, text: str) -> int:
-    digest = hmac.digest(_key(settings.SEALING_KEY), f"{kind}\x00{text}".encode(), "sha256")
+    digest = hmac.digest(_key(settings.ENCRYPTION_KEYS), f"{kind}\x00{text}".encode(), "sha256")
     return int.from_bytes(digest[: _BITS // 8], "big", signed=True)
 
 

@@ -12,7 +12,7 @@ _DELIVERED = Path(__file__).parent / "evidence" / "controls.json"
 
 def controls() -> list[dict[str, Any]]:
     """Ids of frameworks' controls with titles in our own words: as delivered, or as the file of
-    CHANCERY_CONTROLS says.
+    CHANCERY_CONTROLS_FILE says.
     """
     return _read(Path(settings.CONTROLS_FILE) if settings.CONTROLS_FILE else _DELIVERED)
 

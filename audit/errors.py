@@ -6,8 +6,8 @@ class NotSealed(GovernanceError):
     sentence = "It is not in the signed log yet: that takes a second or so."
 
 
-class PeopleOnly(GovernanceError):
-    code = "people_only"
+class HumanActorRequired(GovernanceError):
+    code = "human_actor_required"
     sentence = "Only a person can do this."
 
 
@@ -16,8 +16,8 @@ class AlreadyDecided(GovernanceError):
     sentence = "It has been decided already."
 
 
-class OwnQuestion(GovernanceError):
-    code = "own_question"
+class OwnRecordRequest(GovernanceError):
+    code = "own_request"
     sentence = "You asked for it: somebody else decides."
 
 
@@ -31,8 +31,8 @@ class NothingToExport(GovernanceError):
     sentence = "No sealed event is of these runs, agents and times."
 
 
-class HeldEvents(GovernanceError):
-    code = "held"
+class UnderLegalHold(GovernanceError):
+    code = "under_legal_hold"
     sentence = "A legal hold covers some of these events. What is held stays."
 
 
@@ -56,8 +56,8 @@ class AlreadyReleased(GovernanceError):
     sentence = "The hold has been released already."
 
 
-class NoPassForThem(GovernanceError):
-    code = "no_pass_for_them"
+class PassNotApplicable(GovernanceError):
+    code = "pass_not_applicable"
     sentence = (
         "A pass binds an account for good: it is for somebody else, whose account may look and do "
         "nothing more, and not for an administrator, whom it would not limit."
@@ -74,8 +74,8 @@ class PassInForce(GovernanceError):
     sentence = "The pass is in force: withdraw it first."
 
 
-class ValuesNotYours(GovernanceError):
-    code = "values_not_yours"
+class ValuesNotPermitted(GovernanceError):
+    code = "values_not_permitted"
     sentence = "What you may not see yourself, you cannot take away."
 
 

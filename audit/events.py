@@ -31,8 +31,8 @@ RETENTION_APPLIED = declare(
 )
 # Those that say which values are gone.
 ERASING = (PAYLOAD_ERASED.name, RETENTION_APPLIED.name)
-RETENTION_SET = declare(
-    "audit.config_changed",
+RETENTION_CHANGED = declare(
+    "audit.retention_changed",
     "How long values are kept was changed",
     "kind",
     "days",
@@ -40,7 +40,7 @@ RETENTION_SET = declare(
     "reason",
 )
 EXPORT_ASKED = declare(
-    "audit.export_asked",
+    "audit.export_requested",
     "Evidence was asked for",
     "purpose",
     "wanted",
@@ -56,7 +56,7 @@ EXPORTED = declare(
     "audit.exported", "Evidence was taken away", "start", "end", "size", "values", "apart"
 )
 ERASURE_ASKED = declare(
-    "audit.erasure_asked",
+    "audit.erasure_requested",
     "The erasure of values was asked for",
     "about",
     "basis",
@@ -94,7 +94,7 @@ VERIFY_PASSED = declare("audit.verify_passed", "The log was verified", "size", "
 VERIFY_FAILED = declare(
     "audit.verify_failed", "The log is not what it was", "size", "problems", "first"
 )
-LOG_KEY_CHANGED = declare(
+LOG_KEY_ROTATED = declare(
     "audit.key_rotated",
     "The log is signed with another key",
     "key",

@@ -91,7 +91,7 @@ class AskExportForm(CommandForm):
         label="With sensitive values",
         help_text="With personal and sensitive values, too. It takes the right to see them.",
     )
-    held = forms.CharField(
+    previous_checkpoint = forms.CharField(
         required=False, widget=forms.Textarea(attrs={"rows": 5, "class": "code-short"}),
         label="The auditor's checkpoint from before", strip=False,
         help_text="The bundle then shows that the log has only grown since.",
@@ -102,7 +102,7 @@ class AskExportForm(CommandForm):
         return [field.clean(line) for line in self.cleaned_data["runs"].split()]
 
     def clean_held(self) -> str:
-        text = str(self.cleaned_data["held"]).replace("\r\n", "\n")
+        text = str(self.cleaned_data["previous_checkpoint"]).replace("\r\n", "\n")
         return text if text.strip() else ""
 
     def perform(self, *, actor: Actor) -> Created:
@@ -114,7 +114,7 @@ class AskExportForm(CommandForm):
             until=given["until"],
             with_values=given["with_values"] or given["with_sensitive"],
             with_sensitive=given["with_sensitive"],
-            held=given["held"],
+            previous_checkpoint=given["previous_checkpoint"],
         )
         return Created(exports.ask(asked, actor=actor, purpose=given["purpose"]))
 

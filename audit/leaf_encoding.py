@@ -50,7 +50,7 @@ OPEN_DETAILS = frozenset(
         "replaces", "replicas", "report", "request", "required", "response", "retired", "role",
         "root", "rule", "rules", "run", "scope", "share", "signature", "since", "size", "slug",
         "start", "status", "step", "steps", "system", "thumbprint", "tier", "to", "to_tier",
-        "tool", "tools", "until", "values", "version", "votes", "waits_for", "witness",
+        "tool", "tools", "until", "values", "version", "votes", "waiting_for", "witness",
         "workflow",
     }
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from audit.errors import LeafInvalid, NotSealed
-from audit.events import LOG_KEY_CHANGED
+from audit.events import LOG_KEY_ROTATED
 from audit.leaf_encoding import parsed_leaf
 from audit.merkle import consistency_proof, inclusion_proof, range_proof
 from audit.models import Checkpoint, Event, Leaf, LogKey
@@ -71,7 +71,7 @@ def stated_handover(previous: Verifier, key: Verifier) -> Event | None:
     The first one: the statement is public, and a copy of it that somebody records later says
     nothing.
     """
-    announced = Event.objects.filter(type=LOG_KEY_CHANGED.name, quarantine__isnull=True)
+    announced = Event.objects.filter(type=LOG_KEY_ROTATED.name, quarantine__isnull=True)
     for event in announced.order_by("id"):
         try:
             details = parsed_leaf(event.leaf).get("details", {})

@@ -16,12 +16,12 @@ def seal() -> int:
     return sealing.seal()
 
 
-@shared_task(name="audit.index")
+@shared_task(name="audit.index_events")
 def index() -> int:
     return search_index.index()
 
 
-@shared_task(name="audit.forward")
+@shared_task(name="audit.forward_events")
 def forward() -> int:
     return delivery.forward_all()
 
@@ -31,7 +31,7 @@ def verify() -> int:
     return verifying.verify_and_note().found
 
 
-@shared_task(name="audit.witness_server")
+@shared_task(name="audit.request_cosignatures")
 def witness() -> int:
     return witness_client.request_cosignatures()
 
@@ -41,6 +41,6 @@ def reconcile() -> int:
     return change_reconciliation.reconcile()
 
 
-@shared_task(name="audit.retain")
+@shared_task(name="audit.apply_retention")
 def retain() -> int:
     return retention.retain()

@@ -3,7 +3,7 @@
 Nothing here trusts the database: leaves against the tree, the tree against what was signed, every
 column and every value against its leaf, and what is numbered against its numbers. What only an
 outsider can know, that the log is not another one altogether, needs a checkpoint or a key that was
-kept elsewhere (`held`, `trusted`).
+kept elsewhere (`checkpoints`, `trusted`).
 """
 
 import hmac
@@ -79,17 +79,17 @@ class Report:
 def verify(
     *,
     trusted: Sequence[Verifier] = (),
-    held: Sequence[str] = (),
+    checkpoints: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Report:
     """Check the whole log.
 
-    `trusted`: keys of the log from outside the database. `held`: checkpoints that somebody else
-    kept, as text. `progress` is told how many events of how many are done.
+    `trusted`: keys of the log from outside the database. `checkpoints`: checkpoints that
+    somebody else kept, as text. `progress` is told how many events of how many are done.
     """
     report = Report()
     verifiers = _verified_keys(report, trusted)
-    signed = _Signed(report, verifiers, held)
+    signed = _Signed(report, verifiers, checkpoints)
     walk = _Walk(report, signed)
     last = Leaf.objects.order_by("-seq").values_list("seq", flat=True).first()
     total = 0 if last is None else last + 1
@@ -132,24 +132,28 @@ def _ensure_handed_over(report: Report, before: LogKey, key: LogKey) -> None:
 class _Signed:
     """What was signed of the log, by the size at which the tree must have that root."""
 
-    def __init__(self, report: Report, verifiers: dict[int, Verifier], held: Sequence[str]) -> None:
+    def __init__(
+        self, report: Report, verifiers: dict[int, Verifier], checkpoints: Sequence[str]
+    ) -> None:
         self._report, self._verifiers = report, verifiers
         self._stored = self._checkpoints()
         self._next: Checkpoint | None = next(self._stored, None)
-        self._held = sorted(self._from_outside(held))
+        self._kept = sorted(self._from_outside(checkpoints))
 
     def _checkpoints(self) -> Iterator[Checkpoint]:
         return Checkpoint.objects.order_by("size").iterator(chunk_size=CHUNK)
 
-    def _from_outside(self, held: Sequence[str]) -> Iterator[tuple[int, bytes]]:
-        for text in held:
+    def _from_outside(self, checkpoints: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+        for text in checkpoints:
             try:
                 note = parse_note(text)
                 statement = parsed_checkpoint(note)
                 by = [one for one in self._verifiers.values() if one.name == statement.origin]
                 self._ensure_signed_by_one(note, by)
             except NoteInvalid as error:
-                self._report.add("held", f"A checkpoint from outside is not of this log: {error}")
+                self._report.add(
+                    "checkpoint", f"A checkpoint from outside is not of this log: {error}"
+                )
             else:
                 yield statement.size, statement.root
 
@@ -169,11 +173,11 @@ class _Signed:
             else:
                 self._report.add("checkpoint", "A checkpoint speaks of an empty log.")
             self._next = next(self._stored, None)
-        while self._held and self._held[0][0] <= tree.size:
-            size, root = self._held.pop(0)
+        while self._kept and self._kept[0][0] <= tree.size:
+            size, root = self._kept.pop(0)
             if size == tree.size and root != tree.root():
                 message = f"The first {size:,} events are not those that were shown outside."
-                self._report.add("held", message)
+                self._report.add("checkpoint", message)
 
     def _check(self, row: Checkpoint, tree: Growing) -> None:
         self._report.checkpoints += 1
@@ -194,7 +198,7 @@ class _Signed:
         report = self._report
         if self._next is not None:
             report.add("shorter", f"The log ends at {tree.size:,}; more was signed.")
-        for size, _ in self._held:
+        for size, _ in self._kept:
             report.add("shorter", f"The log ends at {tree.size:,}; {size:,} were shown outside.")
         last = Checkpoint.objects.order_by("-size").values_list("size", flat=True).first() or 0
         if tree.size > last:

@@ -100,7 +100,7 @@ def race(place: int, people: list[Any], requests: list[Any], gate: Barrier) -> N
     from django.db import connection
 
     from approvals.models import Vote
-    from approvals.services import cast_vote, settle_due
+    from approvals.services import cast_vote, expire_overdue
     from common.actors import Actor
     from common.errors import GovernanceError
 
@@ -108,7 +108,7 @@ def race(place: int, people: list[Any], requests: list[Any], gate: Barrier) -> N
         gate.wait()
         with contextlib.suppress(GovernanceError):
             if place == 2:
-                settle_due(now=request.expires_at)
+                expire_overdue(now=request.expires_at)
             else:
                 answer = (Vote.Answer.APPROVE, Vote.Answer.REJECT)[place]
                 actor = Actor.from_user(people[place])

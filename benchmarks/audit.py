@@ -384,7 +384,7 @@ def whole(options: argparse.Namespace) -> str:
                 given = os.environ | {
                     "DATABASE_URL": url,
                     "CHANCERY_SECRET_KEY": secrets.token_urlsafe(48),
-                    "CHANCERY_SEALING_KEY": key,
+                    "CHANCERY_ENCRYPTION_KEYS": key,
                     "CHANCERY_LOG_SIGNING_KEY": key,
                     "DJANGO_SETTINGS_MODULE": "portal.settings",
                 }

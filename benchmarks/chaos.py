@@ -133,7 +133,7 @@ def sweeper() -> None:
     while True:
         began = time.monotonic()
         try:
-            recovery.settle_abandoned()
+            recovery.reap_abandoned()
         except (DatabaseError, InterfaceError):
             connection.close()
         time.sleep(max(0.0, SWEEP - (time.monotonic() - began)))
@@ -299,7 +299,7 @@ def _look_at_the_rest(report: Report) -> None:
     others = runs.exclude(status="succeeded").exclude(pk__in=poisoned).filter(unknown_count=0)
     for run in others:
         steps = run.steps.values_list("path", "status", "error_code", "due_at", "crashes")
-        report.problems.append(f"run {run.pk} {run.status} due {run.wake_at}: {list(steps)}")
+        report.problems.append(f"run {run.pk} {run.status} due {run.next_wake_at}: {list(steps)}")
 
 
 def _count_attempts(report: Report) -> dict[str, int]:

@@ -225,14 +225,14 @@ def compared(url: str, target: Target, *, seconds: float, rounds: int) -> list[s
     """Bare and served in turn, so that both meet the machine in the same mood."""
     connections = len(target.runs)
     bares: list[float] = []
-    found: dict[str, list[Measured]] = {"later": [], "wait": []}
+    found: dict[str, list[Measured]] = {"async": [], "sync": []}
     for _ in range(rounds):
         bares.append(bare(url, connections, seconds))
         for mode, results in found.items():
             results.append(drive(target, mode=mode, seconds=seconds))
     plain = statistics.median(bares)
     lines = [f"| {connections} | bare: two inserts and a commit | {plain:,.0f} | | | 1 |"]
-    titles = {"later": "POST /actions, decided and committed", "wait": "and executed with it"}
+    titles = {"async": "POST /actions, decided and committed", "sync": "and executed with it"}
     for mode, results in found.items():
         middle = sorted(results, key=lambda one: one.per_second)[len(results) // 2]
         lines.append(

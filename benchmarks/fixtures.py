@@ -57,7 +57,7 @@ def configure(database_url: str, *, lease: float, accounting: str, broker: str =
     os.environ |= {
         "DATABASE_URL": database_url,
         "CHANCERY_SECRET_KEY": secrets.token_urlsafe(48),
-        "CHANCERY_SEALING_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "CHANCERY_ENCRYPTION_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
         "CHANCERY_WORKFLOW_LEASE_SECONDS": str(lease),
         "CHANCERY_DEMO_ACCOUNTING_URL": accounting,
         "BROKER_URL": broker,

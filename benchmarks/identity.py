@@ -259,8 +259,8 @@ def portal(vendor: str) -> Iterator[Portal]:
         os.environ |= {
             "CHANCERY_URL": url,
             "CHANCERY_AGENT_REQUESTS_PER_MINUTE": "100000000",
-            "CHANCERY_TOKEN_REQUESTS_PER_MINUTE": "100000000",
-            "CHANCERY_TOKENS_PER_MINUTE": "100000000",
+            "CHANCERY_TOKEN_LIMIT_PER_ADDRESS": "100000000",
+            "CHANCERY_TOKEN_LIMIT_PER_IDENTITY": "100000000",
             "REDIS_URL": broker,
         }
         fixtures.configure(database, lease=30, accounting="http://127.0.0.1:1", broker=broker)
@@ -329,7 +329,7 @@ _numbers = iter(range(10**12))
 
 
 def propose(http: httpx.Client, run: str, tool: str, *, later: bool = False) -> Any:
-    body = {"run": run, "tool": tool, "arguments": {}, "mode": "later" if later else "wait"}
+    body = {"run": run, "tool": tool, "arguments": {}, "mode": "async" if later else "sync"}
     key = {"Idempotency-Key": f"{time.time_ns()}-{next(_numbers)}"}
     return http.post("/api/v1/actions", json=body, headers=key).raise_for_status().json()
 
@@ -471,7 +471,7 @@ def rewrapping(keys: int) -> list[str]:
     made = [_version(secret, number) for number in track(range(2, keys + 1), "data keys")]
     SecretVersion.objects.bulk_create(made, batch_size=2_000)
     new = base64.b64encode(os.urandom(32)).decode()
-    settings.SEALING_KEY = f"{new},{settings.SEALING_KEY}"
+    settings.ENCRYPTION_KEYS = f"{new},{settings.ENCRYPTION_KEYS}"
     ended = threading.Event()
     opened_ones, failed = [0], [0]
     thread = threading.Thread(target=_open, args=(ended, keys, opened_ones, failed))

@@ -221,8 +221,8 @@ def sweeping(caller: Any) -> list[str]:
             given = {
                 key: "md5('bench' || n)::uuid",
                 "idempotency_key": "'bench' || n",
-                "wake_at": "now() + interval '9 days'",
-                "hinted_at": "NULL",
+                "next_wake_at": "now() + interval '9 days'",
+                "last_hint_at": "NULL",
             }
             picked = ", ".join(given.get(name, name) for name in names)
             cursor.execute(

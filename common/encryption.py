@@ -74,11 +74,11 @@ def _id_of(key: bytes) -> bytes:
 
 def sealing_key_id() -> str:
     """The id of the key that seals now, as hexadecimal text. Tells nothing about the key."""
-    return ring_of(settings.SEALING_KEY).current.hex()
+    return ring_of(settings.ENCRYPTION_KEYS).current.hex()
 
 
 def known_key_ids() -> frozenset[str]:
-    return frozenset(key_id.hex() for key_id in ring_of(settings.SEALING_KEY).boxes)
+    return frozenset(key_id.hex() for key_id in ring_of(settings.ENCRYPTION_KEYS).boxes)
 
 
 def key_id_of(sealed: bytes) -> str:
@@ -90,7 +90,7 @@ def encrypt(value: bytes, *, bound_to: str) -> bytes:
     """AES-256-GCM (NIST SP 800-38D); `bound_to` names the row, so that a sealed value cannot be
     moved to another.
     """
-    ring = ring_of(settings.SEALING_KEY)
+    ring = ring_of(settings.ENCRYPTION_KEYS)
     nonce = os.urandom(_NONCE_BYTES)
     closed = ring.boxes[ring.current].encrypt(nonce, value, bound_to.encode())
     return ring.current + nonce + closed
@@ -98,7 +98,7 @@ def encrypt(value: bytes, *, bound_to: str) -> bytes:
 
 def decrypt(sealed: bytes, *, bound_to: str) -> bytes:
     """Raises CannotUnseal."""
-    box = ring_of(settings.SEALING_KEY).boxes.get(sealed[:_ID_BYTES])
+    box = ring_of(settings.ENCRYPTION_KEYS).boxes.get(sealed[:_ID_BYTES])
     nonce, closed = sealed[_ID_BYTES : _ID_BYTES + _NONCE_BYTES], sealed[_ID_BYTES + _NONCE_BYTES :]
     try:
         if box is not None:

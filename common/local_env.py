@@ -18,7 +18,7 @@ def write_if_missing(path: Path, log_key: Path | None = None) -> bool:
     """Write the secrets, readable by their owner only, unless they are there already."""
     shared = [
         f"CHANCERY_SECRET_KEY={secrets.token_urlsafe(48)}",
-        f"CHANCERY_SEALING_KEY={base64.b64encode(secrets.token_bytes(32)).decode()}",
+        f"CHANCERY_ENCRYPTION_KEYS={base64.b64encode(secrets.token_bytes(32)).decode()}",
     ]
     of_the_log = [f"CHANCERY_LOG_SIGNING_KEY={base64.b64encode(secrets.token_bytes(32)).decode()}"]
     if log_key is None:

@@ -27,7 +27,7 @@ STATUS_OF_CODE = {
     "not_allowed_to_start": 403,
     "invalid_token": 401,
     "not_an_approver": 403,
-    "approval_of_own_request": 403,
+    "own_request": 403,
     "approval_for_own_agent": 403,
     "too_many_requests": 429,
     "decision_conflict": 503,

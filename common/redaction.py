@@ -142,7 +142,7 @@ def hidden(value: str) -> str:
 
 def fingerprint(secret: str) -> str:
     """The same for the same secret in this portal; of no use to anybody without its key."""
-    key = _fingerprint_key(settings.SEALING_KEY)
+    key = _fingerprint_key(settings.ENCRYPTION_KEYS)
     return hmac.digest(key, secret.encode(), "sha256")[:_FINGERPRINT_BYTES].hex()
 
 

@@ -89,15 +89,15 @@ def _followed(runtime: Starter, runs: list[str], console: Console) -> dict[str, 
 
 def _is_at_rest(body: dict[str, Any]) -> bool:
     return body["status"] in RESTING or any(
-        step["waits_for"] == "approval" for step in body["steps"]
+        step["waiting_for"] == "approval" for step in body["steps"]
     )
 
 
 def _is_as_expected(case: Case, body: dict[str, Any]) -> bool:
-    asked = any(step["waits_for"] == "approval" for step in body["steps"])
+    asked = any(step["waiting_for"] == "approval" for step in body["steps"])
     if case.expected == "succeeds":
         # A large refund waits for two managers, which is as it must be.
-        return (body["status"] == "succeeded" and body["had_success"]) or asked
+        return (body["status"] == "succeeded" and body["success_condition_met"]) or asked
     if case.expected == "waits":
         return asked
     return bool(body["status"] == "halted")
@@ -120,7 +120,7 @@ def _outcomes(started: dict[str, Case], bodies: dict[str, Any]) -> Table:
 
 
 def _column(body: dict[str, Any]) -> str:
-    if any(step["waits_for"] == "approval" for step in body["steps"]):
+    if any(step["waiting_for"] == "approval" for step in body["steps"]):
         return "wait for people"
     return body["status"] if body["status"] in {"succeeded", "halted"} else "other"
 
@@ -128,15 +128,15 @@ def _column(body: dict[str, Any]) -> str:
 def _calls(bodies: dict[str, Any]) -> Table:
     """What failed on the way, and what became of it."""
     table = Table(title="Steps that call accounting", title_justify="left")
-    for name in ("step", "runs", "tried again", "tries in all", "succeeded"):
+    for name in ("step", "runs", "tried again", "attempts in all", "succeeded"):
         table.add_column(name, justify="left" if name == "step" else "right")
     for path in ("refund", "letter"):
         steps = [step for body in bodies.values() for step in body["steps"] if step["path"] == path]
         table.add_row(
             path,
             str(len(steps)),
-            str(sum(step["tries"] > 1 for step in steps)),
-            str(sum(step["tries"] for step in steps)),
+            str(sum(step["attempts"] > 1 for step in steps)),
+            str(sum(step["attempts"] for step in steps)),
             str(sum(step["status"] == "succeeded" for step in steps)),
         )
     return table

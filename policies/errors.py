@@ -8,8 +8,8 @@ class InvalidPolicy(InvalidInput):
     sentence = "The policy text is not valid."
 
 
-class NoSuchRelease(GovernanceError):
-    code = "no_such_release"
+class UnknownRelease(GovernanceError):
+    code = "unknown_release"
     sentence = "There is no such policy release."
 
 
@@ -38,8 +38,8 @@ class TooManyQuestions(GovernanceError):
     sentence = "People have several requests of this agent before them: wait for their answers."
 
 
-class ElevationOver(GovernanceError):
-    code = "elevation_over"
+class ElevationExpired(GovernanceError):
+    code = "elevation_expired"
     sentence = "This elevation is over, or was never given."
 
 

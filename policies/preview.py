@@ -15,7 +15,7 @@ class DecisionPreview:
     rules: tuple[PolicyRule, ...]
 
 
-def outlook(rules: Iterable[PolicyRule]) -> DecisionPreview:
+def expected_outcome(rules: Iterable[PolicyRule]) -> DecisionPreview:
     """`allowed`, `needs_approval`, `denied`, `halted` or `depends`, and the rules that say so."""
     everything = list(rules)
     permits = [rule for rule in everything if rule.effect == "permit"]

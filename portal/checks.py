@@ -32,11 +32,11 @@ def secrets_are_set(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     try:
-        ring_of(settings.SEALING_KEY)
+        ring_of(settings.ENCRYPTION_KEYS)
     except ValueError as error:
         found.append(
             Error(
-                f"CHANCERY_SEALING_KEY must be base64 of 32 bytes, several by comma: {error}.",
+                f"CHANCERY_ENCRYPTION_KEYS must be base64 of 32 bytes, several by comma: {error}.",
                 hint="python -m common.local_env makes one.",
                 id="chancery.E002",
             )
@@ -85,7 +85,7 @@ def production_is_complete(app_configs: Any, **kwargs: Any) -> list[CheckMessage
         hint = "Without a broker, `manage.py workflow_worker` drives workflows from the database."
         found.append(Error(text, hint=hint, id="chancery.E005"))
     if "*" in settings.ALLOWED_HOSTS:
-        text = "CHANCERY_HOSTS answers to every name: a forged one would stand in links."
+        text = "CHANCERY_ALLOWED_HOSTS answers to every name: a forged one would stand in links."
         found.append(Error(text, id="chancery.E011"))
     if not settings.EMAIL_HOST:
         text = "CHANCERY_SMTP_HOST is not set: mail to owners and sponsors is only printed."

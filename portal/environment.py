@@ -13,6 +13,28 @@ problems: list[str] = []
 WEB_POOL_SIZE = 28
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 
+FORMER_NAMES = {
+    "CHANCERY_CONTROLS": "CHANCERY_CONTROLS_FILE",
+    "CHANCERY_HOSTS": "CHANCERY_ALLOWED_HOSTS",
+    "CHANCERY_OIDC_PEOPLE_JOIN": "CHANCERY_OIDC_AUTO_PROVISION",
+    "CHANCERY_OIDC_SECOND_FACTOR": "CHANCERY_OIDC_MFA_VALUES",
+    "CHANCERY_RECERTIFY_DAYS": "CHANCERY_RECERTIFICATION_DAYS",
+    "CHANCERY_SEALING_KEY": "CHANCERY_ENCRYPTION_KEYS",
+    "CHANCERY_SECOND_FACTOR": "CHANCERY_REQUIRE_MFA",
+    "CHANCERY_TOKENS_PER_MINUTE": "CHANCERY_TOKEN_LIMIT_PER_IDENTITY",
+    "CHANCERY_TOKEN_REQUESTS_PER_MINUTE": "CHANCERY_TOKEN_LIMIT_PER_ADDRESS",
+}
+"""Renamed variables. One that is still set would otherwise be ignored without a word."""
+
+
+def refuse_former_names() -> None:
+    """Report each renamed variable that is still set, with its new name."""
+    problems.extend(
+        f"{old} was renamed: set {new} instead and remove {old}."
+        for old, new in FORMER_NAMES.items()
+        if old in os.environ
+    )
+
 
 def required(name: str) -> str:
     """The value; without one, one that lasts as long as this process, which serves nobody."""

@@ -12,6 +12,7 @@ from portal.environment import (
     flag,
     one_of,
     origin_of,
+    refuse_former_names,
     required,
     seconds,
     whole,
@@ -20,17 +21,19 @@ from portal.environment import (
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
+refuse_former_names()
+
 # -- What must be set in production; system checks say what is missing -------------------------
 DEBUG = flag("CHANCERY_DEBUG")
 SECRET_KEY = required("CHANCERY_SECRET_KEY")
-SEALING_KEY = os.environ.get("CHANCERY_SEALING_KEY", "")
+ENCRYPTION_KEYS = os.environ.get("CHANCERY_ENCRYPTION_KEYS", "")
 ISSUER = os.environ.get("CHANCERY_URL", "http://localhost:8000").rstrip("/")
-ALLOWED_HOSTS = words("CHANCERY_HOSTS", "localhost,127.0.0.1")
+ALLOWED_HOSTS = words("CHANCERY_ALLOWED_HOSTS", "localhost,127.0.0.1")
 CSRF_TRUSTED_ORIGINS = [ISSUER]
 HTTPS = ISSUER.startswith("https://")
 # The log's name in what it signs; and its key, which the sealer's process alone should be given.
 LOG_ORIGIN = os.environ.get("CHANCERY_LOG_ORIGIN", "") or f"{ISSUER.partition('://')[2]}/log"
-CONTROLS_FILE = os.environ.get("CHANCERY_CONTROLS", "")
+CONTROLS_FILE = os.environ.get("CHANCERY_CONTROLS_FILE", "")
 LOG_SINKS = os.environ.get("CHANCERY_LOG_SINKS", "")
 LOG_SINK_SECRET = os.environ.get("CHANCERY_LOG_SINK_SECRET", "")
 LOG_WITNESSES = os.environ.get("CHANCERY_LOG_WITNESSES", "")
@@ -41,11 +44,11 @@ AGENT_REQUESTS_PER_MINUTE = whole("CHANCERY_AGENT_REQUESTS_PER_MINUTE", 6_000, l
 # Over all agents of an owner, and over all that act for a person.
 OWNER_REQUESTS_PER_MINUTE = whole("CHANCERY_OWNER_REQUESTS_PER_MINUTE", 30_000, least=1)
 PERSON_REQUESTS_PER_MINUTE = whole("CHANCERY_PERSON_REQUESTS_PER_MINUTE", 6_000, least=1)
-TOKEN_REQUESTS_PER_MINUTE = whole("CHANCERY_TOKEN_REQUESTS_PER_MINUTE", 600, least=1)
-TOKENS_PER_MINUTE = whole("CHANCERY_TOKENS_PER_MINUTE", 120, least=1)
-RECERTIFY_DAYS = whole("CHANCERY_RECERTIFY_DAYS", 90, least=1)
+TOKEN_LIMIT_PER_ADDRESS = whole("CHANCERY_TOKEN_LIMIT_PER_ADDRESS", 600, least=1)
+TOKEN_LIMIT_PER_IDENTITY = whole("CHANCERY_TOKEN_LIMIT_PER_IDENTITY", 120, least=1)
+RECERTIFICATION_DAYS = whole("CHANCERY_RECERTIFICATION_DAYS", 90, least=1)
 # Calls in flight are cut when they are stopped; off only in tests that share one connection.
-WATCH_HALTS = True
+HALT_WATCHER_ENABLED = True
 # Without a sign of life for so long, whoever carries out a step counts as gone.
 WORKFLOW_LEASE_SECONDS = seconds("CHANCERY_WORKFLOW_LEASE_SECONDS", 30)
 # A hint that nobody has followed for so long is sent again.
@@ -209,38 +212,53 @@ WORKER_SHARE = whole("CHANCERY_WORKER_SHARE", max(WORKERS - 1, 1), least=1)
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
-    "note undecidable approvals": {"task": "approvals.note_undecidable", "schedule": 60.0},
-    "settle due approvals": {"task": "approvals.settle_due", "schedule": 10.0},
-    "settle abandoned attempts": {"task": "actions.settle_abandoned", "schedule": 5.0},
-    "send lost hints again": {"task": "actions.hint_overdue", "schedule": 5.0},
-    "discard secret arguments": {"task": "actions.discard_sealed_arguments", "schedule": 30.0},
-    "wake workflow runs": {"task": "workflows.sweep", "schedule": 1.0},
-    "fire schedules": {"task": "workflows.fire_schedules", "schedule": 5.0},
-    "guard rollouts": {"task": "workflows.guard_rollouts", "schedule": 5.0},
-    "forget expired assertions": {"task": "agents.prune_assertions", "schedule": 300.0},
-    "end elevations": {"task": "actions.end_elevations", "schedule": 10.0},
-    "watch usage": {"task": "actions.watch_usage", "schedule": 30.0},
-    "forget old usage": {"task": "actions.prune_usage", "schedule": 86_400.0},
-    "forget old leases": {"task": "tools.prune_leases", "schedule": 3600.0},
-    "look after sponsors": {"task": "agents.look_after_people", "schedule": 60.0},
+    "approvals.flag_undecidable": {"task": "approvals.flag_undecidable", "schedule": 60.0},
+    "approvals.expire_overdue": {"task": "approvals.expire_overdue", "schedule": 10.0},
+    "actions.reap_abandoned": {"task": "actions.reap_abandoned", "schedule": 5.0},
+    "actions.hint_overdue": {"task": "actions.hint_overdue", "schedule": 5.0},
+    "actions.discard_encrypted_arguments": {
+        "task": "actions.discard_encrypted_arguments",
+        "schedule": 30.0,
+    },
+    "workflows.sweep": {"task": "workflows.sweep", "schedule": 1.0},
+    "workflows.fire_schedules": {"task": "workflows.fire_schedules", "schedule": 5.0},
+    "workflows.guard_rollouts": {"task": "workflows.guard_rollouts", "schedule": 5.0},
+    "agents.prune_assertions": {"task": "agents.prune_assertions", "schedule": 300.0},
+    "actions.end_elevations": {"task": "actions.end_elevations", "schedule": 10.0},
+    "actions.watch_usage": {"task": "actions.watch_usage", "schedule": 30.0},
+    "actions.prune_usage": {"task": "actions.prune_usage", "schedule": 86_400.0},
+    "tools.prune_leases": {"task": "tools.prune_leases", "schedule": 3600.0},
+    "agents.recertify": {"task": "agents.recertify", "schedule": 60.0},
     # In a queue of its own: its worker alone has the key. What nobody took in time is dropped.
-    "seal the log": {
+    "audit.seal": {
         "task": "audit.seal",
         "schedule": 1.0,
         "options": {"queue": "sealing", "expires": 5},
     },
-    "find events by words": {"task": "audit.index", "schedule": 2.0, "options": {"expires": 5}},
-    "notice what went round": {
+    "audit.index_events": {
+        "task": "audit.index_events",
+        "schedule": 2.0,
+        "options": {"expires": 5},
+    },
+    "audit.reconcile": {
         "task": "audit.reconcile",
         "schedule": 30.0,
         "options": {"expires": 30},
     },
-    "forward the log": {"task": "audit.forward", "schedule": 2.0, "options": {"expires": 5}},
-    "verify the log": {"task": "audit.verify", "schedule": 86_400.0},
-    "remove values in time": {"task": "audit.retain", "schedule": 86_400.0},
-    "ask witnesses": {"task": "audit.witness_server", "schedule": 10.0, "options": {"expires": 10}},
-    "refresh keys of issuers": {"task": "agents.refresh_issuer_keys", "schedule": 120.0},
-    "rotate keys": {"task": "agents.rotate_keys", "schedule": 60.0},
+    "audit.forward_events": {
+        "task": "audit.forward_events",
+        "schedule": 2.0,
+        "options": {"expires": 5},
+    },
+    "audit.verify": {"task": "audit.verify", "schedule": 86_400.0},
+    "audit.apply_retention": {"task": "audit.apply_retention", "schedule": 86_400.0},
+    "audit.request_cosignatures": {
+        "task": "audit.request_cosignatures",
+        "schedule": 10.0,
+        "options": {"expires": 10},
+    },
+    "agents.refresh_issuer_keys": {"task": "agents.refresh_issuer_keys", "schedule": 120.0},
+    "agents.rotate_keys": {"task": "agents.rotate_keys", "schedule": 60.0},
 }
 
 # -- People ------------------------------------------------------------------------------------
@@ -265,7 +283,7 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
 LOGOUT_REDIRECT_URL = ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 # Staff pages open with two factors only; the demonstration and a portal without https may do less.
-SECOND_FACTOR_REQUIRED = flag("CHANCERY_SECOND_FACTOR", default=HTTPS and not DEMO)
+REQUIRE_MFA = flag("CHANCERY_REQUIRE_MFA", default=HTTPS and not DEMO)
 ACCOUNT_ADAPTER = "accounts.adapters.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*"]
@@ -293,9 +311,9 @@ OIDC_ISSUER = os.environ.get("CHANCERY_OIDC_ISSUER", "")
 # Browsers follow a form only to origins that the page names: the provider's, and others that it
 # sends people on to.
 OIDC_ORIGINS = list(dict.fromkeys([origin_of(OIDC_ISSUER), *words("CHANCERY_OIDC_ORIGINS")]))
-OIDC_PEOPLE_JOIN = flag("CHANCERY_OIDC_PEOPLE_JOIN")
+OIDC_AUTO_PROVISION = flag("CHANCERY_OIDC_AUTO_PROVISION")
 # What the provider says in `acr` or `amr` when somebody has shown two factors to it.
-OIDC_SECOND_FACTOR = frozenset(words("CHANCERY_OIDC_SECOND_FACTOR"))
+OIDC_MFA_VALUES = frozenset(words("CHANCERY_OIDC_MFA_VALUES"))
 SOCIALACCOUNT_PROVIDERS = {
     "openid_connect": {
         "OAUTH_PKCE_ENABLED": True,

@@ -25,10 +25,10 @@ def problems() -> list[str]:
         for version in _one_of_each():
             envelope.rewrapped(version.wrapped_key, place_of(version))
     except CannotUnseal as error:
-        found.append(f"CHANCERY_SEALING_KEY does not open what is in the database: {error}.")
+        found.append(f"CHANCERY_ENCRYPTION_KEYS does not open what is in the database: {error}.")
     closed = unopened_factors()
     return found + [
-        f"CHANCERY_SEALING_KEY does not open a person's factor ({one})." for one in closed
+        f"CHANCERY_ENCRYPTION_KEYS does not open a person's factor ({one})." for one in closed
     ]
 
 

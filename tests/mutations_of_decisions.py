@@ -48,7 +48,7 @@ DECISIONS = tuple(
             30,
             "a session with a password alone is admitted nowhere",
             "audit/admission.py",
-            "return not settings.SECOND_FACTOR_REQUIRED or has_second_factor(request)",
+            "return not settings.REQUIRE_MFA or has_second_factor(request)",
             "return True",
             "tests/portal/test_admission.py",
         ),

@@ -14,7 +14,7 @@ class WorkflowsConfig(AppConfig):
         from workflows import models
         from workflows.services import preparation, step_handlers, versions, wakeups
 
-        executors.register(preparation.DRIVER, wakeups.action_moved)
+        executors.register(preparation.EXECUTOR, wakeups.action_moved)
         executors.on_run_ended(wakeups.run_stopped)
         on_resolved(
             step_handlers.STEP_APPROVAL, wakeups.step_decided, involved=recovery.involved_in_action

@@ -151,7 +151,7 @@ def in_words(step: StepSpec) -> str:
     if step.when is not None:
         parts.append(f"only if {step.when.text}")
     if step.call is not None and step.retry.max_attempts > 1:
-        parts.append(f"up to {step.retry.max_attempts} tries")
+        parts.append(f"up to {step.retry.max_attempts} attempts")
     if step.call is not None and step.call.tool.access != "read":
         unknown = {"retry": "it is tried again", "probe": "the system is asked"}
         parts.append(

@@ -73,8 +73,8 @@ class NoRolloutUnderWay(GovernanceError):
     sentence = "No rollout is under way."
 
 
-class WrongRunState(GovernanceError):
-    code = "wrong_workflow_run_state"
+class InvalidRunState(GovernanceError):
+    code = "invalid_workflow_run_state"
     sentence = "The run's state does not allow this."
 
 

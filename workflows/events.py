@@ -37,18 +37,18 @@ RUN_STUCK = declare(
     words=("step",),
 )
 RUN_ORDERED = declare(
-    "workflow.run.ordered", "A person gave an order for a workflow run", "order", "reason"
+    "workflow.run.operator_command", "A person gave an order for a workflow run", "order", "reason"
 )
 STEP_FINISHED = declare(
     "workflow.step.finished", "A step came to an end", "path", "status", "error", "output_digest"
 )
-STEP_WAITING = declare("workflow.step.waiting", "A step waits", "path", "waits_for", "until")
+STEP_WAITING = declare("workflow.step.waiting", "A step waits", "path", "waiting_for", "until")
 SIGNAL_RECEIVED = declare(
     "workflow.signal.received", "A signal was received", "name", "payload", "sensitive"
 )
 SIGNAL_CONSUMED = declare("workflow.signal.consumed", "A signal was taken up", "name", "path")
 HANDED_OVER = declare(
-    "workflow.handed_over", "Work was handed over to another agent", "to", "run", "depth"
+    "workflow.run.handed_off", "Work was handed over to another agent", "to", "run", "depth"
 )
 SCHEDULE_SAVED = declare("workflow.schedule.saved", "A schedule was written", "slug")
 SCHEDULE_PAUSED = declare("workflow.schedule.paused", "A schedule was paused", "reason")

@@ -70,7 +70,9 @@ def values_of(
 ) -> Mapping[str, Any]:
     """What the expressions of a step that has begun may name."""
     known = build_context(spec, case, now)
-    return values_at(spec, case, known, case.steps[state.undoes] if state.undoes else state)
+    return values_at(
+        spec, case, known, case.steps[state.compensates] if state.compensates else state
+    )
 
 
 def values_at(

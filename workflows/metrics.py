@@ -118,13 +118,13 @@ def _of_workflow(workflow: Workflow, since: Any) -> WorkflowFigures:
     runs = list(
         WorkflowRun.objects.filter(workflow=workflow, pk__gte=since)
         .order_by("-pk")
-        .only("status", "had_success", "is_partial", "started_at", "ended_at")[:MAX_READ]
+        .only("status", "success_condition_met", "is_partial", "started_at", "ended_at")[:MAX_READ]
     )
     lengths = [
         (run.ended_at - run.started_at).total_seconds() for run in runs if run.ended_at is not None
     ]
     middle, high = quantiles(lengths)
-    judged = [run for run in runs if run.had_success is not None]
+    judged = [run for run in runs if run.success_condition_met is not None]
     waits = (
         StepRun.objects.filter(run__workflow=workflow, pk__gte=since, ended_at__isnull=False)
         .filter(kind__in=("approval", "wait"))
@@ -139,7 +139,7 @@ def _of_workflow(workflow: Workflow, since: Any) -> WorkflowFigures:
         runs=len(runs),
         ended=len(lengths),
         succeeded=sum(run.status == WorkflowRun.Status.SUCCEEDED for run in runs),
-        good=sum(bool(run.had_success) for run in judged),
+        good=sum(bool(run.success_condition_met) for run in judged),
         judged=len(judged),
         partial=sum(run.is_partial for run in runs),
         p50_s=middle,

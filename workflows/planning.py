@@ -42,7 +42,7 @@ class StepStart:
     step: StepSpec
     values: Mapping[str, Any]
     scope: str = ""
-    undoes: str = ""
+    compensates: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def plan(spec: WorkflowSpec, case: WorkflowState, now: datetime) -> Plan:
     if moves.end is not None:
         return moves
     moves.wait_until(case.deadline_at)
-    if case.is_held_back:
+    if case.is_paused_by_parent:
         _settle(case, moves, now)
         moves.wait_until(now + HOLD)
         return moves
@@ -216,13 +216,13 @@ def has_news(state: StepState) -> bool:
     """Whether what the step waits for has come about."""
     if state.action_id is not None and state.kind == "tool":
         return _action_moved(state)
-    if state.waits_for == "approval":
+    if state.waiting_for == "approval":
         return state.approval_status not in {None, "pending"}
-    if state.waits_for == "signal":
+    if state.waiting_for == "signal":
         return state.has_signal
-    if state.waits_for == "child":
+    if state.waiting_for == "child":
         return state.child_status in {"succeeded", "failed", "compensated", "cancelled"} or (
-            bool(state.undoes) and state.child_status == "compensation_failed"
+            bool(state.compensates) and state.child_status == "compensation_failed"
         )
     return False
 
@@ -235,7 +235,7 @@ _ACTION_STANDS = {
 
 
 def _action_moved(state: StepState) -> bool:
-    if state.status == "retry" or state.waits_for in {"breaker", "turn"}:
+    if state.status == "retry" or state.waiting_for in {"breaker", "turn"}:
         # Its time is what it waits for; only an end of the action comes before that.
         return state.action_status not in {None, "ready", "unknown", "executing"}
     return state.action_status not in _ACTION_STANDS.get(state.status, set())
@@ -244,7 +244,7 @@ def _action_moved(state: StepState) -> bool:
 def _broken(case: WorkflowState, moves: Plan) -> str | None:
     """The first step that did not succeed, if the run cannot go on because of it."""
     for path, state in case.steps.items():
-        if state.status in BROKEN and not state.scope and not state.undoes:
+        if state.status in BROKEN and not state.scope and not state.compensates:
             return path
     for failure in moves.fail:
         if not failure.scope:
@@ -255,7 +255,7 @@ def _broken(case: WorkflowState, moves: Plan) -> str | None:
 def _denied(case: WorkflowState) -> StepState | None:
     """A step that policy denied, of an item too as long as the item is not counted."""
     for state in case.steps.values():
-        if state.status == "denied" and not state.undoes and not state.folded:
+        if state.status == "denied" and not state.compensates and not state.folded:
             return state
     return None
 
@@ -277,7 +277,7 @@ def _settle(case: WorkflowState, moves: Plan, now: datetime) -> bool:
     in_flight = [
         state
         for state in case.steps.values()
-        if state.in_flight and (case.is_resting or not state.undoes)
+        if state.in_flight and (case.is_resting or not state.compensates)
     ]
     for state in in_flight:
         _look_at(state, moves, now)
@@ -379,7 +379,7 @@ def _undo(
             step = spec.step(state.path)
             values = values_at(spec, case, known, state)
             moves.begin.append(
-                StepStart(undo_path(state.path), step, values, scope="", undoes=state.path)
+                StepStart(undo_path(state.path), step, values, scope="", compensates=state.path)
             )
             return
         if undoing.is_open:
@@ -397,7 +397,7 @@ def effects(spec: WorkflowSpec, case: WorkflowState) -> list[StepState]:
         state
         for state in case.steps.values()
         if state.status == "succeeded"
-        and not state.undoes
+        and not state.compensates
         and (state.child_id is not None or spec.step(state.path).compensate is not None)
     ]
     return sorted(found, key=lambda state: state.finished_seq or 0, reverse=True)

@@ -25,14 +25,14 @@ class StepState:
     kind: str
     status: str
     scope: str = ""
-    undoes: str = ""
-    waits_for: str = ""
+    compensates: str = ""
+    waiting_for: str = ""
     input: Any = None
     output: Any = None
     action_id: UUID | None = None
     approval_id: UUID | None = None
     child_id: UUID | None = None
-    tries: int = 0
+    attempts: int = 0
     crashes: int = 0
     generation: int = 0
     total: int = 0
@@ -70,15 +70,15 @@ class StepState:
         """
         return (
             self.status in {"running", "unknown"}
-            or (self.status == "waiting" and self.waits_for == "child")
+            or (self.status == "waiting" and self.waiting_for == "child")
             or (self.is_open and self.in_doubt)
         )
 
     def start_anew(self, now: datetime) -> None:
         """Forget how it went. What is done next has another key, so nothing is taken for it."""
-        self.status, self.waits_for, self.ended_at, self.due_at = "retry", "", None, now
+        self.status, self.waiting_for, self.ended_at, self.due_at = "retry", "", None, now
         self.generation += 1
-        self.tries = self.crashes = 0
+        self.attempts = self.crashes = 0
         self.total = self.begun = self.done = self.failures = 0
         self.action_id = self.approval_id = self.child_id = None
         self.action_status = self.approval_status = self.child_status = None
@@ -114,13 +114,13 @@ class WorkflowState:
     errors_count: int = 0
     unknown_count: int = 0
     finished_seq: int = 0
-    had_success: bool | None = None
+    success_condition_met: bool | None = None
     is_partial: bool = False
-    wake_at: datetime | None = None
-    hinted_at: datetime | None = None
+    next_wake_at: datetime | None = None
+    last_hint_at: datetime | None = None
     ended_at: datetime | None = None
-    turn: int = 0
-    is_held_back: bool = False  # a run that it is part of rests
+    revision: int = 0
+    is_paused_by_parent: bool = False  # a run that it is part of rests
     cut_off: str = ""  # why it may not go on by itself any more
     data_class: str = ""  # of what it makes, if the log is to keep that apart
 

@@ -80,7 +80,7 @@ def _marks(row: int, call: RecordedCall) -> Iterator[_Mark]:
         yield _Mark(row, made["at"], None, "decision", _TONES.get(outcome, "bad"), says)
     for question in call.questions:
         yield from _of_question(row, question)
-    for one in call.tries:
+    for one in call.attempts:
         says = f"Call {one.number}: {one.end.replace('_', ' ')}"
         yield _Mark(row, one.at, one.ended_at, "call", _TONES.get(one.end, "bad"), says)
 

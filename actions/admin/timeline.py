@@ -68,8 +68,8 @@ def _entry(action: Action, requests: list[ApprovalRequest]) -> Entry:
     entry.steps.append(Step(action.decided_at, "decided", reasons, action.outcome))
     for request in requests:
         entry.steps += _answers(request)
-    if action.decided_again:
-        again = action.decided_again
+    if action.redecision:
+        again = action.redecision
         text = "; ".join(reason["title"] for reason in again["reasons"])
         moment = datetime.fromisoformat(again["at"])
         entry.steps.append(Step(moment, "decided again", text, again["outcome"]))

@@ -48,8 +48,8 @@ class ProposeSerializer(RequestSerializer):
     arguments = serializers.JSONField(default=dict)
     claims = serializers.DictField(default=dict, help_text="What the runtime declares.")
     mode = serializers.ChoiceField(
-        choices=["wait", "later"],
-        default="wait",
+        choices=["sync", "async"],
+        default="sync",
         help_text="wait: an allowed action is executed in the request. later: by a worker.",
     )
 
@@ -76,7 +76,7 @@ class ActionSerializer(serializers.Serializer[Any]):
     arguments_digest = serializers.CharField()
     status = serializers.ChoiceField(choices=Action.Status.choices)
     decision = DecisionSerializer()
-    decided_again = serializers.JSONField(allow_null=True)
+    redecision = serializers.JSONField(allow_null=True)
     approval = serializers.UUIDField(allow_null=True)
     attempts = serializers.IntegerField()
     result = serializers.JSONField(allow_null=True)
@@ -106,7 +106,7 @@ class ToolOutlookSerializer(serializers.Serializer[Any]):
     access = serializers.CharField()
     input_schema = serializers.JSONField()
     claims = serializers.ListField(child=serializers.DictField())
-    outlook = serializers.ChoiceField(
+    expected_outcome = serializers.ChoiceField(
         choices=["allowed", "needs_approval", "denied", "halted", "depends"]
     )
     rules = ReasonSerializer(many=True)
@@ -145,7 +145,7 @@ def action_body(action: Action) -> dict[str, Any]:
             "release": action.release,
             "decided_at": action.decided_at.isoformat(),
         },
-        "decided_again": action.decided_again,
+        "redecision": action.redecision,
         "approval": str(action.approval_id) if action.approval_id else None,
         "attempts": action.attempts_count,
         "result": action.result,

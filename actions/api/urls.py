@@ -11,7 +11,9 @@ urlpatterns = [
     path("elevations", views.ElevationsView.as_view(), name="elevations"),
     path("elevations/<uuid:elevation_id>", views.ElevationView.as_view(), name="elevation"),
     path(
-        "elevations/<uuid:elevation_id>/end", views.EndElevationView.as_view(), name="elevation-end"
+        "elevations/<uuid:elevation_id>/revoke",
+        views.RevokeElevationView.as_view(),
+        name="elevation-end",
     ),
     path("tools", views.ToolsView.as_view(), name="tools"),
 ]

@@ -25,10 +25,10 @@ from common.problems import PROBLEMS
 from common.redaction import may_hold_secret
 from common.serializers import ensure_empty
 from policies.authorization import is_worth_evaluating
-from policies.errors import ElevationOver
+from policies.errors import ElevationExpired
 from policies.evaluation import Request as PolicyRequest
 from policies.models import Elevation
-from policies.preview import outlook
+from policies.preview import expected_outcome
 from policies.services import elevations
 from policies.snapshot import Snapshot, snapshot
 from tools.definitions import ToolSpec
@@ -153,7 +153,7 @@ class ActionsView(AgentView):
                 arguments=given.get("arguments", {}),
                 claims=given.get("claims", {}),
                 idempotency_key=key,
-                asynchronous=given.get("mode") == "later",
+                asynchronous=given.get("mode") == "async",
                 vouched_by=vouched_by,
             )
         )
@@ -224,7 +224,7 @@ _PROPOSAL_SCHEMA: dict[str, Any] = {
         "tool": {"type": "string", "minLength": 1, "maxLength": 200},
         "arguments": True,
         "claims": {"type": "object"},
-        "mode": {"enum": ["wait", "later"]},
+        "mode": {"enum": ["sync", "async"]},
     },
     "additionalProperties": False,
 }
@@ -252,7 +252,7 @@ class ElevationsView(AgentView):
     @extend_schema(
         summary="Ask for tools that this agent does not hold",
         description="For one run and a while. People answer; meanwhile nothing more is allowed.",
-        operation_id="ask_elevation",
+        operation_id="request_elevation",
         request=serializers.AskElevationSerializer,
         responses={201: serializers.ElevationSerializer, **PROBLEMS},
     )
@@ -260,7 +260,7 @@ class ElevationsView(AgentView):
         form = serializers.AskElevationSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         given = form.validated_data
-        elevation = run_elevations.ask_elevation(
+        elevation = run_elevations.request_elevation(
             self.caller,
             given["run"],
             actor=self.actor,
@@ -295,12 +295,12 @@ class ElevationView(AgentView):
         return elevation
 
 
-class EndElevationView(ElevationView):
+class RevokeElevationView(ElevationView):
     http_method_names = ("post", "options")
 
     @extend_schema(
         summary="Give an elevation back before its time",
-        operation_id="end_elevation",
+        operation_id="revoke_elevation",
         request=None,
         responses={200: serializers.ElevationSerializer, **PROBLEMS},
     )
@@ -308,7 +308,7 @@ class EndElevationView(ElevationView):
         ensure_empty(request.data)
         own = self.own_elevation(elevation_id)
         if own.status != Elevation.Status.ACTIVE:
-            raise ElevationOver  # without keeping decisions waiting for it
+            raise ElevationExpired  # without keeping decisions waiting for it
         ended = elevations.end(own.pk, actor=self.actor, reason="Given back.")
         return Response(serializers.elevation_body(ended))
 
@@ -348,7 +348,7 @@ def _tool_body(held: Snapshot, caller: Caller, spec: ToolSpec) -> dict[str, Any]
     release = held.policies
     checked = release is not None and release.tools.get(spec.full_name) == spec.digest
     # What the release was not checked against is denied, whatever its rules say.
-    found = outlook(release.slice_for(asked).rules.values() if release and checked else ())
+    found = expected_outcome(release.slice_for(asked).rules.values() if release and checked else ())
     return {
         "tool": spec.full_name,
         "title": spec.title,
@@ -359,7 +359,7 @@ def _tool_body(held: Snapshot, caller: Caller, spec: ToolSpec) -> dict[str, Any]
             {"name": claim.name, "title": claim.title, "type": claim.policy_type}
             for claim in spec.claims
         ],
-        "outlook": found.outcome,
+        "expected_outcome": found.outcome,
         "rules": [
             {"rule": rule.id, "title": rule.title, "reason": rule.sentence} for rule in found.rules
         ],

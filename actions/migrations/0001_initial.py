@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
                 ('tier', models.CharField(blank=True, max_length=32)),
                 ('reasons', models.JSONField(default=list)),
                 ('release', models.PositiveIntegerField()),
-                ('decided_again', models.JSONField(null=True)),
+                ('redecision', models.JSONField(null=True)),
                 ('status', models.CharField(choices=[('waiting', 'waiting for people'), ('ready', 'ready to execute'), ('executing', 'executing'), ('succeeded', 'succeeded'), ('failed', 'failed'), ('unknown', 'unknown'), ('denied', 'denied'), ('halted', 'halted'), ('rejected', 'rejected by people'), ('expired', 'not decided in time'), ('withdrawn', 'withdrawn')], max_length=16)),
                 ('approval_id', models.UUIDField(null=True)),
                 ('attempts_count', models.PositiveSmallIntegerField(default=0)),

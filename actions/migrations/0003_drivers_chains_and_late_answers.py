@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='action',
-            name='driver',
+            name='executor',
             field=models.CharField(blank=True, help_text="What carries it on; if empty, the actions' worker.", max_length=16),
         ),
         migrations.AddField(

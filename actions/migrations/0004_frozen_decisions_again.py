@@ -3,7 +3,7 @@ from django.db import migrations
 from common import triggers
 
 TABLE = "actions_action"
-# SQLite drops a table's triggers when a migration rebuilds it: all of 0002, and the driver.
+# SQLite drops a table's triggers when a migration rebuilds it: all of 0002, and the executor.
 COLUMNS = (
     "run_id",
     "idempotency_key",
@@ -17,7 +17,7 @@ COLUMNS = (
     "claims",
     "epoch",
     "scope",
-    "driver",
+    "executor",
     "outcome",
     "decided_at",
 )

@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='ToolUse',
+            name='FirstToolUse',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('tool', models.CharField(max_length=200)),
@@ -36,13 +36,13 @@ class Migration(migrations.Migration):
                 ('denied', models.PositiveIntegerField(default=0)),
                 ('halted', models.PositiveIntegerField(default=0)),
                 ('tools', models.PositiveIntegerField(default=0, help_text='How many different ones.')),
-                ('is_judged', models.BooleanField(default=False)),
+                ('is_evaluated', models.BooleanField(default=False)),
                 ('identity', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='usage', to='agents.agentidentity')),
             ],
             options={
                 'ordering': ['-hour'],
                 'default_permissions': ('view',),
-                'indexes': [models.Index(condition=models.Q(('is_judged', False)), fields=['hour'], name='usage_not_judged')],
+                'indexes': [models.Index(condition=models.Q(('is_evaluated', False)), fields=['hour'], name='usage_not_judged')],
                 'constraints': [models.UniqueConstraint(fields=('identity', 'hour'), name='usage_once_per_hour')],
             },
         ),

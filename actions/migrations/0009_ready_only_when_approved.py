@@ -16,7 +16,7 @@ COLUMNS = (
     "claims",
     "epoch",
     "scope",
-    "driver",
+    "executor",
     "outcome",
     "decided_at",
 )

@@ -39,13 +39,13 @@ def attempt_rows(
 ) -> tuple[OpenAttempt, dict[str, Any], dict[str, Any]]:
     """The next attempt of the action, with its row and event; counts it on the action.
 
-    `lease`: how long without a sign of life counts as gone, for a driver that gives such signs;
+    `lease`: how long without a sign of life counts as gone, for a executor that gives such signs;
     otherwise the call's whole time limit.
     """
-    held_for = lease or timedelta(seconds=tool.timeout_seconds) + LEASE_MARGIN
+    lease_for = lease or timedelta(seconds=tool.timeout_seconds) + LEASE_MARGIN
     action.attempts_count += 1
     # Half, because the lease began with the transaction, and what is sent takes its time to arrive.
-    send_by = time.monotonic() + held_for.total_seconds() / 2
+    send_by = time.monotonic() + lease_for.total_seconds() / 2
     started = OpenAttempt(uuid7(), action.attempts_count, send_by)
     row = {
         "id": started.id,
@@ -53,7 +53,7 @@ def attempt_rows(
         "number": started.number,
         "status": Attempt.Status.STARTED.value,
         "started_at": now,
-        "lease_until": now + held_for,
+        "lease_until": now + lease_for,
         "exclusive_key": exclusive_key(tool, action.arguments, action.environment),
         "error_code": "",
         "error": "",

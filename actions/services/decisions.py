@@ -368,7 +368,7 @@ def _action(item: PreparedProposal, run: LockedRun, decision: Decision, *, now: 
         status=_STATUS.get(decision.outcome, allowed),
         epoch=item.call.caller.epoch,
         scope=" ".join(sorted(item.call.caller.scopes)),
-        driver=item.proposal.driver,
+        executor=item.proposal.executor,
         decided_at=now,
         changed_at=now,
     )
@@ -410,10 +410,10 @@ def question(item: PreparedProposal, action: Action, run: LockedRun) -> NewAppro
             },
         },
         reasons=action.reasons,
-        answerable_users=_answerable(item, run),
+        conflicted_users=_answerable(item, run),
         initiator=run.initiator,
         run_id=run.id,
-        said_before=frozenset({"arguments", "facts", "claims"}),
+        logged_elsewhere=frozenset({"arguments", "facts", "claims"}),
     )
 
 
@@ -430,8 +430,8 @@ def _answerable(item: PreparedProposal, run: LockedRun) -> list[int]:
     """Owner, sponsor, and the person for whom the agent says it acts: not the ones to approve."""
     behind = people_named(run.initiator)
     known = item.snapshot.directory.identities
-    handed = (pk for client_id in run.chain for pk in known[client_id].answerable_users)
-    return sorted({*item.call.caller.identity.answerable_users, *handed, *behind})
+    handed = (pk for client_id in run.chain for pk in known[client_id].conflicted_users)
+    return sorted({*item.call.caller.identity.conflicted_users, *handed, *behind})
 
 
 def decision_event(

@@ -28,11 +28,11 @@ from common.task_queue import queue
 from policies.snapshot import Snapshot
 from tools.connectors.base import (
     Call,
+    CancelledByHalt,
     ConnectorError,
-    CutOff,
+    NoResponse,
     NotSent,
     ToolResult,
-    Unanswered,
     Unavailable,
 )
 from tools.definitions import ToolSpec
@@ -122,9 +122,9 @@ def was_not_carried_out(error: ConnectorError) -> bool:
 def _is_retryable(error: ConnectorError, spec: ToolSpec) -> bool:
     if was_not_carried_out(error):
         return True
-    if isinstance(error, CutOff):
+    if isinstance(error, CancelledByHalt):
         return False
-    return isinstance(error, Unanswered) and may_be_repeated(spec)
+    return isinstance(error, NoResponse) and may_be_repeated(spec)
 
 
 def _record_failure(
@@ -139,8 +139,8 @@ def _record_failure(
     """Close the attempt and, if the call may be tried again, open the next one."""
     retryable = _is_retryable(error, spec) and started.number < MAX_ATTEMPTS
     # What only reads has done nothing, cut off or not.
-    harmless = isinstance(error, CutOff) and spec.access == "read"
-    unknown = isinstance(error, Unanswered) and not retryable and not harmless
+    harmless = isinstance(error, CancelledByHalt) and spec.access == "read"
+    unknown = isinstance(error, NoResponse) and not retryable and not harmless
     with transaction.atomic():
         hold_shared()
         run = Run.objects.select_for_update().only("status").get(pk=action.run_id)

@@ -23,7 +23,7 @@ from common.canonical import digest
 from tools.catalog import Catalog
 from tools.definitions import ToolSpec
 
-# How long an agent's request waits for another call; a driver and a worker come back instead.
+# How long an agent's request waits for another call; a executor and a worker come back instead.
 PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.02, 0.25
 

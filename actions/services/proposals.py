@@ -37,10 +37,10 @@ class Proposal:
     claims: Mapping[str, Any]
     idempotency_key: str
     asynchronous: bool = False
-    driver: str = ""
+    executor: str = ""
     lease: timedelta | None = None
     step: str = ""
-    # For a driver that looks ahead: how long to wait for other calls, and which one is over.
+    # For a executor that looks ahead: how long to wait for other calls, and which one is over.
     patience: float = PATIENCE_SECONDS
     answered: UUID | None = None
     # The definition by whose word credentials among the arguments were let in.
@@ -86,7 +86,7 @@ def prepare(proposal: Proposal, mark: int, snapshot: Snapshot) -> PreparedPropos
 
 
 def _arguments(proposal: Proposal, spec: ToolSpec) -> GovernedArguments:
-    if proposal.driver:
+    if proposal.executor:
         # A workflow's data is recorded where it goes: there is no secret in it to pass on.
         return GovernedArguments(*spec.canonical_arguments(proposal.arguments))
     given = spec.governed_arguments(proposal.arguments)

@@ -11,7 +11,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from actions import events, executors
-from actions.errors import OutcomeKnown
+from actions.errors import OutcomeAlreadyKnown
 from actions.models import Action, Attempt, Run, SealedArguments
 from actions.services import audit_details, tables
 from actions.services.decisions import EXECUTE, action_subject
@@ -51,7 +51,7 @@ def people_decided(request: ApprovalRequest, actor: Actor) -> None:
     action.status = _AFTER_PEOPLE[ApprovalRequest.Status(request.status)]
     action.changed_at = timezone.now()
     action.save(update_fields=["status", "changed_at"])
-    if action.driver:
+    if action.executor:
         executors.notify_changed(action)
     elif action.status == Action.Status.READY:
         queue.enqueue(EXECUTE, str(action.pk))
@@ -74,7 +74,7 @@ def involved_in_run(run_id: UUID | None) -> set[int]:
     return {pk for agent in agents for pk in agent.involved}
 
 
-def settle_abandoned(*, now: datetime | None = None, limit: int = 200) -> int:
+def reap_abandoned(*, now: datetime | None = None, limit: int = 200) -> int:
     """Close attempts whose worker has gone: whether they took effect is unknown.
 
     A tool that can be repeated is made ready again under the same idempotency key; any other
@@ -91,7 +91,7 @@ def settle_abandoned(*, now: datetime | None = None, limit: int = 200) -> int:
 
 @transaction.atomic
 def _reap_attempt(attempt_id: UUID, action_id: UUID, run_id: UUID, *, now: datetime) -> bool:
-    # The run first, as everywhere: a driver that reads the attempt under it sees it settled.
+    # The run first, as everywhere: a executor that reads the attempt under it sees it settled.
     Run.objects.select_for_update().only("pk").get(pk=run_id)
     closed = Attempt.objects.filter(
         pk=attempt_id, status=Attempt.Status.STARTED, lease_until__lte=now
@@ -101,8 +101,8 @@ def _reap_attempt(attempt_id: UUID, action_id: UUID, run_id: UUID, *, now: datet
     action = Action.objects.select_for_update().get(pk=action_id)
     spec = catalog.current().tools[action.tool]
     may_repeat = may_be_repeated(spec) and action.attempts_count < MAX_ATTEMPTS
-    # A driver decides for itself what follows.
-    repeat = may_repeat and not action.driver
+    # A executor decides for itself what follows.
+    repeat = may_repeat and not action.executor
     action.status = Action.Status.READY if repeat else Action.Status.UNKNOWN
     action.error_code = "abandoned"
     action.error = "The worker that was carrying this out went away."
@@ -119,14 +119,14 @@ def _reap_attempt(attempt_id: UUID, action_id: UUID, run_id: UUID, *, now: datet
         },
     )
     write(connection, [(EVENTS, [event]), (tables.ACTION_PROGRESS, [progress(action, now)])])
-    if action.driver:
+    if action.executor:
         executors.notify_changed(action)
     elif repeat:
         queue.enqueue(EXECUTE, str(action_id))
     return True
 
 
-def discard_sealed_arguments(*, limit: int = 1000) -> int:
+def discard_encrypted_arguments(*, limit: int = 1000) -> int:
     """Delete the secret arguments of calls that are over, on which nothing can follow; how many.
 
     A call whose effect is unknown keeps them: a person may say that it is to be made again.
@@ -171,7 +171,7 @@ def resolve_unknown(
     run = Run.objects.select_for_update().only("labels").get(pk=found)
     action = Action.objects.select_for_update().get(pk=action_id)
     if action.status != Action.Status.UNKNOWN:
-        raise OutcomeKnown
+        raise OutcomeAlreadyKnown
     _apply_answer(action, answer, result, run)
     record(
         events.CALL_RESOLVED,
@@ -183,7 +183,7 @@ def resolve_unknown(
         reason=reason,
         **audit_details.of_resolution(action, catalog.current().tools[action.tool]),
     )
-    if action.driver:
+    if action.executor:
         executors.notify_changed(action)
     elif action.status == Action.Status.READY:
         queue.enqueue(EXECUTE, str(action.pk))
@@ -209,7 +209,7 @@ def resolve_many(
     for action_id in list(waiting.order_by("pk").values_list("pk", flat=True)[:MAX_RESOLVED]):
         try:
             resolve_unknown(action_id, actor=actor, answer=answer, reason=reason)
-        except OutcomeKnown:
+        except OutcomeAlreadyKnown:
             continue  # somebody else was faster
         number += 1
     return number

@@ -265,7 +265,7 @@ def _apply(
     )
     event["details"] |= {"again": True, "approval": str(approval.pk) if approval else ""}
     batch_events = [event]
-    action.decided_again = _plain(decision, now)
+    action.redecision = _plain(decision, now)
     started: OpenAttempt | None = None
     if decision.outcome == "allowed":
         started = _begin(
@@ -283,7 +283,7 @@ def _apply(
         _stop(decision, action, run, now=now, events_=batch_events)
     action.save(
         update_fields=[
-            "facts", "decided_again", "approval_id", "tier", "reasons", "release", "endpoint",
+            "facts", "redecision", "approval_id", "tier", "reasons", "release", "endpoint",
         ]
     )  # fmt: skip
     write(

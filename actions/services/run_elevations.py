@@ -18,7 +18,7 @@ from tools.errors import UnknownTool
 ASKED_PER_MINUTE = 20
 
 
-def ask_elevation(
+def request_elevation(
     caller: Caller,
     run_id: UUID,
     *,

@@ -8,7 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from actions import events, executors
-from actions.errors import RunNotEnded, RunNotOpen
+from actions.errors import RunAlreadyOpen, RunNotOpen
 from actions.models import Action, Run
 from actions.services import tables
 from agents.directory import KnownIdentity
@@ -173,7 +173,7 @@ def reopen_run(run_id: UUID, *, actor: Actor, reason: str) -> Run:
     if run is None:
         raise NotFound
     if run.status == Run.Status.OPEN:
-        raise RunNotEnded
+        raise RunAlreadyOpen
     run.status, run.closed_at, run.outcome = Run.Status.OPEN, None, ""
     run.save(update_fields=["status", "closed_at", "outcome"])
     record(events.RUN_REOPENED, actor=actor, subject=run, run_id=run.pk, reason=reason)

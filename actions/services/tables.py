@@ -30,7 +30,7 @@ ACTIONS = Insert(
         "error": "text",
         "epoch": "integer",
         "scope": "text",
-        "driver": "text",
+        "executor": "text",
         "decided_at": "timestamptz",
         "changed_at": "timestamptz",
     },

@@ -13,7 +13,7 @@ from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
 from actions.anomaly_score import is_outlier
-from actions.models import Action, ToolUse, UsageHour
+from actions.models import Action, FirstToolUse, UsageHour
 from agents.events import CREDENTIAL_ISSUED
 from agents.models import AgentIdentity, Finding
 from agents.services.findings import Anomaly, escalate_unanswered, report
@@ -105,7 +105,7 @@ def _first_uses(now: datetime) -> Iterable[Anomaly]:
     allowed = _lately(now).filter(outcome=Action.Outcome.ALLOWED)
     pairs = set(allowed.values_list("run__identity_id", "tool").distinct())
     identities = {identity for identity, _ in pairs}
-    uses = ToolUse.objects.filter(identity_id__in=identities)
+    uses = FirstToolUse.objects.filter(identity_id__in=identities)
     known = set(uses.values_list("identity_id", "tool"))
     settled = set(
         uses.filter(first_at__lt=now - SETTLED_AFTER).values_list("identity_id", flat=True)
@@ -119,8 +119,8 @@ def _first_uses(now: datetime) -> Iterable[Anomaly]:
     for identity, tool in new:
         if identity in settled and identity in in_production:
             yield Anomaly(identity, _Rule.FIRST_USE, tool, {"tool": tool, "seen at": _said(now)})
-    ToolUse.objects.bulk_create(
-        [ToolUse(identity_id=identity, tool=tool, first_at=now) for identity, tool in new],
+    FirstToolUse.objects.bulk_create(
+        [FirstToolUse(identity_id=identity, tool=tool, first_at=now) for identity, tool in new],
         ignore_conflicts=True,
     )
 
@@ -156,7 +156,7 @@ def _outside_hours(now: datetime) -> Iterable[Anomaly]:
 def _compare_hours(now: datetime) -> Iterable[Anomaly]:
     """Hours that are over, each compared once with the four weeks before it."""
     over = now.replace(minute=0, second=0, microsecond=0)
-    rows = list(UsageHour.objects.filter(is_judged=False, hour__lt=over).order_by("hour")[:500])
+    rows = list(UsageHour.objects.filter(is_evaluated=False, hour__lt=over).order_by("hour")[:500])
     for row in rows:
         past = UsageHour.objects.filter(
             identity_id=row.identity_id, hour__gte=row.hour - BASELINE, hour__lt=row.hour
@@ -174,7 +174,7 @@ def _compare_hours(now: datetime) -> Iterable[Anomaly]:
                     "usual": sorted(before)[len(before) // 2],
                 }
                 yield Anomaly(row.identity_id, rule, hour, evidence)
-    UsageHour.objects.filter(pk__in=[row.pk for row in rows]).update(is_judged=True)
+    UsageHour.objects.filter(pk__in=[row.pk for row in rows]).update(is_evaluated=True)
 
 
 def _said(moment: datetime) -> str:

@@ -142,9 +142,7 @@ def _form(request: HttpRequest) -> QueryDict:
 
 def _count(request: HttpRequest, what: str) -> None:
     """Raises TooManyRequests beyond the limit of one address."""
-    enforce_limit(
-        f"{what}:{client_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE
-    )
+    enforce_limit(f"{what}:{client_address(request)}", per_minute=settings.TOKEN_LIMIT_PER_ADDRESS)
 
 
 @csrf_exempt
@@ -177,7 +175,7 @@ def enrol(request: HttpRequest) -> JsonResponse:
     """`{code, jwk, proof}`: a one-time code, a public key, and a JWT signed by that key."""
     try:
         enforce_limit(
-            f"enrol:{client_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE
+            f"enrol:{client_address(request)}", per_minute=settings.TOKEN_LIMIT_PER_ADDRESS
         )
         body = json_object(request, max_bytes=MAX_BODY_BYTES)
         key = enrolment.enrol(
@@ -196,7 +194,7 @@ def replace(request: HttpRequest) -> JsonResponse:
     """
     try:
         enforce_limit(
-            f"token:{client_address(request)}", per_minute=settings.TOKEN_REQUESTS_PER_MINUTE
+            f"token:{client_address(request)}", per_minute=settings.TOKEN_LIMIT_PER_ADDRESS
         )
         body = json_object(request, max_bytes=MAX_BODY_BYTES)
         key = enrolment.replace_key(

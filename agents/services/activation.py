@@ -45,7 +45,7 @@ def ask_people(identity: AgentIdentity, *, actor: Actor, reason: str) -> None:
                 "approved it; two managers for an agent of high risk.",
             }
         ],
-        answerable_users=agent.involved,
+        conflicted_users=agent.involved,
     )
     open_request(question, actor=actor)
     record(

@@ -10,7 +10,12 @@ from django.utils.crypto import salted_hmac
 
 from accounts.models import User
 from agents import events, keys
-from agents.errors import InvalidClient, InvalidEnrolment, KeyAlreadyUsed, WrongLifeCycleStep
+from agents.errors import (
+    InvalidClient,
+    InvalidEnrolment,
+    InvalidLifecycleTransition,
+    KeyAlreadyUsed,
+)
 from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
 from agents.services.assertions import VerifiedAssertion, checked_assertion, spend, verify_assertion
 from agents.services.permissions import ensure_may_manage, locked_identity
@@ -32,7 +37,7 @@ def issue_enrolment_code(identity_id: int, *, actor: Actor) -> str:
     """A code for one enrolment within an hour. It is returned here and kept nowhere."""
     identity = locked_identity(identity_id, actor)
     if not _may_enrol(identity):
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     code = secrets.token_urlsafe(_CODE_BYTES)
     expires_at = timezone.now() + CODE_LIFETIME
     EnrolmentCode.objects.create(
@@ -166,7 +171,7 @@ def revoke_key(key_id: int, *, actor: Actor, reason: str) -> AgentKey:
         raise NotFound
     ensure_may_manage(key.identity.agent, actor)
     if key.status == AgentKey.Status.REVOKED:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     key.status = AgentKey.Status.REVOKED
     key.save(update_fields=["status"])
     identity = AgentIdentity.objects.select_for_update().get(pk=key.identity_id)

@@ -6,7 +6,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from agents import events, keys
-from agents.errors import CredentialTaken, WrongLifeCycleStep
+from agents.errors import CredentialTaken, InvalidLifecycleTransition
 from agents.models import Agent, AgentIdentity, DelegationRule, FederatedCredential
 from agents.services.issuer_keys import fetched, record_keys
 from agents.services.permissions import ensure_may_manage, locked_identity
@@ -99,7 +99,7 @@ def _replace_keys(
     locked_identity(known.identity_id, actor)
     row = FederatedCredential.objects.select_for_update().get(pk=credential_id)
     if row.withdrawn_at is not None:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     row.jwks, row.jwks_uri, row.trouble = found, jwks_uri, ""
     row.fetched_at = timezone.now() if jwks_uri else None
     row.save(update_fields=["jwks", "jwks_uri", "trouble", "fetched_at"])
@@ -120,7 +120,7 @@ def trust_issuer_no_more(credential_id: int, *, actor: Actor, reason: str) -> Fe
     identity = locked_identity(found.identity_id, actor)
     row = FederatedCredential.objects.select_for_update().get(pk=credential_id)
     if row.withdrawn_at is not None:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     row.withdrawn_at = timezone.now()
     row.save(update_fields=["withdrawn_at"])
     identity.epoch += 1
@@ -211,7 +211,7 @@ def end_delegation(rule_id: int, *, actor: Actor, reason: str) -> DelegationRule
         raise NotFound
     ensure_may_manage(rule.subject, actor)
     if rule.ended_at is not None:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     rule.ended_at = timezone.now()
     rule.save(update_fields=["ended_at"])
     for identity in rule.subject.identities.select_for_update():

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from agents import events
-from agents.errors import FindingResolved, WrongLifeCycleStep
+from agents.errors import FindingResolved, InvalidLifecycleTransition
 from agents.models import AgentIdentity, Finding
 from agents.services.lifecycle import suspend_identity
 from agents.services.notifications import notify_responsible
@@ -106,7 +106,7 @@ def _respond(finding: Finding, identity: AgentIdentity, *, actor: Actor) -> None
     if finding.response == _Step.SUSPEND:
         try:
             suspend_identity(identity.pk, actor=actor, reason=f"{finding.get_rule_display()}.")
-        except WrongLifeCycleStep:
+        except InvalidLifecycleTransition:
             log.info("%s is suspended already", identity.client_id)
     _tell(finding, identity)
 

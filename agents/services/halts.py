@@ -13,7 +13,7 @@ from agents.errors import (
     AlreadyAskedToLift,
     AlreadyHalted,
     HaltNotInForce,
-    SecondPersonNeeded,
+    SecondApproverRequired,
     UnknownHaltTarget,
 )
 from agents.models import Agent, Halt
@@ -84,7 +84,7 @@ def lift_halt(halt_id: UUID, *, actor: Actor, reason: str) -> Halt:
     reason = clean_reason(reason)
     halt = _locked(halt_id)
     if halt.kind == Halt.Kind.GLOBAL and actor.kind != "system":
-        raise SecondPersonNeeded
+        raise SecondApproverRequired
     return _lift(halt, actor=actor, reason=reason)
 
 

@@ -1,7 +1,7 @@
 """Stopping an identity by itself, where something has happened that leaves no doubt."""
 
 from agents import events
-from agents.errors import WrongLifeCycleStep
+from agents.errors import InvalidLifecycleTransition
 from agents.models import AgentKey, Finding
 from agents.services.findings import Anomaly, report
 from agents.services.lifecycle import suspend_identity
@@ -19,7 +19,7 @@ def suspend_for_superseded_key(key: AgentKey, *, actor: Actor) -> None:
         identity = suspend_identity(
             key.identity_id, actor=actor, reason="A superseded key was used."
         )
-    except WrongLifeCycleStep:
+    except InvalidLifecycleTransition:
         return  # it was locked the first time, and once is enough for the log
     record(
         events.SUPERSEDED_KEY_USED,

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from accounts.models import Environment, User
 from agents import events
-from agents.errors import NoActiveSponsor, WrongLifeCycleStep
+from agents.errors import InvalidLifecycleTransition, NoActiveSponsor
 from agents.models import Agent, AgentIdentity
 from agents.services.activation import ask_people, needs_people, take_back_questions
 from agents.services.permissions import ensure_may_manage, ensure_may_name, locked_identity
@@ -58,7 +58,7 @@ def create_identity(agent_id: int, *, actor: Actor, environment: Environment) ->
     """
     agent = _locked(agent_id, actor)
     if agent.status == Agent.Status.RETIRED:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     if agent.identities.filter(environment=environment).exists():
         message = f"{agent} has an identity in {environment} already."
         raise InvalidInput(message)
@@ -85,7 +85,7 @@ def activate(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     reason = clean_reason(reason)
     agent = _locked(agent_id, actor)
     if agent.status not in {Agent.Status.DRAFT, Agent.Status.SUSPENDED}:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     if not agent.sponsor.is_active:
         raise NoActiveSponsor
     agent.status = Agent.Status.ACTIVE
@@ -106,7 +106,7 @@ def suspend(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     reason = clean_reason(reason)
     agent = _locked(agent_id, actor)
     if agent.status != Agent.Status.ACTIVE:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     agent.status = Agent.Status.SUSPENDED
     agent.save(update_fields=["status"])
     raise_epochs(agent)
@@ -120,7 +120,7 @@ def retire(agent_id: int, *, actor: Actor, reason: str) -> Agent:
     reason = clean_reason(reason)
     agent = _locked(agent_id, actor)
     if agent.status == Agent.Status.RETIRED:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     agent.status = Agent.Status.RETIRED
     agent.save(update_fields=["status"])
     raise_epochs(agent)
@@ -134,7 +134,7 @@ def suspend_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIde
     reason = clean_reason(reason)
     identity = locked_identity(identity_id, actor)
     if identity.status == AgentIdentity.Status.SUSPENDED:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     identity.status = AgentIdentity.Status.SUSPENDED
     take_back_questions(identity, actor=actor)
     identity.epoch += 1
@@ -149,9 +149,9 @@ def resume_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIden
     reason = clean_reason(reason)
     identity = locked_identity(identity_id, actor)
     if identity.status != AgentIdentity.Status.SUSPENDED:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     if identity.agent.status == Agent.Status.RETIRED:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     if needs_people(identity.environment, actor):
         ask_people(identity, actor=actor, reason=reason)
         return identity
@@ -163,7 +163,7 @@ def resume_identity(identity_id: int, *, actor: Actor, reason: str) -> AgentIden
 
 def next_certification() -> datetime:
     """Until when an agent that is confirmed now may act."""
-    return timezone.now() + timedelta(days=settings.RECERTIFY_DAYS)
+    return timezone.now() + timedelta(days=settings.RECERTIFICATION_DAYS)
 
 
 def raise_epochs(agent: Agent) -> None:

@@ -27,7 +27,7 @@ def ensure_caller_within(caller: Caller) -> None:
 
 def ensure_tokens_within(known: KnownIdentity) -> None:
     """Count a token request that proved itself. Raises TooManyRequests, CacheAway."""
-    _ensure(known, "tokens", known.client_id, settings.TOKENS_PER_MINUTE)
+    _ensure(known, "tokens", known.client_id, settings.TOKEN_LIMIT_PER_IDENTITY)
 
 
 def _ensure(known: KnownIdentity, limit: str, key: str, per_minute: int) -> None:

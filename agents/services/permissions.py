@@ -1,7 +1,7 @@
 """Who may manage an agent: its owner, its sponsor, and whoever manages every agent."""
 
 from accounts.models import User
-from agents.errors import NotAnswerable
+from agents.errors import NotResponsibleForAgent
 from agents.models import Agent, AgentIdentity
 from common.actors import Actor
 from common.errors import NotFound
@@ -40,4 +40,4 @@ def _ensure_one_of(people: set[int], actor: Actor) -> None:
     found = User.objects.filter(pk=actor.id, is_active=True) if actor.kind == "human" else None
     person = found.first() if found is not None else None
     if person is None or (person.pk not in people and not person.has_perm(EVERY_AGENT)):
-        raise NotAnswerable
+        raise NotResponsibleForAgent

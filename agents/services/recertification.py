@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from agents import events
-from agents.errors import WrongLifeCycleStep
+from agents.errors import InvalidLifecycleTransition
 from agents.models import Agent
 from agents.services import lifecycle
 from agents.services.notifications import notify_responsible
@@ -35,7 +35,7 @@ def certify(agent_id: int, *, actor: Actor, reason: str) -> Agent:
         raise NotFound
     ensure_may_manage(agent, actor)
     if agent.status != Agent.Status.ACTIVE:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     agent.certified_until = lifecycle.next_certification()
     agent.reminded_at = None
     agent.save(update_fields=["certified_until", "reminded_at"])

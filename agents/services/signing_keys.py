@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.models import Environment
 from agents import events, keys, tokens
-from agents.errors import SigningKeyNotReady, WrongLifeCycleStep
+from agents.errors import InvalidLifecycleTransition, SigningKeyNotReady
 from agents.models import SigningKey
 from audit.change_log import note_sealed
 from audit.generation import deciding_command
@@ -46,7 +46,7 @@ def prepare(environment: str, *, actor: Actor) -> SigningKey:
     """Publish the key that is used next. Raises NotFound, WrongLifeCycleStep if there is one."""
     _locked(environment)
     if SigningKey.objects.filter(environment=environment, status=SigningKey.Status.NEXT).exists():
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     key = _create(environment, SigningKey.Status.NEXT)
     record(events.SIGNING_KEY_PREPARED, actor=actor, subject=key, kid=key.kid)
     return key
@@ -119,7 +119,7 @@ def revoke(key_id: int, *, actor: Actor, reason: str) -> SigningKey:
     if key is None:
         raise NotFound
     if key.status == SigningKey.Status.REVOKED:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     was_active = key.status == SigningKey.Status.ACTIVE
     key.status, key.retired_at = SigningKey.Status.REVOKED, key.retired_at or timezone.now()
     key.save(update_fields=["status", "retired_at"])
@@ -157,7 +157,7 @@ def rotate_due(*, now: datetime | None = None) -> int:
     def step(key: SigningKey) -> int:
         try:
             return _step(key, moment)
-        except (WrongLifeCycleStep, SigningKeyNotReady):
+        except (InvalidLifecycleTransition, SigningKeyNotReady):
             return 0
 
     return sum(each(SigningKey.objects.filter(status__in=in_hand), step, what="signing key"))

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from agents import events
-from agents.errors import NoActiveSponsor, WrongLifeCycleStep
+from agents.errors import InvalidLifecycleTransition, NoActiveSponsor
 from agents.models import Agent, FormerPerson
 from agents.services.lifecycle import raise_epochs
 from agents.services.permissions import ensure_may_manage
@@ -32,7 +32,7 @@ def change_sponsor(agent_id: int, *, actor: Actor, sponsor: User, reason: str) -
     agent = _locked(agent_id)
     ensure_may_manage(agent, actor)
     if agent.status == Agent.Status.RETIRED:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     _follow(agent, sponsor, actor=actor, reason=reason)
     return agent
 
@@ -94,10 +94,10 @@ def _ask_for_successor(agent: Agent, now: datetime, *, actor: Actor) -> bool:
                 "reason": "An agent acts only while an active person answers for it.",
             }
         ],
-        answerable_users=[agent.sponsor_id],
+        conflicted_users=[agent.sponsor_id],
     )
     open_request(question, actor=actor)
-    record(events.SUCCESSOR_ASKED, actor=actor, subject=agent, approval=str(question.id))
+    record(events.SPONSOR_REQUESTED, actor=actor, subject=agent, approval=str(question.id))
     return True
 
 

@@ -9,7 +9,7 @@ from django.utils.crypto import salted_hmac
 
 from accounts.models import User
 from agents import events
-from agents.errors import InvalidGrant, NotAnswerable, WrongLifeCycleStep
+from agents.errors import InvalidGrant, InvalidLifecycleTransition, NotResponsibleForAgent
 from agents.models import AgentIdentity, PersonDelegation
 from agents.services.permissions import ensure_manages_every_agent
 from agents.tokens import granted_scope
@@ -37,7 +37,7 @@ def grant_delegation(
     person = User.objects.filter(pk=actor.id, is_active=True) if actor.kind == "human" else None
     found = person.first() if person is not None else None
     if found is None:
-        raise NotAnswerable
+        raise NotResponsibleForAgent
     identity = AgentIdentity.objects.select_for_update().filter(pk=identity_id).first()
     if identity is None:
         raise NotFound
@@ -77,7 +77,7 @@ def revoke_delegation(delegation_id: UUID, *, actor: Actor, reason: str) -> Pers
     if actor.kind != "human" or actor.id != str(delegation.person_id):
         ensure_manages_every_agent(actor)
     if delegation.ended_at is not None:
-        raise WrongLifeCycleStep
+        raise InvalidLifecycleTransition
     delegation.ended_at = timezone.now()
     delegation.save(update_fields=["ended_at"])
     record(

@@ -33,9 +33,10 @@ MAX_LISTED = 100
 class ApprovalSerializer(serializers.ModelSerializer[ApprovalRequest]):
     """A request as the person in the context, under `person`, may see it."""
 
-    snapshot = serializers.SerializerMethodField()
+    details = serializers.SerializerMethodField()
+    details_digest = serializers.CharField(source="snapshot_digest", read_only=True)
 
-    def get_snapshot(self, request: ApprovalRequest) -> dict[str, Any]:
+    def get_details(self, request: ApprovalRequest) -> dict[str, Any]:
         return shown_to(self.context["person"], request)
 
     class Meta:
@@ -46,8 +47,8 @@ class ApprovalSerializer(serializers.ModelSerializer[ApprovalRequest]):
             "title",
             "subject_kind",
             "subject_id",
-            "snapshot",
-            "snapshot_digest",
+            "details",
+            "details_digest",
             "reasons",
             "requester_label",
             "tier",

@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                 ('requester_kind', models.CharField(max_length=16)),
                 ('requester_id', models.CharField(max_length=64)),
                 ('requester_label', models.CharField(max_length=200)),
-                ('answerable_users', models.JSONField(default=list, help_text='Owner and sponsor, who sign only where the tier lets them.')),
+                ('conflicted_users', models.JSONField(default=list, help_text='Owner and sponsor, who sign only where the tier lets them.')),
                 ('quorum', models.PositiveSmallIntegerField()),
                 ('status', models.CharField(choices=[('pending', 'waiting'), ('approved', 'approved'), ('rejected', 'rejected'), ('expired', 'expired'), ('withdrawn', 'withdrawn')], default='pending', max_length=16)),
                 ('opened_at', models.DateTimeField()),

@@ -15,7 +15,7 @@ FROZEN = {
         "snapshot_digest",
         "requester_kind",
         "requester_id",
-        "answerable_users",
+        "conflicted_users",
         "opened_at",
     ),
     "approvals_vote": (

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name='tier',
-            name='fresh_sign_in',
+            name='requires_step_up',
             field=models.BooleanField(default=False, help_text='Whether people show a second factor again before they answer.'),
         ),
         migrations.AddField(

@@ -18,7 +18,7 @@ FROZEN = {
         "snapshot_digest",
         "requester_kind",
         "requester_id",
-        "answerable_users",
+        "conflicted_users",
         "initiator",
         "opened_at",
     ),

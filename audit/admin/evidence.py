@@ -23,7 +23,7 @@ from common.templatetags.blocks import badge
 _TONES = {"asked": "pending", "approved": "approved", "refused": "rejected"}
 
 
-class _TwoPeopleAdmin(KeysetAdmin):
+class _DualControlAdmin(KeysetAdmin):
     list_select_related = ("asked_by", "decided_by")
 
     @admin.display(description="status")
@@ -32,7 +32,7 @@ class _TwoPeopleAdmin(KeysetAdmin):
 
 
 @admin.register(Export)
-class ExportAdmin(_TwoPeopleAdmin):
+class ExportAdmin(_DualControlAdmin):
     list_display = ("asked_at", "purpose", "asked_by", "decided_by", "state")
     list_display_links = ("asked_at", "purpose")
     list_filter = ("status",)
@@ -108,7 +108,7 @@ class ExportAdmin(_TwoPeopleAdmin):
 
 
 @admin.register(Erasure)
-class ErasureAdmin(_TwoPeopleAdmin):
+class ErasureAdmin(_DualControlAdmin):
     list_display = ("asked_at", "what", "asked_by", "decided_by", "state", "events_count")
     list_display_links = ("asked_at", "what")
     list_filter = ("status",)

@@ -72,9 +72,10 @@ def range_for(export: Export) -> Range:
     if found["start"] is None:
         raise NothingToExport
     end = found["last"] + 1
-    held = parsed_checkpoint(parse_note(export.held)).size if export.held else 0
+    earlier = export.previous_checkpoint
+    kept = parsed_checkpoint(parse_note(earlier)).size if earlier else 0
     decided = _place_of(_event_about(export, EXPORT_DECIDED)) + 1
-    return Range(found["start"], end, latest(at_least=max(end, held, decided, _erased_up_to())))
+    return Range(found["start"], end, latest(at_least=max(end, kept, decided, _erased_up_to())))
 
 
 def _event_about(export: Export, kind: EventType) -> Event:
@@ -179,8 +180,8 @@ def _usual(values: dict[str, str]) -> dict[str, str]:
 def _proofs(export: Export, of: Range, written: _Written) -> dict[str, Any]:
     size = of.checkpoint.size
     since, steps = None, []
-    if export.held:
-        since = parsed_checkpoint(parse_note(export.held)).size
+    if export.previous_checkpoint:
+        since = parsed_checkpoint(parse_note(export.previous_checkpoint)).size
         steps = continuation(since, size)
     return {
         "keys": list(_keys(size)),

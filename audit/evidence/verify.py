@@ -292,7 +292,7 @@ def requested(manifest, size, root):
     decided, reason = proved(manifest["decided"], "the approval of this bundle", size, root)
     ensure("values" in manifest["asked"] and "values" in manifest["decided"], "words are withheld")
     kinds = (asked["type"], decided["type"], decided["details"]["answer"])
-    right = kinds == ("audit.export_asked", "audit.export_decided", "approved")
+    right = kinds == ("audit.export_requested", "audit.export_decided", "approved")
     ensure(right and asked["subject"] == decided["subject"], "nobody approved this bundle")
     ensure(asked["actor"] != decided["actor"], "who asked for this bundle approved it")
     return wanted, reason, asked["details"], whole(manifest["decided"]["seq"])

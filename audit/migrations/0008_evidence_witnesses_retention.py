@@ -80,7 +80,7 @@ class Migration(migrations.Migration):
                 ('since', models.DateTimeField(blank=True, null=True)),
                 ('until', models.DateTimeField(blank=True, null=True)),
                 ('with_values', models.BooleanField(default=False, help_text="With what lies beside the events, such as people's names.")),
-                ('held', models.TextField(blank=True)),
+                ('previous_checkpoint', models.TextField(blank=True)),
                 ('asked_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('decided_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],

@@ -58,9 +58,9 @@ def _by_two(name: str) -> list[models.BaseConstraint]:
 
 
 class Export(DualControlRequest):
-    """Evidence to be taken away: of which runs and agents, and of what time; all if none is named.
+    """A request to export evidence of some runs, agents and a period; of all if none is named.
 
-    `held`: the checkpoint that the auditor has from before, which the bundle will continue.
+    `previous_checkpoint`: the auditor's checkpoint of an earlier bundle, which this one continues.
     """
 
     VALID = timedelta(days=7)
@@ -77,7 +77,7 @@ class Export(DualControlRequest):
         default=False,
         help_text="With what tools declare to be personal or sensitive, too.",
     )
-    held = models.TextField(blank=True)
+    previous_checkpoint = models.TextField(blank=True)
 
     class Meta:
         ordering = ["-id"]

@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group
 from accounts.models import Groups, User
 from audit import events
 from audit.auditor_scope import ALLOWED
-from audit.errors import NoPassForThem, PassEnded, PassInForce
+from audit.errors import PassEnded, PassInForce, PassNotApplicable
 from audit.models import AuditorPass
 from audit.services.dual_control import person
 from audit.services.recording import record
@@ -48,11 +48,11 @@ def grant(user_id: int, bounds: Bounds, *, actor: Actor, reason: str) -> Auditor
     if holder is None:
         raise NotFound
     if holder.is_superuser or holder.pk == person(actor):
-        raise NoPassForThem
+        raise PassNotApplicable
     latest = AuditorPass.objects.filter(person=holder).order_by("-id").first()
     has_own_rights = latest is None or latest.restored_at is not None
     if has_own_rights and not _only_looks(holder):
-        raise NoPassForThem
+        raise PassNotApplicable
     if bounds.ends_at <= now or (bounds.since and bounds.until and bounds.since >= bounds.until):
         message = "It has to end later than now, and its time to begin before it ends."
         raise InvalidInput(message)
@@ -115,7 +115,7 @@ def restore_rights(pass_id: UUID, *, actor: Actor, reason: str) -> AuditorPass:
     if given is None:
         raise NotFound
     if given.person_id == person(actor):
-        raise NoPassForThem
+        raise PassNotApplicable
     if given.is_in_force(now):
         raise PassInForce
     latest = AuditorPass.objects.filter(person_id=given.person_id).order_by("-id").first()

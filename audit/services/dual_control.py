@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from audit.errors import AlreadyDecided, OwnQuestion, PeopleOnly
+from audit.errors import AlreadyDecided, HumanActorRequired, OwnRecordRequest
 from audit.models.records import DualControlRequest
 from common.actors import Actor
 from common.clock import database_now
@@ -15,7 +15,7 @@ T = TypeVar("T", bound=DualControlRequest)
 def person(actor: Actor) -> int:
     """The key of the person who acts. Raises PeopleOnly for an agent and for the portal."""
     if actor.kind != "human":
-        raise PeopleOnly
+        raise HumanActorRequired
     return int(actor.id)
 
 
@@ -30,7 +30,7 @@ def decide(asked: T | None, *, actor: Actor, approve: bool, reason: str) -> T:
     if not asked.is_asked:
         raise AlreadyDecided
     if asked.asked_by_id == person(actor):
-        raise OwnQuestion
+        raise OwnRecordRequest
     asked.status = (
         DualControlRequest.Status.APPROVED if approve else DualControlRequest.Status.REFUSED
     )

@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 
 from accounts.models import FormerName
 from audit import events
-from audit.errors import HeldEvents, NothingToErase, TooManyEvents
+from audit.errors import NothingToErase, TooManyEvents, UnderLegalHold
 from audit.event_types import EventType
 from audit.leaf_encoding import MAX_ITEMS
 from audit.models import Erasure, Event, EventPayload, EventQuerySet
@@ -144,7 +144,7 @@ def _has_entries(erasure: Erasure) -> bool:
 def _erasable(erasure: Erasure) -> list[Event]:
     found = concerned(erasure)
     if held(found).exists():
-        raise HeldEvents
+        raise UnderLegalHold
     if erasure.fields:
         found = found.filter(payload__disclosures__has_any_keys=erasure.fields)
     else:

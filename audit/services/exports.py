@@ -9,7 +9,7 @@ from accounts.models import User
 from audit import events
 from audit.auditor_scope import AuditorScope, scope_of
 from audit.controls import controls
-from audit.errors import ExportNotApproved, OutOfScope, ValuesNotYours
+from audit.errors import ExportNotApproved, OutOfScope, ValuesNotPermitted
 from audit.leaf_encoding import moment
 from audit.models import Event, Export, LogKey
 from audit.permissions import SEE_SENSITIVE, SEE_VALUES
@@ -25,8 +25,9 @@ from common.input_checks import clean_reason
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which events; all if nothing is named. `held`: the auditor's checkpoint from before.
+    """Which events to export; all if nothing is named.
 
+    `previous_checkpoint`: the auditor's checkpoint of an earlier bundle.
     `with_sensitive`: with values that are personal or sensitive, beside the others.
     """
 
@@ -36,7 +37,7 @@ class Wanted:
     until: datetime | None = None
     with_values: bool = False
     with_sensitive: bool = False
-    held: str = ""
+    previous_checkpoint: str = ""
 
 
 def _allowed(user: User, wanted: Wanted) -> Wanted:
@@ -45,9 +46,9 @@ def _allowed(user: User, wanted: Wanted) -> Wanted:
     Raises ValuesNotYours for values that they may not see, OutOfScope for more than a pass covers.
     """
     if wanted.with_values and not user.has_perm(SEE_VALUES):
-        raise ValuesNotYours
+        raise ValuesNotPermitted
     if wanted.with_sensitive and not user.has_perm(SEE_SENSITIVE):
-        raise ValuesNotYours
+        raise ValuesNotPermitted
     scope = scope_of(user)
     return wanted if scope is None else _within(scope, wanted)
 
@@ -82,8 +83,8 @@ def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
     if wanted.with_sensitive and not wanted.with_values:
         message = "Sensitive values are taken with the others, not alone."
         raise InvalidInput(message)
-    if wanted.held:
-        _ensure_of_this_log(wanted.held)
+    if wanted.previous_checkpoint:
+        _ensure_of_this_log(wanted.previous_checkpoint)
     export = Export.objects.create(
         purpose=purpose,
         asked_by_id=person(actor),
@@ -94,7 +95,7 @@ def ask(wanted: Wanted, *, actor: Actor, purpose: str) -> Export:
         until=wanted.until,
         with_values=wanted.with_values,
         with_sensitive=wanted.with_sensitive,
-        held=wanted.held,
+        previous_checkpoint=wanted.previous_checkpoint,
     )
     record(
         events.EXPORT_ASKED,

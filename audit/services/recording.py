@@ -110,7 +110,7 @@ def mac_keys() -> Mapping[str, bytes]:
     """By id, the one in use first: derived from the sealing keys, so that there is no other key
     to keep. Every process of the portal has them; nobody in the database does.
     """
-    return _mac_keys(settings.SEALING_KEY)
+    return _mac_keys(settings.ENCRYPTION_KEYS)
 
 
 @lru_cache(maxsize=4)

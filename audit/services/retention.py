@@ -44,7 +44,7 @@ def set_rule(
     else:
         rule, _ = RetentionRule.objects.update_or_create(kind=kind, defaults={"days": days})
     record(
-        events.RETENTION_SET,
+        events.RETENTION_CHANGED,
         actor=actor,
         subject=rule,
         kind=kind,

@@ -226,7 +226,7 @@ def _announce(last: Checkpoint | None, signers: Sequence[Signer]) -> None:
         raise LogSigningKeyMissing(message)
     if stated_handover(signers[1].verifier, signers[0].verifier) is None:
         statement = Handover(signers[0].name, before.vkey, vkey, last.size, bytes(last.root))
-        record(events.LOG_KEY_CHANGED, actor=SYSTEM, subject=LOG, **statement.details(signers[1]))
+        record(events.LOG_KEY_ROTATED, actor=SYSTEM, subject=LOG, **statement.details(signers[1]))
 
 
 def _key(signers: Sequence[Signer], last: Checkpoint | None) -> tuple[LogKey, Sequence[Signer]]:
@@ -248,7 +248,7 @@ def _key(signers: Sequence[Signer], last: Checkpoint | None) -> tuple[LogKey, Se
     now, from_size = database_now(), last.size if last is not None else 0
     key = LogKey.objects.create(vkey=str(new), from_size=from_size, first_used_at=now)
     if before is None:
-        record(events.LOG_KEY_CHANGED, actor=SYSTEM, subject=LOG, key=str(new), previous="")
+        record(events.LOG_KEY_ROTATED, actor=SYSTEM, subject=LOG, key=str(new), previous="")
     return key, signers[:2] if before is not None else signers[:1]
 
 

@@ -28,7 +28,7 @@ _STEPS = (
 _OVERRIDES = {
     "tool.call.resolved": "said what a call had done",
     "run.reopened": "opened a run again",
-    "workflow.run.ordered": "gave an order for a run",
+    "workflow.run.operator_command": "gave an order for a run",
     "elevation.given": "more rights for a while",
 }
 

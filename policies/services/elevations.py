@@ -19,7 +19,7 @@ from common.canonical import digest
 from common.errors import InvalidInput, NotFound
 from common.input_checks import clean_reason
 from policies import events
-from policies.errors import AlreadyAsked, ElevationOver, TooManyQuestions
+from policies.errors import AlreadyAsked, ElevationExpired, TooManyQuestions
 from policies.models import Elevation
 from tools.catalog import Catalog, catalog
 from tools.definitions import ToolSpec
@@ -77,7 +77,7 @@ def ask(
                 "time, by people: one manager for reading, two for more or for high risk.",
             }
         ],
-        answerable_users=_involved(identity, initiator),
+        conflicted_users=_involved(identity, initiator),
         initiator=initiator,
         run_id=run_id,
     )
@@ -154,7 +154,7 @@ def end(elevation_id: UUID, *, actor: Actor, reason: str) -> Elevation:
     reason = clean_reason(reason)
     elevation = _locked(elevation_id)
     if elevation.status != Elevation.Status.ACTIVE:
-        raise ElevationOver
+        raise ElevationExpired
     _over(elevation, Elevation.Status.ENDED, reason)
     record(
         events.ELEVATION_ENDED,
@@ -186,7 +186,7 @@ def end_overdue() -> int:
     for elevation_id in list(overdue.values_list("pk", flat=True)[:500]):
         try:
             end(elevation_id, actor=SYSTEM, reason="Its time was over.")
-        except ElevationOver:
+        except ElevationExpired:
             continue  # somebody ended it since the list was read
         ended += 1
     return ended
@@ -206,7 +206,7 @@ def _spec(held: Catalog, name: str) -> ToolSpec:
 
 
 def _involved(identity: KnownIdentity, initiator: str) -> list[int]:
-    return sorted({*identity.answerable_users, *people_named(initiator)})
+    return sorted({*identity.conflicted_users, *people_named(initiator)})
 
 
 def involved_in_elevation(request: ApprovalRequest) -> list[int]:

@@ -30,11 +30,11 @@ from policies.differences import plain
 from policies.errors import (
     AlreadyAsked,
     InvalidPolicy,
-    NoSuchRelease,
     NothingToRelease,
     ReleaseNotADraft,
     ReleaseOutOfDate,
     ReleaseUnchanged,
+    UnknownRelease,
 )
 from policies.models import Policy, PolicyRelease, Role
 from policies.names import Known, Name, names_in, unknown_names
@@ -259,7 +259,7 @@ def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
                 "again under the new release: people are asked once more where it still asks.",
             }
         ],
-        answerable_users=sorted(writers),
+        conflicted_users=sorted(writers),
     )
     if ApprovalRequest.objects.pending().about(*subject_of(release)).exists():
         raise AlreadyAsked
@@ -345,7 +345,7 @@ def subject_of(release: PolicyRelease) -> tuple[str, int]:
 def _locked_draft(release_id: int) -> PolicyRelease:
     release = PolicyRelease.objects.select_for_update().filter(pk=release_id).first()
     if release is None:
-        raise NoSuchRelease
+        raise UnknownRelease
     if release.status != PolicyRelease.Status.DRAFT:
         raise ReleaseNotADraft
     return release

@@ -26,7 +26,7 @@ from accounts.models import User
 from approvals.errors import StepUpRequired, UnknownTier
 from approvals.handlers import _handlers as handlers
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.services import ask_for_factor, cast_vote
+from approvals.services import cast_vote, set_step_up
 from audit.models import Event
 from audit.services import auth_events
 from common.actors import SYSTEM, Actor
@@ -48,7 +48,7 @@ def outcomes() -> Iterator[None]:
 
 @pytest.fixture
 def second_factor(settings: Settings) -> None:
-    settings.SECOND_FACTOR_REQUIRED = True
+    settings.REQUIRE_MFA = True
 
 
 def signed_in(user: User, *records: dict[str, Any]) -> Client:
@@ -200,7 +200,7 @@ def test_the_organisations_own_sign_in_may_vouch_for_two_factors(
     claims: dict[str, Any],
     status: int,
 ) -> None:
-    settings.OIDC_SECOND_FACTOR = frozenset({"urn:two", "mfa"})
+    settings.OIDC_MFA_VALUES = frozenset({"urn:two", "mfa"})
     client, other = (signed_in(admin_user, sso(admin_user)) for _ in range(2))
     session = client.session
     account = mock.Mock(uid=str(admin_user.pk), extra_data={"id_token": claims})
@@ -215,7 +215,7 @@ def test_the_organisations_own_sign_in_may_vouch_for_two_factors(
 @pytest.fixture
 def high(tiers: dict[str, Tier]) -> ApprovalRequest:
     """A question to two managers, who show a second factor."""
-    ask_for_factor("dual", actor=SYSTEM, required=True, reason="It signs for much.")
+    set_step_up("dual", actor=SYSTEM, required=True, reason="It signs for much.")
     return ask("dual")
 
 
@@ -247,7 +247,7 @@ def test_a_high_tier_wants_a_fresh_factor(high: ApprovalRequest, rosa: User) -> 
             json.dumps({"answer": "approve", "reason": "Yes."}),
             content_type="application/json",
         )
-        assert api.json()["code"] == "fresh_sign_in_needed"
+        assert api.json()["code"] == "step_up_required"
     assert not Vote.objects.exists()
     assert vote(signed_in(rosa, password(), shown(key)), high).status_code == 302
     found = Vote.objects.get()
@@ -362,13 +362,13 @@ def test_factors_survive_the_rotation_of_the_ring(
 ) -> None:
     secret = "JBSWY3DPEHPK3PXP"
     TOTP.activate(admin_user, secret)
-    old = settings.SEALING_KEY
-    settings.SEALING_KEY = f"{a_key(5)},{old}"
+    old = settings.ENCRYPTION_KEYS
+    settings.ENCRYPTION_KEYS = f"{a_key(5)},{old}"
     call_command("rewrap_keys")
-    settings.SEALING_KEY = a_key(5)
+    settings.ENCRYPTION_KEYS = a_key(5)
     assert SecondFactorAdapter().decrypt(Authenticator.objects.get().data["secret"]) == secret
     assert startup.problems() == []
-    settings.SEALING_KEY = old
+    settings.ENCRYPTION_KEYS = old
     assert "factor" in startup.problems()[0]
     capsys.readouterr()
 
@@ -399,10 +399,13 @@ def test_other_tiers_want_none(tiers: dict[str, Tier], rosa: User) -> None:
 def test_a_tier_is_changed_on_record(tiers: dict[str, Tier], admin_user: User) -> None:
     office = signed_in(admin_user, password())
     office.post("/admin/approvals/tier/manager/factor/", {"required": "on", "reason": "Safer."})
-    assert Tier.objects.get(slug="manager").fresh_sign_in
-    assert Event.objects.get(type="tier.factor").details == {"required": True, "reason": "Safer."}
+    assert Tier.objects.get(slug="manager").requires_step_up
+    assert Event.objects.get(type="tier.step_up_changed").details == {
+        "required": True,
+        "reason": "Safer.",
+    }
     with pytest.raises(UnknownTier):
-        ask_for_factor("none", actor=SYSTEM, required=True, reason="So.")
+        set_step_up("none", actor=SYSTEM, required=True, reason="So.")
 
 
 def test_a_code_of_an_app_is_a_second_factor(
@@ -434,7 +437,7 @@ def test_secrets_of_factors_are_sealed(admin_user: User) -> None:
 def test_sign_on_brings_nobody_in_unless_it_may(settings: Settings) -> None:
     adapter = SocialAccountAdapter()
     assert not adapter.is_open_for_signup(mock.Mock(), mock.Mock())
-    settings.OIDC_PEOPLE_JOIN = True
+    settings.OIDC_AUTO_PROVISION = True
     assert adapter.is_open_for_signup(mock.Mock(), mock.Mock())
 
 
@@ -452,9 +455,9 @@ def test_bootstrap_asks_for_a_factor_where_much_is_signed(
 ) -> None:
     settings.DEMO = False
     call_command("bootstrap")
-    asks = set(Tier.objects.filter(fresh_sign_in=True).values_list("slug", flat=True))
+    asks = set(Tier.objects.filter(requires_step_up=True).values_list("slug", flat=True))
     assert asks == {"dual", "policy", "security"}
-    ask_for_factor("dual", actor=SYSTEM, required=False, reason="Not here.")
+    set_step_up("dual", actor=SYSTEM, required=False, reason="Not here.")
     call_command("bootstrap")
-    assert not Tier.objects.get(slug="dual").fresh_sign_in
+    assert not Tier.objects.get(slug="dual").requires_step_up
     capsys.readouterr()

@@ -14,7 +14,7 @@ from tests.factories import Governed
 from tests.workflows import workflow_helpers
 from tests.workflows.admin_client import NOT_POSSIBLE, REASON, Browser, person, recorded, said
 from tests.workflows.assertions import nothing_changed
-from tools.connectors.base import Unanswered
+from tools.connectors.base import NoResponse
 from tools.services.registration import set_endpoint
 from workflows.models import WorkflowRun
 
@@ -37,7 +37,7 @@ def unknown(governed: Governed, number: int = 1, body: str = MAIL) -> list[Workf
     workflow_helpers.publish(body)
     found = []
     for _ in range(number):
-        governed.toolbox.fail_with = [Unanswered("Silence.")]
+        governed.toolbox.fail_with = [NoResponse("Silence.")]
         found.append(workflow_helpers.driven(workflow_helpers.begin(governed)))
     return found
 

@@ -213,7 +213,7 @@ def test_a_call_may_be_left_to_a_worker(
     django_capture_on_commit_callbacks: Any,
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
-        body = shown(pay(api, run, mode="later"), 201, serializers.ActionSerializer)
+        body = shown(pay(api, run, mode="async"), 201, serializers.ActionSerializer)
     assert (body["status"], body["decision"]["outcome"]) == ("ready", "allowed")
     assert hints.of("actions.execute") == [body["id"]]
     assert governed.toolbox.effects == []
@@ -261,7 +261,7 @@ def test_who_waits_hears_what_people_decide(api: Api, run: str, rosa: User) -> N
 
 def test_tools_are_listed_with_how_a_call_would_be_decided(api: Api, governed: Governed) -> None:
     tools = shown(api.get("tools"), 200, serializers.ToolOutlookSerializer)
-    assert [(tool["tool"], tool["outlook"]) for tool in tools] == [
+    assert [(tool["tool"], tool["expected_outcome"]) for tool in tools] == [
         ("toolbox.mail", "depends"),
         ("toolbox.pay", "depends"),
         ("toolbox.read_account", "allowed"),

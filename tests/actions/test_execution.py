@@ -16,10 +16,10 @@ from common.canonical import digest
 from tests.factories import Governed
 from tools.connectors.base import (
     ConnectorError,
+    NoResponse,
     NotPermitted,
     NotSent,
     Refused,
-    Unanswered,
     Unavailable,
 )
 
@@ -35,7 +35,7 @@ def attempts(action: Action) -> list[str]:
     return list(Attempt.objects.filter(action=action).values_list("status", flat=True))
 
 
-@pytest.mark.parametrize("error", [NotSent("x"), Unavailable("x"), Unanswered("x")])
+@pytest.mark.parametrize("error", [NotSent("x"), Unavailable("x"), NoResponse("x")])
 def test_an_idempotent_tool_is_tried_again(governed: Governed, error: ConnectorError) -> None:
     governed.toolbox.fail_with = [error]
     action = governed.pay(governed.run()).action
@@ -60,7 +60,7 @@ def test_a_refusal_is_final(governed: Governed, error: ConnectorError) -> None:
 
 
 def test_a_tool_that_is_not_idempotent_stays_unknown(governed: Governed) -> None:
-    governed.toolbox.fail_with = [Unanswered("no answer")]
+    governed.toolbox.fail_with = [NoResponse("no answer")]
     action = governed.propose(governed.run(), "toolbox.mail", {"to": "x"}).action
     assert (action.status, attempts(action)) == (Action.Status.UNKNOWN, ["unknown"])
     assert governed.toolbox.calls == ["mail"]
@@ -75,7 +75,7 @@ def test_what_was_not_sent_is_tried_again_even_if_not_idempotent(governed: Gover
 
 
 def test_a_failing_fact_source_denies(governed: Governed) -> None:
-    governed.toolbox.fail_reads_with = Unanswered("slow")
+    governed.toolbox.fail_reads_with = NoResponse("slow")
     action = governed.pay(governed.run()).action
     assert action.outcome == "denied"
     assert action.reasons[0]["rule"] == "chancery:facts-unavailable"
@@ -142,7 +142,7 @@ def abandoned(governed: Governed, tool: str, arguments: object) -> Action:
 
 def test_a_dead_workers_idempotent_action_is_taken_up_again(governed: Governed) -> None:
     action = abandoned(governed, "toolbox.pay", {"account": "a", "amount": 1})
-    assert recovery.settle_abandoned() == 1
+    assert recovery.reap_abandoned() == 1
     assert Action.objects.get(pk=action.pk).status == Action.Status.READY
     redecision.resume(action.pk)
     assert Action.objects.get(pk=action.pk).status == Action.Status.SUCCEEDED
@@ -152,7 +152,7 @@ def test_a_dead_workers_idempotent_action_is_taken_up_again(governed: Governed) 
 
 def test_a_dead_workers_other_action_is_left_to_people(governed: Governed) -> None:
     action = abandoned(governed, "toolbox.mail", {"to": "x"})
-    assert recovery.settle_abandoned() == 1
+    assert recovery.reap_abandoned() == 1
     assert Action.objects.get(pk=action.pk).status == Action.Status.UNKNOWN
     assert redecision.resume(action.pk) is None
     assert governed.toolbox.effects == []
@@ -161,7 +161,7 @@ def test_a_dead_workers_other_action_is_left_to_people(governed: Governed) -> No
 def test_a_living_attempt_is_left_alone(governed: Governed) -> None:
     action = abandoned(governed, "toolbox.pay", {"account": "a", "amount": 1})
     Attempt.objects.filter(action=action).update(lease_until=timezone.now() + timedelta(hours=1))
-    assert recovery.settle_abandoned() == 0
+    assert recovery.reap_abandoned() == 0
 
 
 def test_a_late_answer_is_not_applied(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_a_late_answer_is_not_applied(governed: Governed, monkeypatch: pytest.Mo
     def slow(*args: Any, **kwargs: Any) -> Any:
         result = real(*args, **kwargs)
         Attempt.objects.update(lease_until=timezone.now())
-        recovery.settle_abandoned()
+        recovery.reap_abandoned()
         return result
 
     monkeypatch.setattr(execution, "called", slow)

@@ -31,7 +31,7 @@ from tests.tools.definitions import compiled_tool
 from tests.tools.secret_system import shop
 from tests.tools.servers import Server, drip_body, say_nothing, serving
 from tests.tools.test_http_connector import endpoint
-from tools.connectors.base import Call, CutOff, NotSent
+from tools.connectors.base import Call, CancelledByHalt, NotSent
 from tools.connectors.http import HttpConnector
 from tools.models import Tool
 from tools.services.registration import define_tool
@@ -60,7 +60,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def watched(settings: Settings) -> Iterator[None]:
-    settings.WATCH_HALTS = True
+    settings.HALT_WATCHER_ENABLED = True
     yield
     watcher.stop()
 
@@ -230,7 +230,7 @@ def test_a_call_is_cut_while_it_is_answered(server: Server, prod: Any) -> None:
     flight = CancellableCall()
     call = Call("run-1", "key-1", 30, flight=flight)
     threading.Timer(0.3, flight.cancel).start()
-    with pytest.raises(CutOff):
+    with pytest.raises(CancelledByHalt):
         HttpConnector().call(endpoint(server.url), compiled_tool(name="order"), {}, call=call)
 
 

@@ -11,7 +11,7 @@ from agents.models import Halt
 from agents.services.halts import place_halt
 from agents.services.lifecycle import suspend
 from approvals.models import ApprovalRequest, Vote
-from approvals.services import cast_vote, settle_due
+from approvals.services import cast_vote, expire_overdue
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from policies.services import grants
@@ -45,8 +45,8 @@ def stored(action: Action) -> Action:
     return Action.objects.get(pk=action.pk)
 
 
-def decided_again(action: Action) -> dict[str, Any]:
-    found: dict[str, Any] | None = stored(action).decided_again
+def second_decision(action: Action) -> dict[str, Any]:
+    found: dict[str, Any] | None = stored(action).redecision
     assert found is not None
     return found
 
@@ -62,7 +62,7 @@ def test_an_approved_action_is_decided_again_and_executed(
     redecision.resume(action.pk)
     done = stored(action)
     assert (done.outcome, done.status) == ("needs_approval", "succeeded")
-    assert decided_again(done)["outcome"] == "allowed"
+    assert second_decision(done)["outcome"] == "allowed"
     request = ApprovalRequest.objects.get(subject_id=action.pk)
     assert request.spent_at is not None
     assert len(governed.toolbox.effects) == 1
@@ -93,7 +93,7 @@ def test_a_rejected_action_is_not_executed(governed: Governed, rosa: User) -> No
 def test_an_expired_question_ends_the_action(governed: Governed) -> None:
     action = waiting(governed)
     request = ApprovalRequest.objects.get(subject_id=action.pk)
-    assert settle_due(now=request.expires_at) == 1
+    assert expire_overdue(now=request.expires_at) == 1
     assert stored(action).status == Action.Status.EXPIRED
 
 
@@ -104,7 +104,7 @@ def test_a_prohibition_that_holds_by_then_still_prohibits(governed: Governed, ro
     redecision.resume(action.pk)
     done = stored(action)
     assert done.status == Action.Status.DENIED
-    assert decided_again(done)["reasons"][0]["rule"] == "frozen-accounts"
+    assert second_decision(done)["reasons"][0]["rule"] == "frozen-accounts"
     assert ApprovalRequest.objects.get(subject_id=action.pk).spent_at is None
     assert governed.toolbox.effects == []
 
@@ -170,7 +170,7 @@ def test_what_changed_after_approval_is_respected(
     redecision.resume(action.pk)
     done = stored(action)
     assert done.status in {Action.Status.DENIED, Action.Status.HALTED}
-    assert decided_again(done)["reasons"][0]["rule"] == rule
+    assert second_decision(done)["reasons"][0]["rule"] == rule
     assert governed.toolbox.effects == []
     assert not Attempt.objects.filter(action=action).exists()
 
@@ -181,7 +181,7 @@ def test_a_suspended_agents_approved_action_is_denied(governed: Governed, rosa: 
     approve(action, rosa)
     suspend(governed.identity.agent_id, actor=SYSTEM, reason="Odd.")
     redecision.resume(action.pk)
-    assert decided_again(action)["reasons"][0]["rule"] == "chancery:identity-not-active"
+    assert second_decision(action)["reasons"][0]["rule"] == "chancery:identity-not-active"
     assert governed.toolbox.effects == []
 
 

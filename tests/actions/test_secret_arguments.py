@@ -23,7 +23,7 @@ from tests.actions.test_resuming import approve
 from tests.conftest import Api
 from tests.factories import Governed
 from tests.tools.secret_system import everything_stored, forms_of
-from tools.connectors.base import Unanswered
+from tools.connectors.base import NoResponse
 from tools.errors import InvalidArguments, InvalidDefinition, SecretUnusable
 from tools.secret_arguments import secrets_set_apart, with_secrets
 from tools.services.registration import define_tool
@@ -76,7 +76,7 @@ def test_a_secret_reaches_the_system_and_nothing_else(
     answer = api.post("actions", body, key="one")
     assert answer.json()["status"] == "succeeded"
     assert logins.toolbox.effects == [("set_password", given())]
-    recovery.discard_sealed_arguments()
+    recovery.discard_encrypted_arguments()
     stored = everything_stored() + caplog.text + answer.content.decode()
     assert not [form for form in forms_of(PASSWORD) if form in stored]
     assert "81273094456" not in stored
@@ -115,16 +115,16 @@ def test_people_approve_it_unseen_and_it_is_passed_on(
 
 
 def test_it_is_forgotten_when_the_call_is_over_and_not_before(logins: Governed) -> None:
-    logins.toolbox.fail_with = [Unanswered("It was silent.")]
+    logins.toolbox.fail_with = [NoResponse("It was silent.")]
     unknown = logins.propose(logins.run(), "toolbox.set_password", given()).action
     assert unknown.status == "unknown"
-    assert recovery.discard_sealed_arguments() == 0
+    assert recovery.discard_encrypted_arguments() == 0
     recovery.resolve_unknown(
         unknown.pk, actor=SYSTEM, answer=recovery.Resolution.AGAIN, reason="It did not arrive."
     )
     redecision.resume(unknown.pk)
     assert logins.toolbox.effects == [("set_password", given())]
-    assert recovery.discard_sealed_arguments() == 1
+    assert recovery.discard_encrypted_arguments() == 1
     assert not SealedArguments.objects.exists()
 
 
@@ -282,7 +282,7 @@ def test_a_definition_that_no_longer_declares_it_lets_nothing_in(logins: Governe
 
 def test_a_workflow_passes_no_secret_on(logins: Governed) -> None:
     by_hand = factories.proposal(logins.caller, logins.run(), "toolbox.set_password", given())
-    driven: Proposal = replace(by_hand, driver="workflow")
+    driven: Proposal = replace(by_hand, executor="workflow")
     with pytest.raises(SecretFound):
         submission.submit(driven)
 
@@ -293,10 +293,10 @@ def test_a_new_sealing_key_takes_them_along(
     factories.publish(ask_login=ASKS)
     action = logins.propose(logins.run(), "toolbox.set_password", given()).action
     new = base64.b64encode(bytes([7]) * 32).decode()
-    settings.SEALING_KEY = f"{new},{settings.SEALING_KEY}"
+    settings.ENCRYPTION_KEYS = f"{new},{settings.ENCRYPTION_KEYS}"
     call_command("rewrap_keys")
     assert "1 secret arguments" in capsys.readouterr().out
-    settings.SEALING_KEY = new  # the old one is taken out
+    settings.ENCRYPTION_KEYS = new  # the old one is taken out
     approve(action, rosa)
     redecision.resume(action.pk)
     assert logins.toolbox.effects == [("set_password", given())]

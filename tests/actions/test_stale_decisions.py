@@ -21,7 +21,7 @@ from agents.services.lifecycle import activate, suspend
 from agents.tokens import verify
 from approvals.errors import OwnAgent
 from approvals.models import ApprovalRequest, Vote
-from approvals.services import cast_vote, settle_due
+from approvals.services import cast_vote, expire_overdue
 from common.actors import SYSTEM, Actor, acting
 from policies.errors import AlreadyAsked
 from policies.models import Policy
@@ -31,7 +31,7 @@ from tests import factories
 from tests.conftest import Api
 from tests.factories import Governed
 from tests.toolbox import POLICIES, TOOLS
-from tools.connectors.base import Unanswered, Unavailable
+from tools.connectors.base import NoResponse, Unavailable
 from tools.services.registration import define_tool
 
 pytestmark = pytest.mark.django_db
@@ -215,7 +215,7 @@ def test_one_question_that_cannot_be_settled_does_not_hold_up_the_others(
     question = releases.ask_to_publish(release.pk, actor=SYSTEM)
     releases.publish(release.pk, actor=SYSTEM)
     action = governed.pay(governed.run(), 500).action
-    assert settle_due(now=question.expires_at + timedelta(minutes=1)) == 2
+    assert expire_overdue(now=question.expires_at + timedelta(minutes=1)) == 2
     assert Action.objects.get(pk=action.pk).status == Action.Status.EXPIRED
     assert len(POLICIES) + 1 == Policy.objects.count()
 
@@ -224,7 +224,7 @@ def test_a_slice_does_not_outlive_a_change_of_access(governed: Governed, api: Ap
     never = '@id("never") @reason("x") forbid(principal, action in Action::"write", resource);'
     factories.publish(never=never)
     define_tool(governed.system, "pay", actor=SYSTEM, **{**TOOLS["pay"], "access": "read"})
-    outlooks = {tool["tool"]: tool["outlook"] for tool in api.get("tools").json()}
+    outlooks = {tool["tool"]: tool["expected_outcome"] for tool in api.get("tools").json()}
     assert outlooks["toolbox.pay"] == "denied"
     define_tool(governed.system, "pay", actor=SYSTEM, **TOOLS["pay"])
     assert governed.pay(governed.run()).action.outcome == "denied"
@@ -251,7 +251,7 @@ def test_an_approved_call_taken_up_again_counts_once_against_the_budget(
     cast_vote(
         action.approval_id, actor=Actor.from_user(rosa), answer=Vote.Answer.APPROVE, reason="Yes."
     )
-    governed.toolbox.fail_with = [Unanswered("x")] * execution.MAX_ATTEMPTS
+    governed.toolbox.fail_with = [NoResponse("x")] * execution.MAX_ATTEMPTS
     redecision.resume(action.pk)
     Action.objects.filter(pk=action.pk).update(status=Action.Status.READY)
     redecision.resume(action.pk)

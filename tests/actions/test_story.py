@@ -25,7 +25,7 @@ from policies.models import PolicyRelease
 from tests import factories
 from tests.factories import Governed
 from tests.toolbox import TOOLS
-from tools.connectors.base import Unanswered
+from tools.connectors.base import NoResponse
 from tools.services.registration import define_tool
 
 pytestmark = pytest.mark.django_db
@@ -52,7 +52,7 @@ def a_day(governed: Governed, rosa: User) -> Run:
     with_things(governed)
     governed.toolbox.accounts["a"] = {"frozen": False, "holder": "Ada Example"}
     run = governed.run(reference="INV-7")
-    governed.toolbox.fail_with = [Unanswered("no answer")]
+    governed.toolbox.fail_with = [NoResponse("no answer")]
     mail = governed.propose(run, "toolbox.mail", {"to": "a@example.org"}).action
     recovery.resolve_unknown(
         mail.pk, actor=Actor.from_user(rosa), answer=Resolution.FAILED, reason="Not in the outbox."

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from accounts.models import User
 from actions.anomaly_score import ENOUGH, is_outlier, score
-from actions.models import Action, ToolUse, UsageHour
+from actions.models import Action, FirstToolUse, UsageHour
 from actions.services import usage_monitoring
 from agents.models import AgentIdentity, Finding
 from agents.services import lifecycle
@@ -80,14 +80,14 @@ def test_a_new_tool_of_an_identity_that_is_known(governed: Governed) -> None:
     governed.pay(governed.run())
     usage_monitoring.watch()
     assert rules() == {}
-    ToolUse.objects.update(first_at=timezone.now() - timedelta(days=2))
+    FirstToolUse.objects.update(first_at=timezone.now() - timedelta(days=2))
     governed.propose(governed.run(), "toolbox.mail", {"to": "x"})
     usage_monitoring.watch()
     finding = rules()["first_use"]
     assert (finding.about, finding.response) == ("toolbox.mail", "note")
     usage_monitoring.watch()
     assert Finding.objects.count() == 1
-    assert ToolUse.objects.count() == 2
+    assert FirstToolUse.objects.count() == 2
 
 
 def test_outside_production_a_new_tool_is_no_news(governed: Governed) -> None:
@@ -96,7 +96,7 @@ def test_outside_production_a_new_tool_is_no_news(governed: Governed) -> None:
     environment.save()
     governed.pay(governed.run())
     usage_monitoring.watch()
-    ToolUse.objects.update(first_at=timezone.now() - timedelta(days=2))
+    FirstToolUse.objects.update(first_at=timezone.now() - timedelta(days=2))
     governed.propose(governed.run(), "toolbox.mail", {"to": "x"})
     usage_monitoring.watch()
     assert rules() == {}
@@ -176,7 +176,7 @@ def test_an_hour_unlike_the_others(
             identity=governed.identity,
             hour=this - (index + 2) * HOUR,
             allowed=9 + index % 3,
-            is_judged=True,
+            is_evaluated=True,
         )
         for index in range(ENOUGH)
     )

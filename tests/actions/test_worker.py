@@ -158,7 +158,7 @@ def test_a_killed_worker_loses_nothing_and_does_nothing_twice(
     assert Action.objects.get(pk=action.pk).status == Action.Status.EXECUTING
     assert Attempt.objects.get(action=action).status == Attempt.Status.STARTED
     ledger.answer.set()
-    assert recovery.settle_abandoned(now=timezone.now() + timedelta(minutes=2)) == 1
+    assert recovery.reap_abandoned(now=timezone.now() + timedelta(minutes=2)) == 1
     assert Attempt.objects.get(action=action).status == Attempt.Status.UNKNOWN
     with worker(broker):
         eventually(lambda: Action.objects.get(pk=action.pk).status == "succeeded")

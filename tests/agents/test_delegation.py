@@ -131,7 +131,7 @@ def test_what_was_asked_for_another_does_not_count_once_that_one_was_stopped(
     action = redecision.resume(UUID(asked["id"]))
     assert action is not None
     assert (action.status, governed.toolbox.calls) == ("denied", [])
-    again = action.decided_again
+    again = action.redecision
     assert again is not None
     assert again["reasons"][0]["rule"] == decisions.STOPPED_SINCE.rule
 

@@ -13,7 +13,7 @@ from joserfc.jwk import OctKey, OKPKey, RSAKey
 from pytest_django import Settings
 
 from accounts.models import Environment, User
-from agents.errors import InvalidKey, WrongLifeCycleStep
+from agents.errors import InvalidKey, InvalidLifecycleTransition
 from agents.keys import accepted_public_key
 from agents.models import AgentIdentity, AgentKey, EnrolmentCode
 from agents.services import enrolment, lifecycle
@@ -289,7 +289,7 @@ def test_who_is_stopped_gets_no_code_and_enrols_with_none(
 ) -> None:
     code = runtime.code()
     stop(runtime.identity)
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         runtime.code()
     answer = runtime.enrol(code=code)
     assert (answer.status_code, answer.json()["error"]) == (403, "invalid_enrolment")
@@ -348,7 +348,7 @@ def test_a_body_of_a_megabyte_is_refused(runtime: Runtime) -> None:
 
 
 def test_enrolments_are_counted_per_minute(runtime: Runtime, settings: Settings) -> None:
-    settings.TOKEN_REQUESTS_PER_MINUTE = 3
+    settings.TOKEN_LIMIT_PER_ADDRESS = 3
     statuses = [runtime.enrol(code="guess").status_code for _ in range(7)]
     assert statuses[:3] == [403, 403, 403]
     assert 429 in statuses

@@ -13,7 +13,7 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from accounts.models import User
 from agents import token_origin
 from agents.directory import directory
-from agents.errors import FindingResolved, NotAnswerable
+from agents.errors import FindingResolved, NotResponsibleForAgent
 from agents.models import AgentIdentity, Finding
 from agents.services import findings, lifecycle
 from agents.services.findings import Anomaly, report
@@ -108,7 +108,7 @@ def test_who_may_explain(identity: AgentIdentity, olga: User, sam: User, clara: 
     assert asked is not None
     assert held_back is not None
     for finding, person in ((asked, sam), (held_back, sam), (held_back, olga)):
-        with pytest.raises(NotAnswerable):
+        with pytest.raises(NotResponsibleForAgent):
             findings.resolve(finding.pk, actor=Actor.from_user(person), reason="Fine.")
     with pytest.raises(ReasonRequired):
         findings.resolve(asked.pk, actor=Actor.from_user(olga), reason=" ")

@@ -13,7 +13,7 @@ from agents.errors import (
     AlreadyAskedToLift,
     AlreadyHalted,
     HaltNotInForce,
-    SecondPersonNeeded,
+    SecondApproverRequired,
     UnknownHaltTarget,
 )
 from agents.models import Halt
@@ -81,7 +81,7 @@ def test_a_halt_is_placed_and_lifted_on_record(kind: Halt.Kind, target: str, olg
     marks.add(current_mark())
     assert covering() == (kind, target, "Too many refunds.")
     if kind == Halt.Kind.GLOBAL:
-        with pytest.raises(SecondPersonNeeded):
+        with pytest.raises(SecondApproverRequired):
             lift_halt(halt.pk, actor=actor, reason="It was the month's end.")
         return
     lifted = lift_halt(halt.pk, actor=actor, reason="It was the month's end.")

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
 
 from accounts.models import Environment, Groups, User
-from agents.errors import NoActiveSponsor, NotAnswerable, WrongLifeCycleStep
+from agents.errors import InvalidLifecycleTransition, NoActiveSponsor, NotResponsibleForAgent
 from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
 from agents.services import lifecycle
 from agents.services.enrolment import issue_enrolment_code, revoke_key
@@ -166,7 +166,7 @@ def test_a_step_out_of_order_is_refused(agent: Agent, path: list[Step], step: St
     for earlier in path:
         go(earlier, agent)
     before = state()
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         go(step, agent)
     assert state() == before
 
@@ -174,7 +174,7 @@ def test_a_step_out_of_order_is_refused(agent: Agent, path: list[Step], step: St
 def test_a_retired_agent_gets_no_identity(agent: Agent, prod: Environment) -> None:
     go(lifecycle.retire, agent)
     before = state()
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         lifecycle.create_identity(agent.pk, actor=SYSTEM, environment=prod)
     assert state() == before
 
@@ -248,12 +248,12 @@ def test_an_identity_is_resumed_in_its_new_epoch(identity: AgentIdentity, by_olg
 
 def test_an_identity_is_not_suspended_or_resumed_twice(identity: AgentIdentity) -> None:
     before = state()
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         go(lifecycle.resume_identity, identity)
     assert state() == before
     go(lifecycle.suspend_identity, identity)
     before = state()
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         go(lifecycle.suspend_identity, identity)
     assert state() == before
 
@@ -299,7 +299,7 @@ def tilda(identity: AgentIdentity, staging: Environment, tiers: dict[str, Tier])
 def assert_may_do_nothing(identity: AgentIdentity, actor: Actor) -> None:
     for what, deed in DEEDS.items():
         before = state()
-        with pytest.raises(NotAnswerable):
+        with pytest.raises(NotResponsibleForAgent):
             deed(identity, actor)
         assert state() == before, what
 
@@ -352,7 +352,7 @@ def test_whoever_manages_every_agent_may_manage_this_one(tilda: AgentIdentity, o
 def test_nobody_registers_an_agent_for_somebody_else(olga: User, otto: User) -> None:
     before = state()
     for actor in (Actor.from_user(otto), Actor("agent", "guard.prod", "guard.prod")):
-        with pytest.raises(NotAnswerable):
+        with pytest.raises(NotResponsibleForAgent):
             registered("tilda", olga, actor=actor)
     assert state() == before
 
@@ -361,7 +361,7 @@ def test_a_retired_agents_identity_is_not_resumed(identity: AgentIdentity) -> No
     go(lifecycle.suspend_identity, identity)
     go(lifecycle.retire, identity.agent)
     before = state()
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         go(lifecycle.resume_identity, identity)
     assert state() == before
 
@@ -395,7 +395,7 @@ def test_of_six_suspensions_at_once_one_counts(identity: AgentIdentity) -> None:
     go_on = partial(go, lifecycle.suspend, identity.agent)
     outcomes = all_at_once([go_on] * 6)
     assert sum(isinstance(outcome, Agent) for outcome in outcomes) == 1
-    assert sum(isinstance(outcome, WrongLifeCycleStep) for outcome in outcomes) == 5
+    assert sum(isinstance(outcome, InvalidLifecycleTransition) for outcome in outcomes) == 5
     identity.refresh_from_db()
     assert identity.epoch == 2
     assert Event.objects.filter(type="agent.suspended").count() == 1

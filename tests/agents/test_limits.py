@@ -78,7 +78,7 @@ def test_a_limit_of_one_identity_is_one_event_a_minute(
 
 
 def test_so_is_a_limit_of_tokens(governed: Governed, settings: LazySettings) -> None:
-    settings.TOKENS_PER_MINUTE = 1
+    settings.TOKEN_LIMIT_PER_IDENTITY = 1
     runtime = enrolled(governed.identity)
     assert [runtime.ask().status_code for _ in range(3)] == [200, 429, 429]
     assert reached() == [(governed.identity.client_id, "tokens")]

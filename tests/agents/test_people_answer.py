@@ -14,13 +14,13 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from accounts.models import Environment, User
 from agents.directory import directory
-from agents.errors import NoActiveSponsor, NotAnswerable, WrongLifeCycleStep
+from agents.errors import InvalidLifecycleTransition, NoActiveSponsor, NotResponsibleForAgent
 from agents.models import Agent, AgentIdentity
 from agents.services import lifecycle, recertification, sponsors
-from agents.tasks import look_after_people
+from agents.tasks import recertify
 from approvals.errors import OwnAgent, OwnRequest, UnknownTier
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.services import cast_vote, settle_due
+from approvals.services import cast_vote, expire_overdue
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import ReasonRequired
@@ -139,7 +139,7 @@ def test_without_a_yes_it_stays_out(waiting: AgentIdentity, rosa: User, how: str
     if how == "reject":
         answer(rosa, Vote.Answer.REJECT)
     else:
-        settle_due(now=question().expires_at)
+        expire_overdue(now=question().expires_at)
     waiting.refresh_from_db()
     assert waiting.status == "suspended"
 
@@ -198,12 +198,12 @@ def test_when_a_sponsor_leaves_the_agent_stops_and_managers_are_asked(
     gone(olga)
     # At once, before anything has been written down about it.
     assert not usable(identity)
-    assert look_after_people() == 1
+    assert recertify() == 1
     agent = Agent.objects.get()
     assert agent.status == "suspended"
     identity.refresh_from_db()
     assert identity.epoch == 2
-    assert look_after_people() == 0
+    assert recertify() == 0
     assert question().title == "Become the sponsor of Tilda"
     answer(rosa)
     agent.refresh_from_db()
@@ -211,16 +211,16 @@ def test_when_a_sponsor_leaves_the_agent_stops_and_managers_are_asked(
     changed = Event.objects.get(type="agent.sponsor_changed")
     assert (changed.details["sponsor"], changed.details["former"]) == ("rosa", "olga")
     lifecycle.activate(agent.pk, actor=Actor.from_user(rosa), reason="I answer for it.")
-    assert question().answerable_users == sorted([olga.pk, rosa.pk])
+    assert question().conflicted_users == sorted([olga.pk, rosa.pk])
 
 
 def test_after_a_no_somebody_is_asked_again_a_day_later(
     identity: AgentIdentity, olga: User, tiers: dict[str, Tier], rosa: User
 ) -> None:
     gone(olga)
-    look_after_people()
+    recertify()
     answer(rosa, Vote.Answer.REJECT)
-    assert look_after_people() == 0
+    assert recertify() == 0
     assert sponsors.suspend_unsponsored(now=timezone.now() + DAY) == 1
     assert ApprovalRequest.objects.count() == 2
     assert Agent.objects.get().sponsor == olga
@@ -230,7 +230,7 @@ def test_a_successor_named_meanwhile_is_kept(
     identity: AgentIdentity, olga: User, sam: User, tiers: dict[str, Tier], rosa: User
 ) -> None:
     gone(olga)
-    look_after_people()
+    recertify()
     sponsors.change_sponsor(identity.agent_id, actor=SYSTEM, sponsor=sam, reason="Sam does.")
     answer(rosa)
     assert Agent.objects.get().sponsor == sam
@@ -241,7 +241,7 @@ def test_who_may_name_another_sponsor(
 ) -> None:
     events = Event.objects.count()
     for actor, sponsor, refusal in (
-        (Actor.from_user(rosa), rosa, NotAnswerable),
+        (Actor.from_user(rosa), rosa, NotResponsibleForAgent),
         (by_olga, sam, NoActiveSponsor),
     ):
         if refusal is NoActiveSponsor:
@@ -253,7 +253,7 @@ def test_who_may_name_another_sponsor(
             )
     assert (Agent.objects.get().sponsor, Event.objects.count()) == (olga, events)
     lifecycle.retire(identity.agent_id, actor=by_olga, reason="Over.")
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         sponsors.change_sponsor(identity.agent_id, actor=by_olga, sponsor=rosa, reason="Late.")
 
 
@@ -287,7 +287,7 @@ def test_people_are_reminded_three_times(
 def test_confirming_gives_it_time(identity: AgentIdentity, by_olga: Actor, rosa: User) -> None:
     before = Agent.objects.get().certified_until
     assert before is not None
-    with pytest.raises(NotAnswerable):
+    with pytest.raises(NotResponsibleForAgent):
         recertification.certify(identity.agent_id, actor=Actor.from_user(rosa), reason="Fine.")
     with pytest.raises(ReasonRequired):
         recertification.certify(identity.agent_id, actor=by_olga, reason=" ")
@@ -300,7 +300,7 @@ def test_confirming_gives_it_time(identity: AgentIdentity, by_olga: Actor, rosa:
     recertification.run_recertification(now=before)
     assert usable(identity)
     lifecycle.suspend(identity.agent_id, actor=by_olga, reason="A pause.")
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         recertification.certify(identity.agent_id, actor=by_olga, reason="Needed.")
 
 

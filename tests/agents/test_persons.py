@@ -15,7 +15,7 @@ from accounts.models import User
 from actions.models import Run
 from actions.services import redecision
 from agents.directory import directory
-from agents.errors import InvalidScope, NotAnswerable, WrongLifeCycleStep
+from agents.errors import InvalidLifecycleTransition, InvalidScope, NotResponsibleForAgent
 from agents.models import PersonDelegation
 from agents.services import enrolment, federation, user_delegations
 from agents.tokens import jwt_claims
@@ -220,7 +220,7 @@ def test_it_is_handed_on_within_the_line(
 
 def test_who_may_give_and_take_back(governed: Governed, sam: User, rosa: User) -> None:
     for actor in (SYSTEM, governed.actor, Actor("human", "1000000", "x")):
-        with pytest.raises(NotAnswerable):
+        with pytest.raises(NotResponsibleForAgent):
             user_delegations.grant_delegation(
                 governed.identity.pk, actor=actor, scope="tools", minutes=5, reason="So."
             )
@@ -238,10 +238,10 @@ def test_who_may_give_and_take_back(governed: Governed, sam: User, rosa: User) -
     assert not PersonDelegation.objects.exists()
     given(governed, sam)
     row = PersonDelegation.objects.get()
-    with pytest.raises(NotAnswerable):
+    with pytest.raises(NotResponsibleForAgent):
         user_delegations.revoke_delegation(row.pk, actor=Actor.from_user(rosa), reason="Mine now.")
     user_delegations.revoke_delegation(row.pk, actor=by_sam, reason="Enough.")
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         user_delegations.revoke_delegation(row.pk, actor=by_sam, reason="Enough.")
 
 

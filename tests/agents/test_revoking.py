@@ -10,7 +10,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from accounts.models import Environment, User
-from agents.errors import CredentialTaken, InvalidKey, WrongLifeCycleStep
+from agents.errors import CredentialTaken, InvalidKey, InvalidLifecycleTransition
 from agents.models import AgentIdentity, FederatedCredential, RevokedToken
 from agents.services import federation, token_service
 from audit.models import Event
@@ -303,7 +303,7 @@ def test_an_issuer_that_is_trusted_no_more_proves_nothing(
     federation.trust_issuer_no_more(found.pk, actor=SYSTEM, reason="The job is gone.")
     assert runtime.ask(pipeline.says()).status_code == 401
     assert Api(token).get("tools").status_code == 401
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         federation.trust_issuer_no_more(found.pk, actor=SYSTEM, reason="Again.")
 
 

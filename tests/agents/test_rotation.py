@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import Environment
-from agents.errors import SigningKeyNotReady, WrongLifeCycleStep
+from agents.errors import InvalidLifecycleTransition, SigningKeyNotReady
 from agents.models import AgentIdentity, AgentKey, SigningKey
 from agents.services import enrolment, signing_keys
 from audit.models import Event
@@ -158,7 +158,7 @@ def test_a_key_is_published_before_it_is_used(runtime: Runtime) -> None:
     assert kids(runtime) == {old.kid, following.kid}
     with pytest.raises(SigningKeyNotReady):
         signing_keys.activate("prod", actor=SYSTEM, reason="Now.")
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         signing_keys.prepare("prod", actor=SYSTEM)
     assert SigningKey.objects.get(status="active") == old
     SigningKey.objects.filter(pk=following.pk).update(
@@ -217,7 +217,7 @@ def test_a_revoked_key_is_replaced_at_once_and_its_tokens_are_dead(
     assert Api(runtime.ask().json()["access_token"]).get("tools").status_code == 200
     active = SigningKey.objects.get(status="active")
     assert active == following or not has_next
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         signing_keys.revoke(old.pk, actor=SYSTEM, reason="Again.")
 
 

@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from accounts.models import Environment, User
 from agents.directory import directory
-from agents.errors import InvalidToken, WrongLifeCycleStep
+from agents.errors import InvalidLifecycleTransition, InvalidToken
 from agents.models import AgentIdentity, AgentKey, AssertionReplay
 from agents.services import assertions, enrolment, lifecycle
 from agents.tokens import LIFETIME_SECONDS, verify
@@ -345,7 +345,7 @@ def test_a_key_is_revoked_once_and_for_a_reason(runtime: Runtime) -> None:
         enrolment.revoke_key(key.pk + 1, actor=SYSTEM, reason="So.")
     assert not Event.objects.filter(type="credential.revoked").exists()
     enrolment.revoke_key(key.pk, actor=SYSTEM, reason="Leaked.")
-    with pytest.raises(WrongLifeCycleStep):
+    with pytest.raises(InvalidLifecycleTransition):
         enrolment.revoke_key(key.pk, actor=SYSTEM, reason="Leaked again.")
     runtime.identity.refresh_from_db()
     assert runtime.identity.epoch == 2
@@ -492,7 +492,7 @@ def test_a_body_of_a_megabyte_is_refused(runtime: Runtime) -> None:
 
 
 def test_requests_are_counted_per_minute(runtime: Runtime, settings: Settings) -> None:
-    settings.TOKEN_REQUESTS_PER_MINUTE = 3
+    settings.TOKEN_LIMIT_PER_ADDRESS = 3
     answers = [runtime.ask() for _ in range(7)]
     refused = [answer for answer in answers if answer.status_code != 200]
     assert [answer.status_code for answer in answers[:3]] == [200, 200, 200]

@@ -22,8 +22,8 @@ from benchmarks.decision import database, web
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = {
-    "CHANCERY_TOKENS_PER_MINUTE": "1000000",
-    "CHANCERY_TOKEN_REQUESTS_PER_MINUTE": "1000000",
+    "CHANCERY_TOKEN_LIMIT_PER_IDENTITY": "1000000",
+    "CHANCERY_TOKEN_LIMIT_PER_ADDRESS": "1000000",
 }
 
 

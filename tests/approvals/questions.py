@@ -38,7 +38,7 @@ def ask(
         subject=Subject("tests.thing", str(next(_things)), "a thing"),
         tier=tier_terms(tier),
         snapshot={"amount": 5},
-        answerable_users=answerable,
+        conflicted_users=answerable,
     )
     return open_request(question, actor=by)
 

@@ -27,7 +27,7 @@ OF_REQUESTS = {
     "snapshot_digest": "'other'",
     "requester_kind": "'human'",
     "requester_id": "'other'",
-    "answerable_users": "'[99]'",
+    "conflicted_users": "'[99]'",
     "opened_at": "'2001-01-01 00:00:00+00:00'",
 }
 OF_VOTES = {
@@ -76,7 +76,7 @@ def test_the_orm_does_not_change_them_either(told: Outcomes, rosa: User) -> None
     request = ask()
     approve(request, rosa)
     refused(ApprovalRequest.objects.all(), snapshot={"amount": 6})
-    refused(ApprovalRequest.objects.all(), answerable_users=[99])
+    refused(ApprovalRequest.objects.all(), conflicted_users=[99])
     refused(Vote.objects.all(), answer="reject")
     request.snapshot = {"amount": 6}
     with pytest.raises(IntegrityError), transaction.atomic():

@@ -22,8 +22,8 @@ from approvals.services import (
     NewApprovalRequest,
     cast_vote,
     ensure_tier,
+    expire_overdue,
     open_request,
-    settle_due,
     spend,
     tier_terms,
     withdraw,
@@ -219,7 +219,7 @@ def test_nobody_votes_on_what_has_been_decided(told: Outcomes, rosa: User, ruben
     approve(approved, rosa)
     reject(rejected, rosa)
     withdraw(withdrawn.pk, actor=AGENT, reason="No longer needed.")
-    settle_due(now=expired.expires_at)
+    expire_overdue(now=expired.expires_at)
     before = history()
     for request in (approved, rejected, withdrawn, expired):
         for answer in (approve, reject):
@@ -302,7 +302,7 @@ def test_only_an_approval_is_spent(told: Outcomes, rosa: User) -> None:
     for request in (pending, rejected, withdrawn):
         with pytest.raises(ApprovalNotGiven):
             spend(request.pk, actor=SYSTEM, action="pay")
-    settle_due(now=pending.expires_at)
+    expire_overdue(now=pending.expires_at)
     with pytest.raises(ApprovalNotGiven):
         spend(pending.pk, actor=SYSTEM, action="pay")
     assert not ApprovalRequest.objects.exclude(spent_at=None).exists()

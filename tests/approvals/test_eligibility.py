@@ -19,7 +19,7 @@ from agents.services.sponsors import change_sponsor
 from approvals.eligibility import count_waiting_for
 from approvals.errors import ApprovalNotGiven, OwnAgent
 from approvals.models import ApprovalRequest, Vote
-from approvals.services import cast_vote, note_undecidable, spend
+from approvals.services import cast_vote, flag_undecidable, spend
 from audit.models import Event
 from common.actors import SYSTEM, Actor, acting
 from common.ids import uuid7
@@ -300,7 +300,7 @@ def test_a_request_that_nobody_can_decide_says_so(
 ) -> None:
     admin_user.groups.clear()
     request = asked(governed)
-    assert note_undecidable() == 0
+    assert flag_undecidable() == 0
     lose(rosa, "deactivated")
     client = Client()
     client.force_login(admin_user)
@@ -308,11 +308,11 @@ def test_a_request_that_nobody_can_decide_says_so(
     page = client.get(f"/admin/approvals/approvalrequest/{request.pk}/change/").content.decode()
     assert "Nobody is left who may decide" in home
     assert "Nobody is left who may decide" in page
-    assert note_undecidable() == 1
-    assert note_undecidable() == 0
+    assert flag_undecidable() == 1
+    assert flag_undecidable() == 0
     assert Event.objects.filter(type="approval.undecidable").count() == 1
     factories.person("susi", Groups.SUPERVISORS)
-    assert note_undecidable() == 0
+    assert flag_undecidable() == 0
     request.refresh_from_db()
     assert request.undecidable_since is None
     assert "Nobody is left who may decide" not in client.get("/admin/").content.decode()
@@ -320,9 +320,9 @@ def test_a_request_that_nobody_can_decide_says_so(
 
 def test_a_quorum_of_two_needs_two(governed: Governed, rosa: User, ruben: User) -> None:
     asked(governed, 5000)
-    assert note_undecidable() == 0
+    assert flag_undecidable() == 0
     lose(ruben, "left the group")
-    assert note_undecidable() == 1
+    assert flag_undecidable() == 1
 
 
 def test_home_counts_what_one_may_decide_and_has_not(

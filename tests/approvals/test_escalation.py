@@ -9,7 +9,7 @@ from accounts.models import Groups, User
 from approvals import tasks
 from approvals.errors import NotAnApprover
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.services import ensure_tier, settle_due
+from approvals.services import ensure_tier, expire_overdue
 from audit.models import Event
 from common.actors import SYSTEM
 from tests import factories
@@ -39,9 +39,9 @@ def hasty(tiers: dict[str, Tier]) -> Tier:
 
 def test_what_nobody_decides_in_time_is_denied(told: Outcomes) -> None:
     request = ask("supervisor")
-    assert settle_due(now=request.expires_at - SECOND) == 0
+    assert expire_overdue(now=request.expires_at - SECOND) == 0
     assert stored(request).status == "pending"
-    assert settle_due(now=request.expires_at) == 1
+    assert expire_overdue(now=request.expires_at) == 1
     expired = stored(request)
     assert (expired.status, expired.decided_at) == ("expired", request.expires_at)
     assert told.told == [(request.pk, "expired", "Chancery")]
@@ -49,14 +49,14 @@ def test_what_nobody_decides_in_time_is_denied(told: Outcomes) -> None:
         "approval": str(request.pk),
         "tier": "supervisor",
     }
-    assert settle_due(now=request.expires_at + SECOND) == 0
+    assert expire_overdue(now=request.expires_at + SECOND) == 0
     assert history() == ["approval.requested", "approval.expired"]
 
 
 def test_a_tier_may_pass_the_question_on(told: Outcomes, hasty: Tier) -> None:
     request = ask("hasty")
     moment = request.expires_at + SECOND
-    assert settle_due(now=moment) == 1
+    assert expire_overdue(now=moment) == 1
     passed_on = stored(request)
     assert (passed_on.status, passed_on.tier_id, passed_on.quorum) == ("pending", "dual", 2)
     assert passed_on.expires_at == moment + timedelta(days=1)
@@ -67,8 +67,8 @@ def test_a_tier_may_pass_the_question_on(told: Outcomes, hasty: Tier) -> None:
         "from_tier": "hasty",
         "to_tier": "dual",
     }
-    assert settle_due(now=moment + SECOND) == 0
-    assert settle_due(now=passed_on.expires_at) == 1
+    assert expire_overdue(now=moment + SECOND) == 0
+    assert expire_overdue(now=passed_on.expires_at) == 1
     assert stored(request).status == "expired"
     assert told.told == [(request.pk, "expired", "Chancery")]
 
@@ -78,7 +78,7 @@ def test_consent_given_before_an_escalation_does_not_count_after_it(
 ) -> None:
     request = ask("hasty")
     approve(request, rosa)
-    settle_due(now=request.expires_at)
+    expire_overdue(now=request.expires_at)
     approve(request, ruben)
     assert stored(request).status == "pending"
     assert told.told == []
@@ -92,7 +92,7 @@ def test_a_single_rejection_still_rejects_after_an_escalation(
     told: Outcomes, hasty: Tier, rosa: User
 ) -> None:
     request = ask("hasty")
-    settle_due(now=request.expires_at)
+    expire_overdue(now=request.expires_at)
     reject(request, rosa)
     assert told.told == [(request.pk, "rejected", "rosa")]
 
@@ -100,7 +100,7 @@ def test_a_single_rejection_still_rejects_after_an_escalation(
 def test_the_lower_tier_decides_no_more_after_an_escalation(told: Outcomes, hasty: Tier) -> None:
     susi = factories.person("susi", Groups.SUPERVISORS)
     request = ask("hasty")
-    settle_due(now=request.expires_at)
+    expire_overdue(now=request.expires_at)
     with pytest.raises(NotAnApprover):
         approve(request, susi)
     assert not Vote.objects.exists()
@@ -113,7 +113,7 @@ def test_what_has_been_decided_neither_expires_nor_escalates(
     approved, rejected = ask("supervisor"), ask("hasty")
     approve(approved, rosa)
     reject(rejected, rosa)
-    assert settle_due(now=approved.expires_at + SECOND) == 0
+    assert expire_overdue(now=approved.expires_at + SECOND) == 0
     assert [stored(approved).status, stored(rejected).status] == ["approved", "rejected"]
 
 
@@ -124,21 +124,21 @@ def test_the_longest_overdue_are_settled_first(told: Outcomes) -> None:
             expires_at=request.expires_at + timedelta(days=days)
         )
     late = requests[0].expires_at + timedelta(days=9)
-    assert settle_due(now=late, limit=2) == 2
+    assert expire_overdue(now=late, limit=2) == 2
     assert [stored(request).status for request in requests] == ["pending", "expired", "expired"]
-    assert settle_due(now=late) == 1
+    assert expire_overdue(now=late) == 1
 
 
 def test_the_sweeper_leaves_alone_what_is_not_due(told: Outcomes) -> None:
     request = ask("supervisor")
-    assert tasks.settle_due() == 0
+    assert tasks.expire_overdue() == 0
     assert stored(request).status == "pending"
 
 
 def test_an_action_that_nobody_decides_on_is_not_carried_out(governed: Governed) -> None:
     action = governed.pay(governed.run(), 500).action
     request = ApprovalRequest.objects.get(subject_id=action.pk)
-    settle_due(now=request.expires_at)
+    expire_overdue(now=request.expires_at)
     action.refresh_from_db()
     assert (action.status, action.attempts_count) == ("expired", 0)
     assert governed.toolbox.effects == []

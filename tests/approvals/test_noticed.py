@@ -10,7 +10,7 @@ from accounts.models import User
 from actions.models import Action
 from actions.services import redecision
 from approvals.models import ApprovalRequest, Vote
-from approvals.services import cast_vote, settle_due, withdraw
+from approvals.services import cast_vote, expire_overdue, withdraw
 from audit.models import DbChange, Event
 from audit.services.change_reconciliation import reconcile
 from common.actors import SYSTEM, Actor
@@ -41,7 +41,7 @@ def test_what_commands_do_is_said(governed: Governed, rosa: User, ruben: User) -
     redecision.resume(Action.objects.latest("decided_at").pk)
     vote(request_of(governed), rosa, "reject")
     withdraw(request_of(governed).pk, actor=SYSTEM, reason="No longer.")
-    settle_due(now=request_of(governed).expires_at)
+    expire_overdue(now=request_of(governed).expires_at)
     request = request_of(governed, 5000)
     vote(request, rosa, "approve")
     rosa.groups.clear()

@@ -12,7 +12,7 @@ from django.db import connection
 from accounts.models import Groups, User
 from approvals.errors import ApprovalAlreadySpent, RequestAlreadyDecided
 from approvals.models import ApprovalRequest
-from approvals.services import settle_due, spend
+from approvals.services import expire_overdue, spend
 from audit.models import Event
 from common.actors import SYSTEM
 from common.errors import GovernanceError
@@ -95,7 +95,7 @@ def test_a_request_is_approved_or_rejected_or_expires(
             [
                 partial(approve, request, mia),
                 partial(reject, request, max_),
-                partial(settle_due, now=request.expires_at),
+                partial(expire_overdue, now=request.expires_at),
             ],
         )
         status = stored(request).status
@@ -122,7 +122,7 @@ def test_several_sweepers_settle_each_request_once(
 ) -> None:
     requests = [ask("manager") for _ in range(12)]
     late = requests[-1].expires_at
-    results = at_once(pool, [partial(settle_due, now=late)] * 8)
+    results = at_once(pool, [partial(expire_overdue, now=late)] * 8)
     assert sum(results) == 12
     assert ApprovalRequest.objects.filter(status="expired").count() == 12
     assert history().count("approval.expired") == 12

@@ -104,7 +104,9 @@ def taken_out(event: Event) -> None:
 
 def test_a_log_that_nobody_touched_is_sound(log: str) -> None:
     steps: list[tuple[int, int]] = []
-    report = verify(trusted=[own_key()], held=[log], progress=lambda *told: steps.append(told))
+    report = verify(
+        trusted=[own_key()], checkpoints=[log], progress=lambda *told: steps.append(told)
+    )
     assert report == Report(
         size=last().size,
         root=bytes(last().root),
@@ -219,7 +221,7 @@ def test_11_the_end_is_taken_away_with_its_checkpoints(log: str) -> None:
         f'DELETE FROM audit_tile WHERE level = 0 AND "index" >= {before[1].size // 256}',
     )
     assert found() == set()
-    assert found(held=[log]) == {"shorter"}
+    assert found(checkpoints=[log]) == {"shorter"}
 
 
 def test_12_the_log_is_written_anew_with_the_key(log: str) -> None:
@@ -228,7 +230,7 @@ def test_12_the_log_is_written_anew_with_the_key(log: str) -> None:
     unsealed()
     sealed_all()
     assert found() == set()
-    assert found(held=[log]) == {"held"}
+    assert found(checkpoints=[log]) == {"checkpoint"}
 
 
 def test_12_what_is_taken_from_the_middle_leaves_a_gap_even_then(log: str) -> None:
@@ -256,7 +258,7 @@ def test_a_tile_is_edited(log: str) -> None:
 def test_a_checkpoint_is_not_of_this_log(log: str) -> None:
     other = Signer.from_seed(configured.LOG_ORIGIN, os.urandom(32))
     text = log.split("\n\n", maxsplit=1)[0] + "\n"
-    assert found(held=[f"{text}\n{other.sign(text).line()}"]) == {"held"}
+    assert found(checkpoints=[f"{text}\n{other.sign(text).line()}"]) == {"checkpoint"}
 
 
 def _zeros() -> str:

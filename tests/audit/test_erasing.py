@@ -21,10 +21,10 @@ from agents import events as agent_events
 from audit.errors import (
     AlreadyDecided,
     AlreadyReleased,
-    HeldEvents,
     NothingToErase,
-    OwnQuestion,
+    OwnRecordRequest,
     RetentionTooShort,
+    UnderLegalHold,
 )
 from audit.event_types import declared
 from audit.models import ERASED, Erasure, Event, EventPayload, Hold, SystemRetention
@@ -99,7 +99,7 @@ def test_one_field_alone_can_be_erased(anna: Actor, bert: Actor) -> None:
 def test_nobody_erases_alone(anna: Actor, bert: Actor) -> None:
     event = sealed_event()
     erasure = asked(event, anna)
-    with pytest.raises(OwnQuestion):
+    with pytest.raises(OwnRecordRequest):
         erasures.decide_erasure(erasure.pk, actor=anna, approve=True, reason="Me.")
     with pytest.raises(NotFound):
         erasures.decide_erasure(uuid7(), actor=bert, approve=True, reason="What?")
@@ -172,9 +172,9 @@ def test_what_is_held_stays(anna: Actor, bert: Actor, by: str) -> None:
     }
     before = asked(event, anna)
     hold = legal_holds.place(Hold(reason="A lawsuit.", **scopes[by]), actor=bert)
-    with pytest.raises(HeldEvents):
+    with pytest.raises(UnderLegalHold):
         asked(event, anna)
-    with pytest.raises(HeldEvents):
+    with pytest.raises(UnderLegalHold):
         erasures.decide_erasure(before.pk, actor=bert, approve=True, reason="Yes.")
     assert Erasure.objects.get(pk=before.pk).status == "asked"
     assert Event.objects.get(pk=event.pk).details["reason"] == VALUE
@@ -380,7 +380,7 @@ def test_a_hold_that_is_being_placed_is_waited_for(django_user_model: type[User]
         placed.wait(10)
         try:
             erasures.decide_erasure(erasure.pk, actor=people[1], approve=True, reason="Yes.")
-        except HeldEvents:
+        except UnderLegalHold:
             ended.append("held")
         finally:
             connection.close()

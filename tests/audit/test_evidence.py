@@ -22,8 +22,8 @@ from audit.errors import (
     ExportNotApproved,
     NothingToExport,
     NotSealed,
-    OwnQuestion,
-    ValuesNotYours,
+    OwnRecordRequest,
+    ValuesNotPermitted,
 )
 from audit.event_types import declared
 from audit.evidence.bundle import bundle, range_for
@@ -99,7 +99,12 @@ def test_a_bundle_of_everything_verifies(take: Callable[..., bytes], tmp_path: P
     sealed_all(limit=150)
     (tmp_path / "old").write_text(held := Checkpoint.objects.order_by("size")[0].note)
     found = checked(
-        take(with_values=True, held=held), tmp_path, "--key", key(), "--checkpoint", "old"
+        take(with_values=True, previous_checkpoint=held),
+        tmp_path,
+        "--key",
+        key(),
+        "--checkpoint",
+        "old",
     )
     assert (found.returncode, found.stderr) == (0, "")
     size = last().size
@@ -155,13 +160,13 @@ def test_sensitive_values_are_taken_by_who_may_see_them_and_asked_for_them(
     cases: list[tuple[list[str], exports.Wanted]] = [([], values), (["view_eventpayload"], both)]
     for rights, refused in cases:
         carl.user_permissions.set(Permission.objects.filter(codename__in=rights))
-        with pytest.raises(ValuesNotYours):
+        with pytest.raises(ValuesNotPermitted):
             exports.ask(refused, actor=Actor.from_user(carl), purpose="All of it.")
     # And who has lost the right since.
     export = exports.ask(values, actor=Actor.from_user(carl), purpose="What I may see.")
     exports.decide_export(export.pk, actor=bert, approve=True, reason="Yes.")
     carl.user_permissions.clear()
-    with pytest.raises(ValuesNotYours):
+    with pytest.raises(ValuesNotPermitted):
         exports.take(export.pk, actor=Actor.from_user(carl), start=0, end=1, size=1)
     assert not Event.objects.filter(type="audit.exported", actor_id=str(carl.pk)).exists()
 
@@ -209,7 +214,9 @@ def test_another_key_and_another_past_are_refused(
     found = checked(take(), tmp_path, "--checkpoint", "old")
     assert "no proof from your checkpoint" in found.stderr
     begins = '"continuation": [\n  "'
-    archive = changed(take(held=old), "proofs.json", lambda t: t.replace(begins, begins + "00", 1))
+    archive = changed(
+        take(previous_checkpoint=old), "proofs.json", lambda t: t.replace(begins, begins + "00", 1)
+    )
     assert checked(archive, tmp_path, "--checkpoint", "old").returncode == 1
 
 
@@ -241,7 +248,7 @@ def test_evidence_is_taken_by_who_asked_once_another_has_approved(anna: Actor, b
     begun = {"start": 0, "end": 3, "size": 3}
     with pytest.raises(ExportNotApproved):
         exports.take(export.pk, actor=anna, **begun)
-    with pytest.raises(OwnQuestion):
+    with pytest.raises(OwnRecordRequest):
         exports.decide_export(export.pk, actor=anna, approve=True, reason="Me.")
     with pytest.raises(GovernanceError):
         exports.decide_export(export.pk, actor=SYSTEM, approve=True, reason="It.")
@@ -273,7 +280,9 @@ def test_a_checkpoint_of_another_log_is_refused(anna: Actor) -> None:
     many(3)
     sealed_all()
     with pytest.raises(InvalidInput):
-        exports.ask(exports.Wanted(held="x\n3\nAAAA\n\n"), actor=anna, purpose="Audit")
+        exports.ask(
+            exports.Wanted(previous_checkpoint="x\n3\nAAAA\n\n"), actor=anna, purpose="Audit"
+        )
     assert not Export.objects.exists()
 
 
@@ -318,7 +327,7 @@ def test_a_bundle_ends_where_the_log_ends_whoever_has_signed(
     many(5)
     sealed_all()
     (tmp_path / "old").write_text(last().note)
-    found = checked(take(held=last().note), tmp_path, "--checkpoint", "old")
+    found = checked(take(previous_checkpoint=last().note), tmp_path, "--checkpoint", "old")
     assert f"Up to event {Leaf.objects.count() - 1} of" in found.stdout
     assert "Continues your checkpoint" in found.stdout
 

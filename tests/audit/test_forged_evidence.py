@@ -24,7 +24,7 @@ from django.db import connection, transaction
 
 from accounts.models import User
 from audit.errors import SealingKeyUsedBefore
-from audit.events import LOG_KEY_CHANGED
+from audit.events import LOG_KEY_ROTATED
 from audit.evidence.bundle import bundle, range_for
 from audit.leaf_encoding import parsed_leaf
 from audit.merkle import leaf_hash, root_of
@@ -134,7 +134,7 @@ def test_nor_does_an_event_that_the_old_key_did_not_sign(
     statement = Handover(signer.name, old.vkey, str(signer.verifier), first.size, bytes(first.root))
     with transaction.atomic():
         details = statement.details(signer)  # their own signature in place of the old key's
-        record(LOG_KEY_CHANGED, actor=SYSTEM, subject=LOG, **details)
+        record(LOG_KEY_ROTATED, actor=SYSTEM, subject=LOG, **details)
     sealed_all()
     archive = genuine()
     event = Event.objects.get(type="audit.key_rotated", leaf__contains=str(signer.verifier))
@@ -451,7 +451,7 @@ def test_a_copy_of_a_handover_says_nothing(settings: Any, genuine: Callable[[], 
     sealed_all()
     details = parsed_leaf(Event.objects.filter(type="audit.key_rotated").latest("id").leaf)
     with transaction.atomic():
-        record(LOG_KEY_CHANGED, actor=SYSTEM, subject=LOG, **details["details"])
+        record(LOG_KEY_ROTATED, actor=SYSTEM, subject=LOG, **details["details"])
     sealed_all()
     assert verify().is_sound
     assert genuine()

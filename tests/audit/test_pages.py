@@ -150,7 +150,7 @@ def test_how_long_values_are_kept_is_set_with_a_reason() -> None:
     assert not RetentionRule.objects.exists()
     assert client.post(url("retentionrule_set"), given).status_code == 302
     assert "200" in client.get(url("retentionrule_changelist")).content.decode()
-    assert Event.objects.get(type="audit.config_changed").details["days"] == 200
+    assert Event.objects.get(type="audit.retention_changed").details["days"] == 200
 
 
 # -- alarms ------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from actions.events import RUN_STARTED
 from approvals.errors import NotAnApprover
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import cast_vote
-from audit.errors import NoPassForThem, OutOfScope, PassEnded, PassInForce
+from audit.errors import OutOfScope, PassEnded, PassInForce, PassNotApplicable
 from audit.evidence.bundle import range_for, wanted
 from audit.models import AuditorPass, Event, Export
 from audit.services import auditor_passes, exports, search_index
@@ -255,8 +255,8 @@ def test_who_can_be_given_one(eva: User, boss: User, admin_user: User) -> None:
     by_boss = Actor.from_user(boss)
     bounds = Bounds(timezone.now() + timedelta(days=1))
     for who, refusal in (
-        (boss.pk, NoPassForThem),
-        (admin_user.pk, NoPassForThem),
+        (boss.pk, PassNotApplicable),
+        (admin_user.pk, PassNotApplicable),
         (10**9, NotFound),
     ):
         with pytest.raises(refusal):
@@ -279,13 +279,13 @@ def test_nobody_with_work_of_their_own_here_is_bound(eva: User, boss: User, grou
     colleague = User.objects.create_user("colleague", is_staff=True)
     colleague.groups.add(Group.objects.get(name=group))
     bounds = Bounds(timezone.now() + timedelta(days=1))
-    with pytest.raises(NoPassForThem):
+    with pytest.raises(PassNotApplicable):
         auditor_passes.grant(
             colleague.pk, bounds, actor=Actor.from_user(boss), reason="To be rid of them."
         )
     permitted = User.objects.create_user("permitted", is_staff=True)
     permitted.user_permissions.add(Permission.objects.get(codename="resolve_action"))
-    with pytest.raises(NoPassForThem):
+    with pytest.raises(PassNotApplicable):
         auditor_passes.grant(permitted.pk, bounds, actor=Actor.from_user(boss), reason="Them too.")
     assert not AuditorPass.objects.exists()
     # Whose account is bound already can be given another one, whatever was added since.
@@ -302,10 +302,10 @@ def test_nobody_whom_a_record_names_is_bound(
     bounds, by = Bounds(timezone.now() + timedelta(days=1)), Actor.from_user(boss)
     olga.groups.clear()
     olga.user_permissions.clear()
-    with pytest.raises(NoPassForThem):
+    with pytest.raises(PassNotApplicable):
         auditor_passes.grant(olga.pk, bounds, actor=by, reason="Rid of them.")
     Tier.objects.all()[0].groups.add(Group.objects.get(name=Groups.AUDITORS))
-    with pytest.raises(NoPassForThem):
+    with pytest.raises(PassNotApplicable):
         auditor_passes.grant(eva.pk, bounds, actor=by, reason="Rid of them.")
     assert not AuditorPass.objects.exists()
 
@@ -416,7 +416,7 @@ def test_the_rights_of_an_own_account_come_back_by_command(eva: User, boss: User
     with pytest.raises(PassInForce):
         auditor_passes.restore_rights(one.pk, actor=actor, reason="Too early.")
     auditor_passes.withdraw(one.pk, actor=actor, reason="Over.")
-    with pytest.raises(NoPassForThem):
+    with pytest.raises(PassNotApplicable):
         auditor_passes.restore_rights(one.pk, actor=Actor.from_user(eva), reason="By herself.")
     assert at_work(eva).get(url("event_changelist")).status_code != 200
     auditor_passes.restore_rights(one.pk, actor=actor, reason="She is of the house.")

@@ -36,7 +36,7 @@ from agents.services import (
 from agents.services.findings import Anomaly, escalate_unanswered, report, resolve
 from agents.services.limits import ensure_tokens_within
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.services import ask_for_factor, cast_vote, note_undecidable, settle_due, withdraw
+from approvals.services import cast_vote, expire_overdue, flag_undecidable, set_step_up, withdraw
 from audit.event_types import declared
 from audit.models import Event
 from audit.search import Search
@@ -60,7 +60,7 @@ from tests.workflows.test_failing import MAIL, PAY
 from tests.workflows.test_running import SIGNAL, later, signal
 from tests.workflows.test_undoing import BACK, CHILD, HAND, TWO
 from tools.catalog import catalog
-from tools.connectors.base import Call, NotSent, Refused, Unanswered
+from tools.connectors.base import Call, NoResponse, NotSent, Refused
 from tools.invocation import call_tool
 from tools.models import Breaker, System, Tool
 from tools.services import breakers, secrets
@@ -148,7 +148,7 @@ def something_is_unusual(governed: Governed) -> None:
 
 
 def requests_are_too_many(governed: Governed, settings: Any) -> None:
-    settings.TOKENS_PER_MINUTE = 0
+    settings.TOKEN_LIMIT_PER_IDENTITY = 0
     caches["counters"].clear()  # as in a new minute
     with pytest.raises(TooManyRequests):
         ensure_tokens_within(directory.current().identities[governed.identity.client_id])
@@ -213,7 +213,7 @@ def a_system_wants_to_see_a_secret(governed: Governed, monkeypatch: Any) -> None
         call_tool(held, held.tools["shop.order"], {}, environment="prod", call=asked)
     secrets.rotate_secret(secret.pk, actor=SYSTEM, value="another value", reason="It is time.")
     new = base64.b64encode(bytes(32)).decode()
-    monkeypatch.setattr(settings, "SEALING_KEY", f"{new},{settings.SEALING_KEY}")
+    monkeypatch.setattr(settings, "ENCRYPTION_KEYS", f"{new},{settings.ENCRYPTION_KEYS}")
     call_command("rewrap_keys", stdout=StringIO())
     secrets.withdraw_secret(secret.pk, actor=SYSTEM, reason="It is over.")
 
@@ -251,7 +251,7 @@ def an_agent_is_elevated(governed: Governed, rosa: User, ruben: User) -> None:
             reason="To see.",
         )
     for answer in (Vote.Answer.APPROVE, Vote.Answer.REJECT):
-        elevation = run_elevations.ask_elevation(
+        elevation = run_elevations.request_elevation(
             governed.caller,
             governed.run().pk,
             actor=governed.actor,
@@ -291,9 +291,9 @@ def people_are_asked(governed: Governed, rosa: User) -> None:
     redecision.resume(approved.pk)
     governed.pay(run, 600)
     request = ApprovalRequest.objects.pending().get()
-    settle_due(now=request.expires_at)
+    expire_overdue(now=request.expires_at)
     request.refresh_from_db()
-    settle_due(now=request.expires_at)
+    expire_overdue(now=request.expires_at)
     governed.pay(run, 700)
     runs.close_run(run.pk, actor=SYSTEM, identity_id=governed.identity.pk, outcome="Done.")
 
@@ -306,7 +306,7 @@ def approvers_come_and_go(governed: Governed, rosa: User, ruben: User) -> None:
     cast_vote(request.pk, actor=Actor.from_user(rosa), answer=yes, reason="Yes.")
     groups = list(rosa.groups.all())
     rosa.groups.clear()
-    note_undecidable()
+    flag_undecidable()
     cast_vote(request.pk, actor=Actor.from_user(ruben), answer=yes, reason="Yes.")
     rosa.groups.set(groups)
     withdraw(request.pk, actor=SYSTEM, reason="No longer.")
@@ -314,7 +314,7 @@ def approvers_come_and_go(governed: Governed, rosa: User, ruben: User) -> None:
 
 def calls_go_wrong(governed: Governed) -> None:
     run = governed.run()
-    governed.toolbox.fail_with = [Refused("No."), Unanswered("Silence.")]
+    governed.toolbox.fail_with = [Refused("No."), NoResponse("Silence.")]
     governed.pay(run)
     governed.propose(run, "toolbox.mail", {"to": "x"})
     governed.propose(run, "toolbox.wipe", {"id": "a"})
@@ -337,7 +337,7 @@ def an_answer_comes_late_and_a_person_says_what_was_done(governed: Governed) -> 
     def slowly(tool: str, arguments: Any) -> None:
         if tool == "mail" and arguments["to"] == "slow":
             Attempt.objects.filter(status="started").update(lease_until=timezone.now())
-            recovery.settle_abandoned()
+            recovery.reap_abandoned()
 
     answering(governed, slowly)
     action = governed.propose(governed.run(), "toolbox.mail", {"to": "slow"}).action
@@ -357,7 +357,7 @@ def a_system_is_asked_what_it_did(governed: Governed) -> None:
     define_tool(governed.system, "mail", actor=SYSTEM, **TOOLS["mail"], probe="find")
     factories.publish()
     answering(governed, lambda tool, arguments: {"found": True} if tool == "find" else None)
-    governed.toolbox.fail_with = [Unanswered("Silence.")]
+    governed.toolbox.fail_with = [NoResponse("Silence.")]
     run = later(workflow_helpers.done(governed, MAIL), seconds=30)
     assert run.status == "succeeded"
 
@@ -482,7 +482,7 @@ def test_every_declared_event_is_written_by_some_command(  # noqa: PLR0915 - a l
     a_person_lets_an_agent_act(governed, olga)
     something_is_unusual(governed)
     requests_are_too_many(governed, settings)
-    ask_for_factor("dual", actor=SYSTEM, required=True, reason="It signs for much.")
+    set_step_up("dual", actor=SYSTEM, required=True, reason="It signs for much.")
     people_answer_for_an_agent(governed, olga, rosa)
     if governed.identity.agent.status == "active":
         lifecycle.activate(governed.identity.agent_id, actor=SYSTEM, reason="Olga is back.")

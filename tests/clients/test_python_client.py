@@ -45,7 +45,7 @@ from audit.models import Event
 from common.actors import SYSTEM, Actor
 from policies.services import grants
 from tests.factories import Governed
-from tools.connectors.base import Refused, Unanswered
+from tools.connectors.base import NoResponse, Refused
 from tools.models import Tool
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -129,7 +129,7 @@ def test_what_is_decided_otherwise_says_why(governed: Governed, agent: Chancery)
     governed.toolbox.fail_with = [Refused("No such customer.")]
     with pytest.raises(Failed, match="No such customer"):
         run.call("toolbox.pay", account="a", amount=1)
-    governed.toolbox.fail_with = [Unanswered("Silence.")]
+    governed.toolbox.fail_with = [NoResponse("Silence.")]
     with pytest.raises(OutcomeUnknown):
         run.call("toolbox.mail", to="x")
     with pytest.raises(Halted):

@@ -16,7 +16,7 @@ def a_key(byte: int) -> str:
 
 @pytest.fixture(autouse=True)
 def _own_key(settings: Settings) -> None:
-    settings.SEALING_KEY = a_key(1)
+    settings.ENCRYPTION_KEYS = a_key(1)
 
 
 def test_what_is_sealed_can_be_opened_in_its_place() -> None:
@@ -32,10 +32,10 @@ def test_the_sealed_form_shows_nothing_and_never_repeats() -> None:
 
 def test_another_key_does_not_open_it(settings: Settings) -> None:
     sealed = encrypt(SECRET, bound_to=ROW)
-    settings.SEALING_KEY = a_key(2)
+    settings.ENCRYPTION_KEYS = a_key(2)
     with pytest.raises(CannotUnseal):
         decrypt(sealed, bound_to=ROW)
-    settings.SEALING_KEY = a_key(1)
+    settings.ENCRYPTION_KEYS = a_key(1)
     assert decrypt(sealed, bound_to=ROW) == SECRET
 
 
@@ -90,26 +90,26 @@ def test_a_ring_is_rotated_while_processes_restart_one_by_one(settings: Settings
     """
     old, new = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
     steps = [old, f"{old},{new}", f"{new},{old}"]
-    settings.SEALING_KEY = old
+    settings.ENCRYPTION_KEYS = old
     before = encrypt(b"from before", bound_to="x")
     for ring, following in pairwise(steps):
         for sealing, opening in ((ring, following), (following, ring)):
-            settings.SEALING_KEY = sealing
+            settings.ENCRYPTION_KEYS = sealing
             sealed = encrypt(b"meanwhile", bound_to="x")
-            settings.SEALING_KEY = opening
+            settings.ENCRYPTION_KEYS = opening
             assert decrypt(sealed, bound_to="x") == b"meanwhile"
             assert decrypt(before, bound_to="x") == b"from before"
     # All have the last step's ring, and `rewrap_keys` has sealed everything with its first key.
-    settings.SEALING_KEY = steps[-1]
+    settings.ENCRYPTION_KEYS = steps[-1]
     rewrapped = encrypt(decrypt(before, bound_to="x"), bound_to="x")
-    settings.SEALING_KEY = new
+    settings.ENCRYPTION_KEYS = new
     assert decrypt(rewrapped, bound_to="x") == b"from before"
 
 
 def test_the_new_key_in_front_at_once_is_what_fails(settings: Settings) -> None:
     old, new = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
-    settings.SEALING_KEY = f"{new},{old}"
+    settings.ENCRYPTION_KEYS = f"{new},{old}"
     sealed = encrypt(b"meanwhile", bound_to="x")
-    settings.SEALING_KEY = old  # of a process that was not restarted yet
+    settings.ENCRYPTION_KEYS = old  # of a process that was not restarted yet
     with pytest.raises(CannotUnseal):
         decrypt(sealed, bound_to="x")

@@ -29,7 +29,7 @@ from insights.reports import REPORTS
 from insights.reports.log import _longest_gap
 from tests.audit.test_pages import person
 from tests.factories import Governed
-from tools.connectors.base import Unanswered
+from tools.connectors.base import NoResponse
 
 pytestmark = pytest.mark.django_db
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.django_db
 def day(governed: Governed, rosa: User) -> Governed:
     """Four payments, of which one is asked about, one is denied, and a mail of unknown effect."""
     run = governed.run()
-    governed.toolbox.fail_with = [Unanswered("no answer")]
+    governed.toolbox.fail_with = [NoResponse("no answer")]
     mail = governed.propose(run, "toolbox.mail", {"to": "a@example.org"}).action
     recovery.resolve_unknown(
         mail.pk, actor=Actor.from_user(rosa), answer=Resolution.FAILED, reason="Not sent."

@@ -13,11 +13,11 @@ from actions.services import run_elevations
 from agents.services import sponsors
 from approvals.errors import NotAnApprover, OwnAgent
 from approvals.models import ApprovalRequest, Vote
-from approvals.services import cast_vote, settle_due
+from approvals.services import cast_vote, expire_overdue
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput
-from policies.errors import ElevationOver, NotGranted, ReservedRole
+from policies.errors import ElevationExpired, NotGranted, ReservedRole
 from policies.models import Elevation
 from policies.services import elevations, grants
 from tests import factories
@@ -172,11 +172,13 @@ def test_it_ends_by_hand(governed: Governed, api: Api, rosa: User, ruben: User) 
         elevation = asked(api, run).json()
         answered(elevation, rosa, ruben)
         assert pay(api, run, elevation["id"])["status"] == "succeeded"
-        given_back = api.post(f"elevations/{elevation['id']}/end")
+        given_back = api.post(f"elevations/{elevation['id']}/revoke")
         assert given_back.json()["status"] == "ended"
         assert pay(api, run, f"after {elevation['id']}".replace(" ", "-"))["status"] == "denied"
-        assert api.post(f"elevations/{elevation['id']}/end").json()["code"] == "elevation_over"
-    with pytest.raises(ElevationOver):
+        assert (
+            api.post(f"elevations/{elevation['id']}/revoke").json()["code"] == "elevation_expired"
+        )
+    with pytest.raises(ElevationExpired):
         elevations.end(Elevation.objects.latest("pk").pk, actor=SYSTEM, reason="Again.")
 
 
@@ -188,7 +190,7 @@ def test_without_a_yes_nothing_is_given(api: Api, rosa: User, how: str) -> None:
         answered(elevation, rosa, answer=Vote.Answer.REJECT)
     else:
         request = ApprovalRequest.objects.get(pk=elevation["approval"])
-        settle_due(now=request.expires_at)
+        expire_overdue(now=request.expires_at)
     assert api.get(f"elevations/{elevation['id']}").json()["status"] == "refused"
     assert pay(api, run, "k1")["status"] == "denied"
 
@@ -291,7 +293,7 @@ def test_only_in_an_open_run_of_its_own(governed: Governed, api: Api, olga: User
     elevation = asked(api, opened(api)).json()
     others = Api(factories.token_for(bob))
     assert others.get(f"elevations/{elevation['id']}").status_code == 404
-    assert others.post(f"elevations/{elevation['id']}/end").status_code == 404
+    assert others.post(f"elevations/{elevation['id']}/revoke").status_code == 404
 
 
 def test_a_narrow_token_asks_within_its_scope(governed: Governed) -> None:
@@ -299,7 +301,7 @@ def test_a_narrow_token_asks_within_its_scope(governed: Governed) -> None:
     run = opened(narrow)
     assert asked(narrow, run).status_code == 400
     with pytest.raises(InvalidInput):
-        run_elevations.ask_elevation(
+        run_elevations.request_elevation(
             factories.caller_for(governed.identity, "tool:toolbox.mail"),
             runs_of(run).pk,
             actor=SYSTEM,

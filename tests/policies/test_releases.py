@@ -13,18 +13,18 @@ from django.utils import timezone
 from accounts.models import Environment, Groups, User
 from approvals.errors import NotAnApprover, OwnAgent, OwnRequest
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.services import cast_vote, settle_due
+from approvals.services import cast_vote, expire_overdue
 from audit.generation import current_mark
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound, ReasonRequired
 from policies.errors import (
     InvalidPolicy,
-    NoSuchRelease,
     NothingToRelease,
     ReleaseNotADraft,
     ReleaseOutOfDate,
     ReleaseUnchanged,
+    UnknownRelease,
 )
 from policies.models import Policy, PolicyRelease
 from policies.services import release_writers, releases
@@ -244,7 +244,7 @@ def test_only_a_draft_is_published(released: System) -> None:
             releases.publish(release.pk, actor=SYSTEM)
         with pytest.raises(ReleaseNotADraft):
             releases.ask_to_publish(release.pk, actor=SYSTEM)
-    with pytest.raises(NoSuchRelease):
+    with pytest.raises(UnknownRelease):
         releases.publish(0, actor=SYSTEM)
     assert live() == current
     assert current_mark() == mark
@@ -343,7 +343,7 @@ def test_a_rejected_draft_never_goes_live(governed: Governed, clara: User, olga:
 def test_a_draft_that_nobody_decides_on_never_goes_live(released: System, olga: User) -> None:
     former = live()
     release, request = asked(olga)
-    assert settle_due(now=request.expires_at + timedelta(seconds=1)) == 1
+    assert expire_overdue(now=request.expires_at + timedelta(seconds=1)) == 1
     assert status_of(release) == "rejected"
     assert live() == former
 
@@ -538,7 +538,7 @@ def test_who_wrote_a_rule_that_was_switched_off_meanwhile_is_its_writer(
     releases.switch_policy(rule.pk, actor=Actor.from_user(bob), enabled=True, reason="Now.")
     draft = releases.draft_release(actor=Actor.from_user(bob))
     asked = releases.ask_to_publish(draft.pk, actor=Actor.from_user(bob))
-    assert {mallory.pk, bob.pk} <= set(asked.answerable_users)
+    assert {mallory.pk, bob.pk} <= set(asked.conflicted_users)
 
 
 def test_a_draft_can_be_discarded_and_nobody_is_asked_any_more(

@@ -232,7 +232,7 @@ IDENTITY = KnownIdentity(
     agent_slug="tilda",
     agent_title="Tilda",
     risk="low",
-    answerable_users=(),
+    conflicted_users=(),
     usable=True,
     owner=1,
 )

@@ -53,7 +53,7 @@ def is_refused(answer: Any) -> bool:
 
 @pytest.fixture
 def second_factor(settings: Any) -> None:
-    settings.SECOND_FACTOR_REQUIRED = True
+    settings.REQUIRE_MFA = True
 
 
 def signed_in(user: User) -> Client:
@@ -96,7 +96,7 @@ def test_a_vote_needs_what_the_pages_need(
     assert client.post(path, body, content_type="application/json").status_code == 403
     assert not Vote.objects.exists()
     assert Action.objects.get().status == Action.Status.WAITING
-    settings.SECOND_FACTOR_REQUIRED = False
+    settings.REQUIRE_MFA = False
     assert client.post(path, body, content_type="application/json").status_code == 201
 
 

@@ -35,7 +35,7 @@ def web(url: str) -> Iterator[str]:
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": "portal.settings",
         "CHANCERY_SECRET_KEY": secrets.token_urlsafe(60),
-        "CHANCERY_SEALING_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "CHANCERY_ENCRYPTION_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
         "CHANCERY_DATABASE_POOL": str(POOL),
         "DATABASE_URL": url,
     }

@@ -21,7 +21,7 @@ PRODUCTION = {
     "CHANCERY_DEBUG": "0",
     "CHANCERY_DEMO": "0",
     "CHANCERY_URL": "https://portal.example",
-    "CHANCERY_HOSTS": "portal.example",
+    "CHANCERY_ALLOWED_HOSTS": "portal.example",
     "CHANCERY_SMTP_HOST": "mail.example",
     "REDIS_URL": "redis://redis.example/0",
     "DATABASE_URL": "postgres://chancery:x@database.example/chancery",
@@ -31,7 +31,7 @@ PRODUCTION = {
 def checked(*more: str, **changes: str) -> "subprocess.CompletedProcess[str]":
     made = {
         "CHANCERY_SECRET_KEY": secrets.token_urlsafe(60),
-        "CHANCERY_SEALING_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "CHANCERY_ENCRYPTION_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
     }
     command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING", *more]
     return subprocess.run(
@@ -50,7 +50,9 @@ def test_a_complete_production_is_clean() -> None:
 
 
 def test_an_incomplete_one_is_told_what_is_missing() -> None:
-    done = checked(CHANCERY_URL="http://portal.example", CHANCERY_SEALING_KEY="none", REDIS_URL="")
+    done = checked(
+        CHANCERY_URL="http://portal.example", CHANCERY_ENCRYPTION_KEYS="none", REDIS_URL=""
+    )
     assert done.returncode == 1
     for identifier in ("E002", "E003", "E004", "E005"):
         assert f"chancery.{identifier}" in done.stderr
@@ -62,7 +64,7 @@ def test_an_incomplete_one_is_told_what_is_missing() -> None:
         ({"CHANCERY_SECRET_KEY": ""}, "E010"),
         ({"CHANCERY_AGENT_REQUESTS_PER_MINUTE": "many"}, "E010"),
         ({"CHANCERY_BEHIND_PROXY": "perhaps"}, "E010"),
-        ({"CHANCERY_HOSTS": "*"}, "E011"),
+        ({"CHANCERY_ALLOWED_HOSTS": "*"}, "E011"),
         ({"CHANCERY_SMTP_HOST": ""}, "W002"),
         ({"DATABASE_URL": "sqlite:///nowhere.sqlite3"}, "W001"),
     ],

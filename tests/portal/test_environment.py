@@ -11,7 +11,7 @@ from django.core import mail
 from agents.models import Agent
 from agents.services.notifications import notify_responsible
 from common.local_env import write_if_missing
-from portal import environment
+from portal import checks, environment
 from tests.factories import Governed
 
 
@@ -27,6 +27,24 @@ def test_a_word_is_one_of_those_there_are(
     choices = ("starttls", "implicit", "off")
     assert environment.one_of("CHANCERY_SMTP_TLS", "starttls", choices) == value
     assert len(environment.problems) == problems
+
+
+@pytest.mark.parametrize(("old", "new"), environment.FORMER_NAMES.items())
+def test_a_renamed_variable_that_is_still_set_is_an_error_with_the_new_name(
+    monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    monkeypatch.setattr(environment, "problems", [])
+    environment.refuse_former_names()
+    assert environment.problems == []
+    monkeypatch.setenv(old, "")
+    environment.refuse_former_names()
+    assert [error.id for error in checks.settings_can_be_read(None)] == ["chancery.E010"]
+    assert environment.problems == [f"{old} was renamed: set {new} instead and remove {old}."]
+
+
+def test_settings_read_the_new_names() -> None:
+    read = (Path(environment.__file__).parent / "settings.py").read_text()
+    assert [new for new in environment.FORMER_NAMES.values() if f'"{new}"' not in read] == []
 
 
 def test_the_logs_key_can_lie_in_a_file_of_its_own(tmp_path: Path) -> None:

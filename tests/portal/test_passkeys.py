@@ -15,7 +15,7 @@ from pytest_django import Settings
 from accounts.factors import FRESH_FOR
 from accounts.models import User
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.services import ask_for_factor
+from approvals.services import set_step_up
 from common.actors import SYSTEM
 from tests.accounts.test_signing_in import as_reviewer
 from tests.factories import Governed
@@ -29,7 +29,7 @@ pytestmark = test_browser.pytestmark
 @pytest.fixture
 def question(governed: Governed, tiers: dict[str, Tier]) -> ApprovalRequest:
     """A payment that two managers sign, with a second factor."""
-    ask_for_factor("dual", actor=SYSTEM, required=True, reason="It signs for much.")
+    set_step_up("dual", actor=SYSTEM, required=True, reason="It signs for much.")
     governed.pay(governed.run(), 5_000)
     return ApprovalRequest.objects.get()
 
@@ -99,7 +99,7 @@ def test_a_passkey_from_registration_to_a_signature(
     page: Page, question: ApprovalRequest, rosa: User, settings: Settings
 ) -> None:
     as_reviewer(rosa)
-    settings.SECOND_FACTOR_REQUIRED = True
+    settings.REQUIRE_MFA = True
     give_authenticator(page)
     sign_in(page, "rosa")
     # Signed in with a password alone: the portal opens only after a second factor.

@@ -68,7 +68,7 @@ def sso(settings: LazySettings, provider: str) -> str:
         "DIRECTIVES": directives
         | {"form-action": [*directives["form-action"], origin_of(f"{provider}/path")]}
     }
-    settings.OIDC_SECOND_FACTOR = frozenset({"otp"})
+    settings.OIDC_MFA_VALUES = frozenset({"otp"})
     return provider
 
 
@@ -107,7 +107,7 @@ def test_a_person_connects_their_account_and_signs_in_with_two_factors(
 ) -> None:
     connected(page, live_server.url, sso, "rosa")
     assert SocialAccount.objects.get(user=rosa).uid == "rosa@provider"
-    settings.SECOND_FACTOR_REQUIRED = True
+    settings.REQUIRE_MFA = True
     page.context.clear_cookies()
     page.goto(f"{live_server.url}/admin/")
     page.click('a:has-text("The works\' sign-in")')
@@ -120,7 +120,7 @@ def test_one_factor_at_the_provider_leads_to_a_second_one_here(
     sso: str, page: Page, live_server: Any, olga: User, settings: LazySettings
 ) -> None:
     connected(page, live_server.url, sso, "olga")
-    settings.SECOND_FACTOR_REQUIRED = True
+    settings.REQUIRE_MFA = True
     page.context.clear_cookies()
     page.goto(f"{live_server.url}/admin/")
     page.click('a:has-text("The works\' sign-in")')

@@ -27,7 +27,7 @@ from agents.models import AgentIdentity, FederatedCredential
 from agents.services import federation
 from approvals.errors import RequestExpired
 from approvals.models import ApprovalRequest, Vote
-from approvals.services import cast_vote, settle_due
+from approvals.services import cast_vote, expire_overdue
 from audit.models import Event
 from audit.services import delivery
 from common.actors import SYSTEM, Actor
@@ -114,7 +114,7 @@ def test_b08_silence_is_no_yes(governed: Governed, api: Api, rosa: User) -> None
     ApprovalRequest.objects.filter(pk=q.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
     with pytest.raises(RequestExpired):
         yes(q, rosa)
-    settle_due()
+    expire_overdue()
     assert api.get(f"actions/{body['id']}").json()["status"] == "expired"
     assert governed.toolbox.effects == []
 

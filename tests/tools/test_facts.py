@@ -13,10 +13,10 @@ from tools.connectors.base import (
     Call,
     ConnectorError,
     EndpointSpec,
+    NoResponse,
     NotPermitted,
     NotSent,
     Refused,
-    Unanswered,
     Unavailable,
 )
 from tools.definitions import ToolSpec
@@ -135,7 +135,7 @@ def test_a_tool_without_sources_asks_nobody(bank: Bank) -> None:
     assert bank.asked == []
 
 
-@pytest.mark.parametrize("error", [NotSent, NotPermitted, Unanswered, Unavailable, Refused])
+@pytest.mark.parametrize("error", [NotSent, NotPermitted, NoResponse, Unavailable, Refused])
 def test_a_source_that_fails_leaves_no_facts(bank: Bank, error: type[ConnectorError]) -> None:
     bank.answers["account"] = error("Down for a while.")
     with pytest.raises(FactsUnavailable, match="account did not give an answer") as failure:

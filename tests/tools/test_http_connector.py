@@ -28,10 +28,10 @@ from tools.connectors.base import (
     Call,
     ConnectorError,
     EndpointSpec,
+    NoResponse,
     NotPermitted,
     NotSent,
     Refused,
-    Unanswered,
     Unavailable,
 )
 from tools.connectors.http import HttpConnector
@@ -124,7 +124,7 @@ def test_what_becomes_too_late_once_connected_is_not_sent(
 
     monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", slowly)
     late = Call("run-1", "key-1", 2 * PATIENT, send_by=until)
-    with pytest.raises(Unanswered):
+    with pytest.raises(NoResponse):
         HttpConnector().call(endpoint(server.url), compiled_tool(name="order"), {}, call=late)
     monkeypatch.undo()
     assert server.received == []
@@ -201,10 +201,10 @@ def test_a_name_that_is_not_known_was_not_sent(names: Names) -> None:
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (300, Unanswered),
+        (300, NoResponse),
         (301, NotPermitted),
-        (302, Unanswered),
-        (303, Unanswered),
+        (302, NoResponse),
+        (303, NoResponse),
         (307, NotPermitted),
         (308, NotPermitted),
     ],
@@ -252,14 +252,14 @@ def test_a_password_in_the_url_is_refused(server: Server, login: str) -> None:
         (404, Refused),
         (409, Refused),
         (422, Refused),
-        (408, Unanswered),
+        (408, NoResponse),
         (425, Unavailable),
         (429, Unavailable),
-        (503, Unanswered),
-        (500, Unanswered),
-        (502, Unanswered),
-        (504, Unanswered),
-        (304, Unanswered),
+        (503, NoResponse),
+        (500, NoResponse),
+        (502, NoResponse),
+        (504, NoResponse),
+        (304, NoResponse),
     ],
 )
 def test_a_status_says_whether_it_was_carried_out(
@@ -275,7 +275,7 @@ def test_a_status_says_whether_it_was_carried_out(
 @pytest.mark.parametrize("behaviour", [say_nothing, hang_up, say_half])
 def test_a_call_without_a_whole_answer_is_unanswered(server: Server, behaviour: Behaviour) -> None:
     server.behaviour = behaviour
-    with pytest.raises(Unanswered):
+    with pytest.raises(NoResponse):
         ask(server.url, seconds=IMPATIENT)
     assert server.has_received(1)
 
@@ -285,7 +285,7 @@ def test_a_call_ends_at_its_deadline_however_slowly_the_answer_drips(
     server: Server, behaviour: Behaviour
 ) -> None:
     server.behaviour = behaviour
-    with pytest.raises(Unanswered):
+    with pytest.raises(NoResponse):
         ask(server.url, seconds=IMPATIENT)
     assert server.dripped < MANY_DRIPS
     assert server.has_received(1)
@@ -296,7 +296,7 @@ def test_an_answer_that_drips_over_tls_ends_as_well(tmp_path: Path, settings: An
     with serving(self_signed(tmp_path)) as server:
         assert ask(f"https://127.0.0.1:{server.port}") == {}
         server.behaviour = drip_body
-        with pytest.raises(Unanswered):
+        with pytest.raises(NoResponse):
             ask(f"https://127.0.0.1:{server.port}", seconds=IMPATIENT)
         assert server.dripped < MANY_DRIPS
 

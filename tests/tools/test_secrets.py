@@ -308,17 +308,17 @@ def test_rows_swapped_in_the_database_are_not_sent(kept: Shop, server: Server) -
 def test_the_ring_is_rotated_while_calls_go_on(
     kept: Shop, server: Server, settings: Settings
 ) -> None:
-    settings.SEALING_KEY = a_key(1)
+    settings.ENCRYPTION_KEYS = a_key(1)
     SigningKey.objects.all().delete()
     secret = kept.secret()
     before = secret.versions.get()
-    settings.SEALING_KEY = f"{a_key(2)}, {a_key(1)}"
+    settings.ENCRYPTION_KEYS = f"{a_key(2)}, {a_key(1)}"
     order()
     call_command("rewrap_keys", stdout=StringIO())
     after = secret.versions.get()
     assert after.key_id == sealing_key_id() != before.key_id
     assert after.ciphertext == before.ciphertext
-    settings.SEALING_KEY = a_key(2)
+    settings.ENCRYPTION_KEYS = a_key(2)
     order()
     assert [one.headers["X-Api-Key"] for one in server.received] == [CANARY] * 2
     count = Event.objects.filter(type="secret.rewrapped").count()
@@ -327,11 +327,11 @@ def test_the_ring_is_rotated_while_calls_go_on(
 
 
 def test_signing_keys_are_sealed_anew(prod: Environment, settings: Settings) -> None:
-    settings.SEALING_KEY = f"{a_key(2)},{settings.SEALING_KEY}"
+    settings.ENCRYPTION_KEYS = f"{a_key(2)},{settings.ENCRYPTION_KEYS}"
     call_command("rewrap_keys", stdout=StringIO())
     # It did not pass by the change log, though that holds nothing of what is sealed.
     assert reconcile(settle=timedelta(seconds=-1)) == 0
-    settings.SEALING_KEY = a_key(2)
+    settings.ENCRYPTION_KEYS = a_key(2)
     assert startup.problems() == []
     assert Event.objects.filter(type="signing_key.resealed").count() == 1
 
@@ -339,7 +339,7 @@ def test_signing_keys_are_sealed_anew(prod: Environment, settings: Settings) -> 
 def test_nothing_is_wrapped_anew_without_the_former_key(kept: Shop, settings: Settings) -> None:
     kept.secret()
     before = state()
-    settings.SEALING_KEY = a_key(3)
+    settings.ENCRYPTION_KEYS = a_key(3)
     with pytest.raises(CommandError, match="Put its key back"):
         call_command("rewrap_keys", stdout=StringIO())
     assert state() == before
@@ -352,14 +352,14 @@ def test_a_process_without_the_key_does_not_start(
     kept.secret()
     SigningKey.objects.all().delete()
     startup.ensure_keys()
-    settings.SEALING_KEY = wrong
-    with pytest.raises(ImproperlyConfigured, match="CHANCERY_SEALING_KEY"):
+    settings.ENCRYPTION_KEYS = wrong
+    with pytest.raises(ImproperlyConfigured, match="CHANCERY_ENCRYPTION_KEYS"):
         startup.ensure_keys()
 
 
 def test_a_process_that_cannot_sign_does_not_start(prod: Environment, settings: Settings) -> None:
     startup.ensure_keys()
-    settings.SEALING_KEY = a_key(9)
+    settings.ENCRYPTION_KEYS = a_key(9)
     with pytest.raises(ImproperlyConfigured):
         startup.ensure_keys()
     with pytest.raises(CommandError, match="E007"):

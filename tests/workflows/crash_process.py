@@ -1,4 +1,4 @@
-"""A driver that dies at a named point: for the tests of crashes.
+"""A worker that dies at a named point: for the tests of crashes.
 
     python -m tests.workflows.crash_process RUN POINT BOOKS
 

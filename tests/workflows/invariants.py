@@ -35,7 +35,7 @@ class Watched(Simulation):
         return self.case.steps.values()
 
     def _is_broken(self) -> bool:
-        return any(s.status in BROKEN and not s.scope and not s.undoes for s in self.steps)
+        return any(s.status in BROKEN and not s.scope and not s.compensates for s in self.steps)
 
     def _nothing_moves_twice(self, moves: Plan) -> None:
         new = [one.path for one in (*moves.begin, *moves.skip)]
@@ -44,7 +44,7 @@ class Watched(Simulation):
         assert len({*new, *moves.go_on}) == len(new) + len(moves.go_on)
         for state in (self.case.steps[path] for path in moves.go_on):
             assert state.is_open
-            if state.action_status == "ready" and (state.status, state.waits_for) in NOT_BEFORE:
+            if state.action_status == "ready" and (state.status, state.waiting_for) in NOT_BEFORE:
                 assert state.due_at is not None
                 assert state.due_at <= self.now, f"{state.path} did not wait for its time"
 
@@ -52,7 +52,7 @@ class Watched(Simulation):
         done = {s.path for s in self.steps if s.status in DONE}
         done |= {one.path for one in moves.skip}
         for one in (*moves.begin, *moves.skip):
-            if one.undoes:
+            if one.compensates:
                 continue
             before: Iterable[str] = one.step.needs
             if one.scope:
@@ -66,7 +66,7 @@ class Watched(Simulation):
         for name, step in self.spec.steps.items():
             if step.foreach is None or self.case.status == "compensating":
                 continue
-            scopes = {s.scope for s in self.steps if s.is_open and not s.undoes}
+            scopes = {s.scope for s in self.steps if s.is_open and not s.compensates}
             scopes |= {one.scope for one in moves.begin}
             mine = [scope for scope in scopes if scope.startswith(f"{name}[")]
             assert len(mine) <= step.foreach.parallel, f"{name} has too many items under way"
@@ -85,10 +85,10 @@ class Watched(Simulation):
     def _one_is_undone_at_a_time(self, moves: Plan) -> None:
         assert not moves.skip
         assert len(moves.begin) <= 1
-        undoing = [s for s in self.steps if s.undoes and s.is_open and not s.is_anew]
+        undoing = [s for s in self.steps if s.compensates and s.is_open and not s.is_anew]
         assert len(undoing) + len(moves.begin) <= 1
         for one in moves.begin:
-            state = self.case.steps[one.undoes]
+            state = self.case.steps[one.compensates]
             assert state.status == "succeeded"
             assert one.step.compensate is not None or state.child_id is not None
             assert not any(map(_may_be_happening, self.steps))
@@ -96,9 +96,9 @@ class Watched(Simulation):
 
     def _not_undone(self) -> list[StepState]:
         """What was done, can be taken back and has not been."""
-        done = [s for s in self.steps if s.status == "succeeded" and not s.undoes]
+        done = [s for s in self.steps if s.status == "succeeded" and not s.compensates]
         mine = [s for s in done if s.child_id or self._step(s.path).compensate]
-        undone = {s.undoes for s in self.steps if s.status == "succeeded"}
+        undone = {s.compensates for s in self.steps if s.status == "succeeded"}
         return [s for s in mine if s.path not in undone]
 
     def _the_end_is_right(self, status: str, reason: str) -> None:
@@ -117,25 +117,25 @@ class Watched(Simulation):
         """What has nothing to do waits for somebody, or will be looked at in time."""
         moves = self.advance()
         if self.case.is_resting:
-            assert self.case.wake_at is None
+            assert self.case.next_wake_at is None
             return
-        assert self.case.wake_at is not None
+        assert self.case.next_wake_at is not None
         if self.case.status != "compensating":
-            assert self.case.wake_at <= self.case.deadline_at
+            assert self.case.next_wake_at <= self.case.deadline_at
         if moves.end or moves.begin or any(self._is_call(path) for path in moves.go_on):
-            assert self.case.wake_at <= self.now
+            assert self.case.next_wake_at <= self.now
             return
         looked_at = [s for s in self.steps if s.is_open and self._matters(s)]
         assert looked_at, "nothing will ever move this run"
         for state in looked_at:
             assert self._waits(state), f"nothing will ever move {state.path}"
-            assert state.due_at is None or self.case.wake_at <= state.due_at
+            assert state.due_at is None or self.case.next_wake_at <= state.due_at
 
     def _is_call(self, path: str) -> bool:
         return required_preparation(self.case.steps[path], self._step(path)) is not None
 
     def _matters(self, state: StepState) -> bool:
-        if self.case.status == "compensating" and state.undoes:
+        if self.case.status == "compensating" and state.compensates:
             return True
         if self.case.status == "compensating" or self._is_broken():
             return state.in_flight or _may_be_happening(state)
@@ -145,7 +145,7 @@ class Watched(Simulation):
         """Whether there is something yet to come that moves it: a time, people, another run."""
         if state.due_at is not None:
             return state.due_at > self.now
-        if state.waits_for == "child":
+        if state.waiting_for == "child":
             return state.child_status in {"running", "compensating"}
         if state.approval_id is not None:
             return state.approval_status == "pending"
@@ -154,8 +154,8 @@ class Watched(Simulation):
 
 
 def _may_be_happening(state: StepState) -> bool:
-    waits_for_child = state.status == "waiting" and state.waits_for == "child"
+    waits_for_child = state.status == "waiting" and state.waiting_for == "child"
     is_uncertain = state.is_open and state.in_doubt
-    return not state.undoes and (
+    return not state.compensates and (
         state.status in {"running", "unknown"} or waits_for_child or is_uncertain
     )

@@ -5,7 +5,7 @@ from itertools import count
 from common.actors import SYSTEM
 from tests.factories import Governed
 from tests.workflows import workflow_helpers
-from tools.connectors.base import Unanswered
+from tools.connectors.base import NoResponse
 from workflows.models import Workflow
 from workflows.services import run_signals, schedules, versions
 from workflows.services.schedules import Times
@@ -51,7 +51,7 @@ def workflows_at_work(governed: Governed) -> Workflow:
     waiting = workflow_helpers.begin(governed, {"amount": 60}, slug=slug)
     run_signals.send(waiting.pk, actor=SYSTEM, name="paid", payload={}, key="k")
     workflow_helpers.publish(MAIL, slug=mail)
-    governed.toolbox.fail_with = [Unanswered("x")]
+    governed.toolbox.fail_with = [NoResponse("x")]
     workflow_helpers.driven(workflow_helpers.begin(governed, slug=mail))
     governed.toolbox.fail_with = []
     schedules.save_schedule(

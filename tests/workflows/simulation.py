@@ -64,7 +64,7 @@ def new_case(spec: WorkflowSpec, now: datetime = START) -> WorkflowState:
         started_at=now,
         now=now,
         mark=1,
-        wake_at=now,
+        next_wake_at=now,
     )
 
 
@@ -107,7 +107,7 @@ class Simulation:
     def seen(self, moves: Plan) -> None:
         """For whoever watches the moves."""
 
-    # -- what drivers do ---------------------------------------------------------------------
+    # -- what workers do ---------------------------------------------------------------------
 
     def take_turn(
         self, decision: Decision = "allowed", *, pick: int = 0, claims: bool = True
@@ -115,7 +115,7 @@ class Simulation:
         """Prepare a call that comes next, move as far as it goes, and claim the call if it still
         comes next; whether there is more to do.
 
-        `decision` is what policy says of it. Each driver may have prepared another one: `pick`.
+        `decision` is what policy says of it. Each worker may have prepared another one: `pick`.
         """
         turn = self._loaded()
         looked = self._looked(pick) if claims else None
@@ -145,7 +145,7 @@ class Simulation:
         self.case.steps = {p: s for p, s in self.rows.items() if everything or not s.folded}
         for state in self.case.steps.values():
             has_any = self.signals > 0 or self.has_other_signals
-            state.has_signal = state.waits_for == "signal" and has_any
+            state.has_signal = state.waiting_for == "signal" and has_any
         return self.turn()
 
     def _written(self, turn: RunUnitOfWork) -> None:
@@ -197,13 +197,17 @@ class Simulation:
         for path in moves.go_on:
             state, step = self.case.steps[path], self.spec.step(forward_path(path))
             if required_preparation(state, step) is None:
-                before = (state.status, state.due_at, state.waits_for)
+                before = (state.status, state.due_at, state.waiting_for)
                 self._go_on(turn, state, step)
-                moved = moved or before != (state.status, state.due_at, state.waits_for)
+                moved = moved or before != (state.status, state.due_at, state.waiting_for)
         return moved
 
     def _new_ones(self, turn: RunUnitOfWork, moves: Plan) -> bool:
-        new = [one for one in moves.begin if one.step.call_of(undoes=bool(one.undoes)) is None]
+        new = [
+            one
+            for one in moves.begin
+            if one.step.call_of(compensates=bool(one.compensates)) is None
+        ]
         for one in new:
             self._begin(turn, one)
         return bool(new)
@@ -213,8 +217,10 @@ class Simulation:
         if step.kind == "foreach" or (step.wait is not None and not step.wait.signal):
             step_handlers.begin(turn, one)
             return
-        state = turn.begin(one.path, step.kind, "waiting", scope=one.scope, undoes=one.undoes)
-        self.case.steps_count += 0 if one.undoes else 1
+        state = turn.begin(
+            one.path, step.kind, "waiting", scope=one.scope, compensates=one.compensates
+        )
+        self.case.steps_count += 0 if one.compensates else 1
         if step.kind == "approval":
             state.approval_id, state.approval_status = uuid7(), "pending"
             turn.wait(state, For.APPROVAL)
@@ -224,20 +230,20 @@ class Simulation:
             )
             self._took_signal(turn, state)
         else:
-            begun = self.case.steps.get(one.undoes)
+            begun = self.case.steps.get(one.compensates)
             state.child_id = begun.child_id if begun else uuid7()
             state.child_status = "compensating" if begun else "running"
             turn.wait(state, For.CHILD)
 
     def _go_on(self, turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
-        if step.call_of(undoes=bool(state.undoes)) is not None:
+        if step.call_of(compensates=bool(state.compensates)) is not None:
             self._news_of_call(turn, state, step)
         elif step.kind == "approval":
             self._answered(turn, state, step)
         elif step.wait is not None:
             self._waited(turn, state, step)
         else:
-            good = state.child_status == ("compensated" if state.undoes else "succeeded")
+            good = state.child_status == ("compensated" if state.compensates else "succeeded")
             turn.finish(state, "succeeded" if good else "failed")
 
     def _answered(self, turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
@@ -299,7 +305,9 @@ class Simulation:
             self._probed(turn, state, decision)
             return path
         if one is not None:
-            state = turn.begin(path, one.step.kind, "running", scope=one.scope, undoes=one.undoes)
+            state = turn.begin(
+                path, one.step.kind, "running", scope=one.scope, compensates=one.compensates
+            )
         assert state is not None
         self._decided(turn, turn.touch(state), decision)
         return path
@@ -311,7 +319,7 @@ class Simulation:
             for path in moves.go_on
             if required_preparation(self.case.steps[path], self._step(path)) is not None
         }
-        new = (one for one in moves.begin if one.step.call_of(undoes=bool(one.undoes)))
+        new = (one for one in moves.begin if one.step.call_of(compensates=bool(one.compensates)))
         return calls | {one.path: one for one in new}
 
     def _step(self, path: str) -> StepSpec:
@@ -326,10 +334,10 @@ class Simulation:
             return
         self.case.steps_count += 1 if state.action_id is None else 0
         self.case.run.actions += 1 if state.action_id is None else 0
-        state.tries += 1
+        state.attempts += 1
         state.action_id = state.action_id or uuid7()
         if decision == "allowed":
-            state.status, state.waits_for, state.due_at = "running", "", None
+            state.status, state.waiting_for, state.due_at = "running", "", None
             state.action_status = "executing"
         elif decision == "asked":
             state.action_status = "waiting"
@@ -356,7 +364,7 @@ class Simulation:
             turn.touch(state)
 
     def answered(self, path: str, answer: Answer) -> None:
-        """A call under way comes back to its driver."""
+        """A call under way comes back to its worker."""
         turn, state, step = self._loaded(), self.rows[path], self._step(path)
         if answer == "succeeded":
             state.action_status = "succeeded"
@@ -364,11 +372,11 @@ class Simulation:
         else:
             self.case.errors_count += 1
             state.error_code = answer
-            is_repeated = step.class_of(undoes=bool(state.undoes)) == "retry"
+            is_repeated = step.class_of(compensates=bool(state.compensates)) == "retry"
             again = answer == "not_sent" or (answer == "unanswered" and is_repeated)
             state.in_doubt = answer == "unanswered" or (state.in_doubt and answer == "not_sent")
-            if again and state.tries < step.retry.max_attempts and not self.case.is_over:
-                self._try_later(turn, state, step, failures=state.tries)
+            if again and state.attempts < step.retry.max_attempts and not self.case.is_over:
+                self._try_later(turn, state, step, failures=state.attempts)
             elif state.in_doubt:
                 state.action_status = "unknown"
                 self._ask_what_happened(turn, state, step)
@@ -381,25 +389,27 @@ class Simulation:
         state.crashes += 1
         state.in_doubt = True
         self.case.errors_count += 1
-        if step.class_of(undoes=bool(state.undoes)) != "retry" or self.case.is_over:
+        if step.class_of(compensates=bool(state.compensates)) != "retry" or self.case.is_over:
             self._ask_what_happened(turn, state, step)
         elif state.crashes >= MAX_CRASHES:
             state.action_status = "failed"
-            turn.finish(state, "failed", code="poison")
+            turn.finish(state, "failed", code="max_crashes_exceeded")
         else:
             self._try_later(turn, state, step, failures=state.crashes)
 
     def _try_later(
         self, turn: RunUnitOfWork, state: StepState, step: StepSpec, *, failures: int
     ) -> None:
-        state.status, state.waits_for, state.action_status = "retry", "", "ready"
+        state.status, state.waiting_for, state.action_status = "retry", "", "ready"
         state.due_at = self.now + timedelta(seconds=step.retry.bound(max(failures, 1)))
         turn.touch(state)
 
     def _ask_what_happened(self, turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
-        state.status, state.waits_for, state.done, state.in_doubt = "unknown", "", 0, True
-        is_probed = step.class_of(undoes=bool(state.undoes)) == "probe" and not self.case.is_over
-        call = step.call_of(undoes=bool(state.undoes))
+        state.status, state.waiting_for, state.done, state.in_doubt = "unknown", "", 0, True
+        is_probed = (
+            step.class_of(compensates=bool(state.compensates)) == "probe" and not self.case.is_over
+        )
+        call = step.call_of(compensates=bool(state.compensates))
         seconds = call.tool.timeout_seconds if call else 0.0
         state.due_at = self.now + timedelta(seconds=seconds) + PROBE_AFTER if is_probed else None
         turn.touch(state)
@@ -421,7 +431,7 @@ class Simulation:
 
     def children(self) -> list[StepState]:
         """Steps that wait for another run."""
-        return [s for s in self.rows.values() if s.is_open and s.waits_for == "child"]
+        return [s for s in self.rows.values() if s.is_open and s.waiting_for == "child"]
 
     def _with_action(self, status: str) -> list[StepState]:
         return [s for s in self.rows.values() if s.action_status == status and s.is_open]
@@ -434,7 +444,7 @@ class Simulation:
             state.approval_status = answer
 
     def child_ended(self, state: StepState, *, good: bool) -> None:
-        if state.undoes:
+        if state.compensates:
             state.child_status = "compensated" if good else "compensation_failed"
         else:
             state.child_status = "succeeded" if good else "failed"
@@ -477,7 +487,7 @@ class Simulation:
         self._go(turn)
 
     def _go(self, turn: RunUnitOfWork) -> None:
-        self.case.wake_at = self.now
+        self.case.next_wake_at = self.now
         self._written(turn)
 
     def _all_loaded(self) -> RunUnitOfWork:
@@ -487,8 +497,10 @@ class Simulation:
 
     def told(self) -> dict[str, tuple[Any, ...]]:
         """How the run and its steps stand."""
-        steps = {s.path: (s.status, s.waits_for, s.due_at, s.tries) for s in self.rows.values()}
-        return {"run": (self.case.status, self.case.wake_at), **steps}
+        steps = {
+            s.path: (s.status, s.waiting_for, s.due_at, s.attempts) for s in self.rows.values()
+        }
+        return {"run": (self.case.status, self.case.next_wake_at), **steps}
 
     def next_time(self) -> datetime:
         """When the next of the things that are waited for is due, if any is."""

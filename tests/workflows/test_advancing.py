@@ -124,7 +124,7 @@ def test_items_are_undone_like_steps_the_last_to_finish_first() -> None:
     undone = []
     while run.goes_on() and not run.case.is_resting:
         [state] = run.under_way()
-        undone.append(state.undoes)
+        undone.append(state.compensates)
         run.answered(state.path, "succeeded")
     assert undone == ["all[3].one", "all[0].one", "all[1].one"]
     assert run.case.status == "compensated"
@@ -299,7 +299,7 @@ def test_a_call_is_tried_again_when_its_time_has_come() -> None:
     assert run.goes_on() == {"one": "retry"}
     run.now = run.next_time()
     run.take_turn("held_back")
-    assert run.rows["one"].waits_for == "breaker"
+    assert run.rows["one"].waiting_for == "breaker"
     assert run.goes_on() == {"one": "waiting"}
     run.rows["one"].action_status = "withdrawn"  # what ends it is not waited for
     assert run.goes_on() == {"one": "cancelled"}

@@ -24,7 +24,7 @@ from tests.workflows import workflow_helpers
 from tests.workflows.assertions import nothing_changed
 from tests.workflows.test_running import EACH, SIGNAL
 from tests.workflows.test_undoing import CHILD, HAND
-from tools.connectors.base import Refused, Unanswered
+from tools.connectors.base import NoResponse, Refused
 from workflows.api import serializers
 from workflows.models import WorkflowRun
 from workflows.services import versions, worker
@@ -304,22 +304,27 @@ def test_a_run_is_shown_with_its_steps(api: Api, governed: Governed) -> None:
     body = seen(api.get(f"runs/{run.pk}"))
     assert (body["status"], body["outcome"], body["actions"]) == ("closed", "succeeded", 2)
     workflow = body["workflow"]
-    assert (workflow["status"], workflow["had_success"]) == ("succeeded", True)
-    assert (workflow["output"], workflow["unknown"]) == ({"paid": 5}, 0)
+    assert (workflow["status"], workflow["success_condition_met"]) == ("succeeded", True)
+    assert (workflow["output"], workflow["unknown_steps"]) == ({"paid": 5}, 0)
     assert workflow["deadline_at"] == run.deadline_at.isoformat()
     look, pay = workflow["steps"]
     assert (look["path"], look["kind"], look["status"]) == ("look", "tool", "succeeded")
     assert look["output"] == {"frozen": False}
     made = Action.objects.get(tool="toolbox.pay")
-    assert (pay["path"], pay["action"], pay["tries"]) == ("pay", str(made.pk), 1)
-    assert (pay["error"], pay["due_at"], pay["waits_for"], pay["undoes"]) == (None, None, "", "")
+    assert (pay["path"], pay["action"], pay["attempts"]) == ("pay", str(made.pk), 1)
+    assert (pay["error"], pay["due_at"], pay["waiting_for"], pay["compensates"]) == (
+        None,
+        None,
+        "",
+        "",
+    )
     assert look["started_at"] <= look["ended_at"] <= pay["ended_at"]
 
 
 def test_what_a_step_waits_for_and_why_one_failed_is_shown(api: Api, governed: Governed) -> None:
     resting = begun(api, governed, REST)
     [rest] = seen(api.get(f"runs/{resting.pk}"))["workflow"]["steps"]
-    assert (rest["kind"], rest["status"], rest["waits_for"]) == ("wait", "waiting", "time")
+    assert (rest["kind"], rest["status"], rest["waiting_for"]) == ("wait", "waiting", "time")
     due = workflow_helpers.step(resting, "rest").due_at
     assert due is not None
     assert (rest["due_at"], rest["ended_at"]) == (due.isoformat(), None)
@@ -332,10 +337,10 @@ def test_what_a_step_waits_for_and_why_one_failed_is_shown(api: Api, governed: G
         "code": "refused_by_system",
         "message": "No such address.",
     }
-    governed.toolbox.fail_with = [Unanswered("Silence.")]
+    governed.toolbox.fail_with = [NoResponse("Silence.")]
     unknown = begun(api, governed, MAIL)
     workflow = seen(api.get(f"runs/{unknown.pk}"))["workflow"]
-    assert (workflow["status"], workflow["unknown"]) == ("waiting", 1)
+    assert (workflow["status"], workflow["unknown_steps"]) == ("waiting", 1)
     assert workflow["steps"][0]["status"] == "unknown"
 
 

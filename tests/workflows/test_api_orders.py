@@ -83,7 +83,7 @@ def test_a_signal_is_known_by_its_key(api: Api, governed: Governed) -> None:
 def test_a_run_that_has_ended_hears_nothing_more(api: Api, governed: Governed) -> None:
     run = begun(api, governed, MAIL)
     with nothing_changed():
-        refused(send(api, run), 409, "wrong_workflow_run_state")
+        refused(send(api, run), 409, "invalid_workflow_run_state")
 
 
 def test_a_halted_run_keeps_what_it_is_told(api: Api, governed: Governed) -> None:
@@ -130,10 +130,10 @@ def test_an_agent_cancels_its_run_where_it_is(api: Api, governed: Governed) -> N
     assert body["workflow"]["status"] == "cancelled"
     assert body["workflow"]["reason"] == "Not needed any more."
     assert [step["status"] for step in body["workflow"]["steps"]] == ["cancelled"]
-    event = Event.objects.get(type="workflow.run.ordered")
+    event = Event.objects.get(type="workflow.run.operator_command")
     assert (event.actor_id, event.details["order"]) == ("tilda.prod", "cancel")
     with nothing_changed():
-        refused(order(api, run, "cancel"), 409, "wrong_workflow_run_state")
+        refused(order(api, run, "cancel"), 409, "invalid_workflow_run_state")
     assert workflow_helpers.driven(run).status == "cancelled"
     assert governed.toolbox.calls == []
 
@@ -143,7 +143,7 @@ def test_an_agent_leaves_a_halted_run_to_people(api: Api, governed: Governed) ->
     run = workflow_helpers.driven(begun(api, governed, rule + TWO))
     assert run.status == "halted"
     with nothing_changed():
-        refused(order(api, run, "cancel"), 409, "wrong_workflow_run_state")
+        refused(order(api, run, "cancel"), 409, "invalid_workflow_run_state")
     operator_commands.cancel(run.pk, actor=SYSTEM, reason="A person looked.")
     assert workflow_helpers.driven(run).status == "cancelled"
 
@@ -173,7 +173,7 @@ def test_a_failed_run_goes_on_and_what_succeeded_is_not_done_again(
     assert body["workflow"]["reason"] == ""
     statuses = {step["path"]: step["status"] for step in body["workflow"]["steps"]}
     assert statuses == {"look": "succeeded", "pay": "retry"}
-    event = Event.objects.get(type="workflow.run.ordered")
+    event = Event.objects.get(type="workflow.run.operator_command")
     assert (event.actor_id, event.details["order"]) == ("tilda.prod", "resume")
     assert workflow_helpers.driven(run).status == "succeeded"
     assert Action.objects.filter(tool="toolbox.read_account").count() == 1
@@ -196,7 +196,7 @@ def test_only_a_failed_run_is_retried_by_its_agent(
     assert stuck.status == "compensation_failed"
     with nothing_changed():
         for run in (halted, resting, succeeded, cancelled, stuck):
-            refused(order(api, run, "retry"), 409, "wrong_workflow_run_state")
+            refused(order(api, run, "retry"), 409, "invalid_workflow_run_state")
 
 
 # -- whose it is ---------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_what_cannot_be_recorded_is_not_done(api: Api, governed: Governed, rosa:
         ("run.started", lambda: start(api, {})),
         ("workflow.run.started", lambda: start(api, {})),
         ("workflow.signal.received", lambda: send(api, run)),
-        ("workflow.run.ordered", lambda: order(api, run, "cancel")),
+        ("workflow.run.operator_command", lambda: order(api, run, "cancel")),
         ("workflow.run.ended", lambda: order(api, run, "cancel")),
     ]
     with nothing_changed():

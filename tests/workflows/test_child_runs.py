@@ -16,7 +16,7 @@ from tests.workflows import workflow_helpers
 from tests.workflows.test_running import later, vote
 from tests.workflows.test_undoing import CHILD, HAND, PARENT, bob, fail_at, paid
 from tools.connectors.base import Refused
-from workflows.errors import WrongRunState
+from workflows.errors import InvalidRunState
 from workflows.models import WorkflowRun
 from workflows.services import operator_commands
 
@@ -63,7 +63,7 @@ def test_a_run_is_held_back_as_long_as_the_one_it_is_part_of_rests(
     governed: Governed, bob: Governed
 ) -> None:
     run, child = begun(governed)
-    WorkflowRun.objects.filter(pk=run.pk).update(status="halted", wake_at=None)
+    WorkflowRun.objects.filter(pk=run.pk).update(status="halted", next_wake_at=None)
     child = later(child, hours=2)
     assert (child.status, workflow_helpers.step(child, "rest").status) == ("waiting", "waiting")
     assert governed.toolbox.calls == []
@@ -80,7 +80,7 @@ def test_a_run_does_not_outlive_the_one_it_is_part_of(governed: Governed, bob: G
     other = workflow_helpers.driven(other)
     child = WorkflowRun.objects.get(parent=other)
     WorkflowRun.objects.filter(pk=other.pk).update(
-        status="failed", wake_at=None, ended_at=other.started_at
+        status="failed", next_wake_at=None, ended_at=other.started_at
     )
     child = later(child, minutes=70)
     assert (child.status, child.reason) == ("halted", "The run that it is part of has ended.")
@@ -136,7 +136,7 @@ def test_an_agent_does_not_retry_a_run_that_is_part_of_another(governed: Governe
     run = workflow_helpers.done(governed, PARENT)
     child = WorkflowRun.objects.get(parent=run)
     assert child.status == "failed"
-    with pytest.raises(WrongRunState):
+    with pytest.raises(InvalidRunState):
         operator_commands.resume(child.pk, actor=SYSTEM, reason="Again.", by=governed.caller)
     assert WorkflowRun.objects.get(pk=child.pk).status == "failed"
 

@@ -225,17 +225,17 @@ def words(text: str) -> str:
 
 def test_a_definition_is_told_in_sentences() -> None:
     assert {name: in_words(step) for name, step in SPEC.steps.items()} == {
-        "invoice": "Calls erp.get (read); up to 5 tries.",
+        "invoice": "Calls erp.get (read); up to 5 attempts.",
         "sign_off": "Asks dual: Credit this vendor; without an answer it fails; only if "
         "inputs.amount > 1000.0 || steps.invoice.output.risk == 'high'.",
-        "credit": "Calls erp.credit (write); up to 3 tries; if it is not known whether it "
+        "credit": "Calls erp.credit (write); up to 3 attempts; if it is not known whether it "
         "happened, it is tried again; undone by erp.void.",
         "cool_off": "Waits for the signal vendor.acknowledged, at most 3 days, 0:00:00.",
         "tell": "For each of steps.invoice.output.contacts, 5 at a time: Mail.",
     }
     assert in_words(SPEC.step("tell[3].mail")) == (
-        "Calls mail.send (write); up to 3 tries; if it is not known whether it happened, a person "
-        "is asked; cannot be undone (A mail cannot be called back.)."
+        "Calls mail.send (write); up to 3 attempts; if it is not known whether it happened, a "
+        "person is asked; cannot be undone (A mail cannot be called back.)."
     )
 
 
@@ -294,15 +294,15 @@ def lanes(*spans: tuple[float, float]) -> list[Lane]:
 
 def test_a_timeline_has_a_row_for_each_step_and_a_bar_for_each_try() -> None:
     step = Bar(NINE, NINE + 4 * MINUTE, "good", "pay: succeeded, 240 s")
-    tries = [
+    attempts = [
         Bar(NINE, NINE + MINUTE, "bad", "try 1: failed", is_try=True),
         Bar(NINE + 2 * MINUTE, NINE + 4 * MINUTE, "good", "try 2: succeeded", is_try=True),
     ]
-    lane = Lane("pay", "succeeded", [step, *tries])
+    lane = Lane("pay", "succeeded", [step, *attempts])
     svg = drawn(timeline("When", [lane], begin=NINE, end=NINE + 4 * MINUTE))
     bars = list(svg.iter("rect"))
     assert [bar.get("class") for bar in bars] == ["span-good", "bar-bad", "bar-good"]
-    assert [bar.findtext("title") for bar in bars] == [step.says, *(one.says for one in tries)]
+    assert [bar.findtext("title") for bar in bars] == [step.says, *(one.says for one in attempts)]
     lefts, widths = zip(*((box[0], box[2] - box[0]) for box in boxes(svg)), strict=True)
     assert lefts == (210, 210, 490)
     assert widths == (560, 140, 280)

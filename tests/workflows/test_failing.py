@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
-from actions.errors import OutcomeKnown
+from actions.errors import OutcomeAlreadyKnown
 from actions.models import Action, Attempt
 from actions.services import execution, recovery
 from actions.services.recovery import Resolution
@@ -16,7 +16,7 @@ from common.actors import SYSTEM, Actor
 from tests.factories import Governed
 from tests.workflows import workflow_helpers
 from tests.workflows.test_running import later
-from tools.connectors.base import Call, NotSent, Refused, Unanswered, Unavailable
+from tools.connectors.base import Call, NoResponse, NotSent, Refused, Unavailable
 from tools.models import Breaker
 from tools.services import breakers
 from workflows.models import WorkflowRun
@@ -55,7 +55,7 @@ def test_a_call_that_did_not_arrive_is_made_again_after_a_while(governed: Govern
     assert keys.count() == 1
     statuses = Attempt.objects.filter(action__run_id=run.pk).values_list("status", flat=True)
     assert list(statuses) == ["failed", "failed", "succeeded"]
-    assert workflow_helpers.step(run, "pay").tries == 3
+    assert workflow_helpers.step(run, "pay").attempts == 3
 
 
 def test_the_system_says_when_to_come_again(governed: Governed) -> None:
@@ -76,15 +76,15 @@ def test_a_call_that_never_arrives_fails_after_its_tries(governed: Governed) -> 
 def test_a_no_of_the_system_is_not_asked_again(governed: Governed) -> None:
     governed.toolbox.fail_with = [Refused("no")]
     run = workflow_helpers.done(governed, PAY)
-    assert (run.status, workflow_helpers.step(run, "pay").tries) == ("failed", 1)
+    assert (run.status, workflow_helpers.step(run, "pay").attempts) == ("failed", 1)
 
 
 def test_an_unanswered_call_is_repeated_only_if_it_may_be(governed: Governed) -> None:
-    governed.toolbox.fail_with = [Unanswered("x")]
+    governed.toolbox.fail_with = [NoResponse("x")]
     run = workflow_helpers.done(governed, PAY)
     assert workflow_helpers.steps(run) == {"pay": "retry"}
     assert later(run, seconds=5).status == "succeeded"
-    governed.toolbox.fail_with = [Unanswered("x")]
+    governed.toolbox.fail_with = [NoResponse("x")]
     run = workflow_helpers.done(governed, MAIL)
     assert workflow_helpers.steps(run) == {"mail": "unknown"}
     assert (run.status, run.unknown_count) == ("waiting", 1)
@@ -96,7 +96,7 @@ def test_an_unanswered_call_is_repeated_only_if_it_may_be(governed: Governed) ->
 @pytest.fixture
 def unknown(governed: Governed) -> WorkflowRun:
     """A run with a mail of which nobody knows whether it went out."""
-    governed.toolbox.fail_with = [Unanswered("x")]
+    governed.toolbox.fail_with = [NoResponse("x")]
     return workflow_helpers.done(governed, MAIL + 'output: {said: "${ steps.mail.output }"}\n')
 
 
@@ -114,7 +114,7 @@ def test_a_person_says_that_it_took_effect(unknown: WorkflowRun, rosa: User) -> 
     assert run.unknown_count == 0
     said = Event.objects.get(type="tool.call.resolved")
     assert (said.actor_label, said.details["answer"]) == ("rosa", "took_effect")
-    with pytest.raises(OutcomeKnown):
+    with pytest.raises(OutcomeAlreadyKnown):
         resolved(run, Resolution.FAILED, rosa)
 
 
@@ -133,7 +133,7 @@ def test_a_person_has_it_tried_again(unknown: WorkflowRun, rosa: User, governed:
     assert Action.objects.filter(run_id=run.pk).count() == 1  # the same key
 
 
-# -- drivers that go away ------------------------------------------------------------------------
+# -- workers that go away ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def die(run: WorkflowRun) -> WorkflowRun:
     with pytest.raises(workflow_helpers.Died):  # type: ignore[attr-defined]  # put there by the fixture
         worker.run_until_idle(run.pk)
     Attempt.objects.filter(status="started").update(lease_until=timezone.now())
-    assert recovery.settle_abandoned() == 1
+    assert recovery.reap_abandoned() == 1
     return workflow_helpers.driven(run)
 
 
@@ -198,12 +198,15 @@ def test_a_step_that_kills_its_driver_three_times_fails(
     for _ in range(3):
         dying.append("before")
         later_run = die(run)
-        WorkflowRun.objects.filter(pk=run.pk).update(wake_at=timezone.now())
+        WorkflowRun.objects.filter(pk=run.pk).update(next_wake_at=timezone.now())
         desk_step = workflow_helpers.step(later_run, "pay")
         if desk_step.due_at:
             type(desk_step).objects.filter(pk=desk_step.pk).update(due_at=timezone.now())
     run = workflow_helpers.driven(run)
-    assert (run.status, workflow_helpers.step(run, "pay").error_code) == ("failed", "poison")
+    assert (run.status, workflow_helpers.step(run, "pay").error_code) == (
+        "failed",
+        "max_crashes_exceeded",
+    )
     assert workflow_helpers.step(run, "pay").crashes == 3
 
 
@@ -215,7 +218,7 @@ def test_a_late_answer_is_kept_and_not_applied(
     def slow(*args: Any, **kwargs: Any) -> Any:
         result = real(*args, **kwargs)
         Attempt.objects.update(lease_until=timezone.now())
-        recovery.settle_abandoned()
+        recovery.reap_abandoned()
         return result
 
     monkeypatch.setattr(worker, "called", slow)
@@ -229,7 +232,7 @@ def test_a_late_answer_is_kept_and_not_applied(
 
 
 def test_a_result_that_was_committed_is_not_applied_twice(governed: Governed) -> None:
-    """The commit was applied and its reply lost: the driver takes the same turn again."""
+    """The commit was applied and its reply lost: the worker takes the same turn again."""
     workflow_helpers.publish(PAY)
     run = workflow_helpers.begin(governed)
     taken = tick.tick(run.pk, lease=worker.lease())
@@ -343,7 +346,7 @@ def test_a_breaker_opens_and_holds_calls_back_without_using_up_tries(governed: G
     assert Event.objects.filter(type="breaker.opened").count() == 1
     other = workflow_helpers.driven(workflow_helpers.begin(governed))
     waiting = workflow_helpers.step(other, "pay")
-    assert (waiting.status, waiting.waits_for, waiting.tries) == ("waiting", "breaker", 0)
+    assert (waiting.status, waiting.waiting_for, waiting.attempts) == ("waiting", "breaker", 0)
     assert len(governed.toolbox.calls) == breakers.FAILURES
     # The wait is over: one call is let through, and its success closes the breaker.
     Breaker.objects.update(open_until=timezone.now())

@@ -110,7 +110,7 @@ def brought_to_rest(run: WorkflowRun, seconds: float = 20) -> WorkflowRun:
     """What a sweeper and a worker do, again and again, until the run rests or waits for people."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        recovery.settle_abandoned()
+        recovery.reap_abandoned()
         worker.run_until_idle(run.pk)
         run = WorkflowRun.objects.get(pk=run.pk)
         stuck = StepRun.objects.filter(run_id=run.pk, status="unknown", due_at=None).exists()
@@ -447,7 +447,7 @@ def test_a_wrong_clock_of_a_worker_changes_nothing(
     real = timezone.now
     for hours in (1, -1):
         monkeypatch.setattr(timezone, "now", lambda shift=hours: real() + timedelta(hours=shift))
-        assert recovery.settle_abandoned() == 0
+        assert recovery.reap_abandoned() == 0
         assert sweeper.sweep() == 0
         worker.run_until_idle(run.pk)
         assert workflow_helpers.step(run, "rest").status == "waiting"
@@ -472,12 +472,12 @@ steps:
     )
     run = workflow_helpers.begin(governed)
     with ThreadPoolExecutor(6) as pool:
-        drivers = [pool.submit(closing, worker.run_until_idle, run.pk) for _ in range(6)]
+        workers = [pool.submit(closing, worker.run_until_idle, run.pk) for _ in range(6)]
         eventually(lambda: Attempt.objects.filter(status="succeeded").exists())
         place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Stop.")
         halted = Event.objects.get(type="halt.placed").pk
-        for driver in drivers:
-            driver.result()
+        for submitted in workers:
+            submitted.result()
     run = brought_to_rest(run)
     assert run.status == "halted"
     begun = Event.objects.filter(type="tool.call.requested")
@@ -495,10 +495,10 @@ def test_a_call_under_way_is_recorded_after_its_run_was_cancelled(
     workflow_helpers.publish(THREE)
     run = workflow_helpers.begin(governed)
     with ThreadPoolExecutor(1) as pool:
-        driver = pool.submit(closing, worker.run_until_idle, run.pk)
+        submitted = pool.submit(closing, worker.run_until_idle, run.pk)
         eventually(lambda: Attempt.objects.filter(status="started").exists())
         operator_commands.cancel(run.pk, actor=SYSTEM, reason="Not needed.")
-        driver.result()
+        submitted.result()
     assert WorkflowRun.objects.get(pk=run.pk).status == "cancelled"
     assert Attempt.objects.get().status == "succeeded"
     assert Action.objects.get().status == "succeeded"
@@ -520,7 +520,7 @@ def test_exactly_one_of_eight_probes_an_open_breaker(governed: Governed, books: 
     assert Attempt.objects.count() <= 8
     events = Event.objects.filter(type="breaker.closed")
     assert events.count() == 1
-    waited = StepRun.objects.filter(run__in=runs, status="waiting", waits_for="breaker")
+    waited = StepRun.objects.filter(run__in=runs, status="waiting", waiting_for="breaker")
     first = Attempt.objects.order_by("started_at").first()
     assert first is not None
     assert first.status == "succeeded"

@@ -19,7 +19,7 @@ from tests.workflows import workflow_helpers
 from tests.workflows.test_failing import die, dying, probed, resolved
 from tests.workflows.test_running import later
 from tests.workflows.test_undoing import CHILD, bob, paid
-from tools.connectors.base import Unanswered
+from tools.connectors.base import NoResponse
 from tools.services.registration import define_tool
 from workflows.errors import InvalidDefinition
 from workflows.models import WorkflowRun
@@ -69,16 +69,16 @@ def test_an_undoing_that_waits_past_its_limit_is_not_looked_at_on_and_on(
     governed: Governed,
 ) -> None:
     workflow_helpers.publish(MAIL)
-    governed.toolbox.fail_with = [Unanswered("x")]
+    governed.toolbox.fail_with = [NoResponse("x")]
     run = workflow_helpers.driven(workflow_helpers.begin(governed))
     operator_commands.undo(run.pk, actor=SYSTEM, reason="Take it back.")
     past = timezone.now() - timedelta(hours=1)
-    WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=past, wake_at=past)
+    WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=past, next_wake_at=past)
     worker.run_until_idle(run.pk)
     run.refresh_from_db()
     assert (run.status, workflow_helpers.steps(run)) == ("compensating", {"mail": "unknown"})
-    assert run.wake_at is not None
-    assert run.wake_at > timezone.now() + timedelta(minutes=5)
+    assert run.next_wake_at is not None
+    assert run.next_wake_at > timezone.now() + timedelta(minutes=5)
     assert run.pk not in sweeper.to_drive(limit=50)
 
 
@@ -261,7 +261,7 @@ def test_a_person_who_says_that_a_call_was_done_labels_the_run_too(
 ) -> None:
     define_tool(governed.system, "mail", actor=SYSTEM, **TOOLS["mail"], labels=["outbound"])
     factories.publish()
-    governed.toolbox.fail_with = [Unanswered("x")]
+    governed.toolbox.fail_with = [NoResponse("x")]
     run = workflow_helpers.done(governed, MAIL)
     assert Run.objects.get(pk=run.pk).labels == []
     run = resolved(run, Resolution.TOOK_EFFECT, rosa)

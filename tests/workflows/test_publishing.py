@@ -11,7 +11,7 @@ from accounts.models import User
 from actions.models import Action, Run
 from approvals.errors import NotAnApprover, OwnAgent, OwnRequest
 from approvals.models import ApprovalRequest, Tier, Vote
-from approvals.services import cast_vote, settle_due
+from approvals.services import cast_vote, expire_overdue
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, NotFound, ReasonRequired
@@ -289,7 +289,7 @@ def test_a_version_that_nobody_decides_on_is_never_published(
     governed: Governed, olga: User
 ) -> None:
     version, request = asked(olga)
-    assert settle_due(now=request.expires_at + timedelta(seconds=1)) == 1
+    assert expire_overdue(now=request.expires_at + timedelta(seconds=1)) == 1
     assert status_of(version) == "rejected"
     assert live() is None
 
@@ -442,8 +442,8 @@ def test_a_tool_that_changes_while_people_are_asked_is_not_called(
     run = workflow_helpers.driven(run)
     assert (run.status, workflow_helpers.steps(run)) == ("halted", {"pay": "denied"})
     action = Action.objects.get()
-    assert action.decided_again is not None
-    assert action.decided_again["reasons"][0]["rule"] == "chancery:tool-changed"
+    assert action.redecision is not None
+    assert action.redecision["reasons"][0]["rule"] == "chancery:tool-changed"
     assert governed.toolbox.calls == []
 
 

@@ -68,7 +68,7 @@ def test_an_attempt_given_up_while_its_driver_waits_is_not_applied(
         with transaction.atomic():
             Run.objects.select_for_update().get(pk=run.pk)
             Attempt.objects.update(lease_until=timezone.now())
-            assert recovery.settle_abandoned() == 1
+            assert recovery.reap_abandoned() == 1
             held.set()
             until_somebody_waits()
 

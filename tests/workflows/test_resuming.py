@@ -17,8 +17,8 @@ from tests.workflows import workflow_helpers
 from tests.workflows.test_failing import MAIL, die, dying, resolved
 from tests.workflows.test_running import later, signal, vote
 from tests.workflows.test_undoing import CHILD, PARENT, fail_at, paid
-from tools.connectors.base import NotSent, Refused, Unanswered
-from workflows.errors import WrongRunState
+from tools.connectors.base import NoResponse, NotSent, Refused
+from workflows.errors import InvalidRunState
 from workflows.models import StepRun, WorkflowRun
 from workflows.services import operator_commands
 
@@ -169,8 +169,8 @@ def test_a_signal_of_another_name_does_not_put_the_time_limit_off(governed: Gove
     run_signals.send(run.pk, actor=SYSTEM, name="other", payload={}, key="o")
     run = workflow_helpers.driven(run)
     assert run.status == "waiting"
-    assert run.wake_at is not None
-    assert run.wake_at <= workflow_helpers.step(run, "told").due_at  # type: ignore[operator]
+    assert run.next_wake_at is not None
+    assert run.next_wake_at <= workflow_helpers.step(run, "told").due_at  # type: ignore[operator]
     assert later(run, hours=2).status == "failed"
 
 
@@ -212,7 +212,7 @@ def test_a_child_that_its_parent_waits_for_no_more_is_not_gone_on_with(
     run = workflow_helpers.driven(workflow_helpers.begin(governed))
     child = WorkflowRun.objects.get(parent=run)
     assert (run.status, child.status) == ("failed", "failed")
-    with pytest.raises(WrongRunState):
+    with pytest.raises(InvalidRunState):
         operator_commands.resume(child.pk, actor=ROSE, reason="Once more.")
     assert paid(governed) == []
 
@@ -284,10 +284,10 @@ def test_what_could_not_be_taken_back_is_tried_anew_and_nothing_goes_forward(
 def test_a_run_past_its_time_is_given_its_time_again_by_a_person(governed: Governed) -> None:
     run = workflow_helpers.done(governed, "limits: {deadline: 2h}\n" + SIGNAL.replace("1h", "3h"))
     past = timezone.now() - timedelta(minutes=1)
-    WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=past, wake_at=past)
+    WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=past, next_wake_at=past)
     run = workflow_helpers.driven(run)
     assert run.status == "failed"
-    with pytest.raises(WrongRunState):
+    with pytest.raises(InvalidRunState):
         operator_commands.resume(run.pk, actor=SYSTEM, reason="Again.", by=governed.caller)
     run = resumed(run)
     assert run.status == "waiting"
@@ -300,7 +300,7 @@ def test_an_agent_has_only_that_go_on_which_its_token_covers(governed: Governed)
     fail_at(governed, 1, Refused("no"))
     run = workflow_helpers.done(governed, BOTH.replace("on_failure: compensate\n", ""))
     less = replace(governed.caller, scopes=frozenset({"tool:toolbox.mail"}))
-    with pytest.raises(WrongRunState):
+    with pytest.raises(InvalidRunState):
         operator_commands.resume(run.pk, actor=SYSTEM, reason="Again.", by=less)
     assert WorkflowRun.objects.get(pk=run.pk).status == "failed"
     operator_commands.resume(run.pk, actor=SYSTEM, reason="Again.", by=governed.caller)
@@ -313,7 +313,7 @@ def test_an_agent_has_only_that_go_on_which_its_token_covers(governed: Governed)
 def test_what_may_have_taken_effect_is_not_done_anew_but_asked_about(
     governed: Governed, dying: list[str], rosa: User
 ) -> None:
-    """Its driver died three times: it counts as failed, and may have paid each time."""
+    """Its worker died three times: it counts as failed, and may have paid each time."""
     call = "{tool: toolbox.pay, with: {account: a, amount: 1}, retry: {max_attempts: 20}}"
     workflow_helpers.publish(f"steps:\n  pay: {call}\n")
     run = workflow_helpers.begin(governed)
@@ -322,7 +322,10 @@ def test_what_may_have_taken_effect_is_not_done_anew_but_asked_about(
         run = die(run)
         soon = timezone.now()
         StepRun.objects.filter(run_id=run.pk, due_at__isnull=False).update(due_at=soon)
-    assert (run.status, workflow_helpers.step(run, "pay").error_code) == ("failed", "poison")
+    assert (run.status, workflow_helpers.step(run, "pay").error_code) == (
+        "failed",
+        "max_crashes_exceeded",
+    )
     assert (run.is_partial, workflow_helpers.step(run, "pay").in_doubt) == (True, True)
     before = len(governed.toolbox.effects)
     run = resumed(run)
@@ -338,7 +341,7 @@ def test_what_may_have_taken_effect_is_not_done_anew_but_asked_about(
 def test_a_call_that_may_have_arrived_is_unknown_when_it_can_be_tried_no_more(
     governed: Governed,
 ) -> None:
-    governed.toolbox.fail_with = [Unanswered("x"), NotSent("x"), NotSent("x")]
+    governed.toolbox.fail_with = [NoResponse("x"), NotSent("x"), NotSent("x")]
     run = workflow_helpers.done(
         governed, "steps:\n  pay: {tool: toolbox.pay, with: {account: a, amount: 1}}\n"
     )
@@ -351,7 +354,7 @@ def test_a_call_that_may_have_arrived_is_unknown_when_it_can_be_tried_no_more(
 def test_what_was_unknown_when_its_run_was_cancelled_is_settled_all_the_same(
     governed: Governed, rosa: User
 ) -> None:
-    governed.toolbox.fail_with = [Unanswered("x")]
+    governed.toolbox.fail_with = [NoResponse("x")]
     run = workflow_helpers.done(governed, MAIL)
     operator_commands.cancel(run.pk, actor=ROSE, reason="Not needed.")
     run = workflow_helpers.driven(run)
@@ -364,7 +367,7 @@ def test_what_was_unknown_when_its_run_was_cancelled_is_settled_all_the_same(
 def test_a_call_that_is_to_be_tried_again_is_not_when_its_run_is_cancelled(
     governed: Governed, rosa: User
 ) -> None:
-    governed.toolbox.fail_with = [Unanswered("x")]
+    governed.toolbox.fail_with = [NoResponse("x")]
     run = workflow_helpers.done(
         governed, "steps:\n  pay: {tool: toolbox.pay, with: {account: a, amount: 1}}\n"
     )
@@ -396,7 +399,7 @@ steps:
 def test_an_undoing_that_cannot_be_repeated_is_not(governed: Governed) -> None:
     """The call it takes back could be: that says nothing of this one."""
     run = workflow_helpers.done(governed, BACK_BY_MAIL)
-    governed.toolbox.fail_with = [Unanswered("x")]
+    governed.toolbox.fail_with = [NoResponse("x")]
     operator_commands.undo(run.pk, actor=ROSE, reason="A mistake.")
     run = later(workflow_helpers.driven(run), hours=1)
     assert workflow_helpers.steps(run) == {"pay": "succeeded", "undo:pay": "unknown"}

@@ -19,7 +19,7 @@ from tests.workflows.assertions import nothing_changed
 from tests.workflows.test_admin import BODY, MAIL, REST
 from tests.workflows.test_running import SIGNAL, later
 from tests.workflows.test_undoing import TWO
-from tools.connectors.base import Refused, Unanswered
+from tools.connectors.base import NoResponse, Refused
 from workflows.models import Signal, WorkflowRun
 
 pytestmark = pytest.mark.django_db
@@ -61,7 +61,7 @@ def test_a_run_page_shows_what_went_wrong(governed: Governed, vera: Browser) -> 
 
 def unknown(governed: Governed) -> WorkflowRun:
     """A run with a mail of which nobody knows whether it went out."""
-    governed.toolbox.fail_with = [Unanswered("Silence.")]
+    governed.toolbox.fail_with = [NoResponse("Silence.")]
     return workflow_helpers.done(governed, MAIL)
 
 
@@ -83,7 +83,7 @@ def test_a_halted_run_goes_on_by_a_persons_order(
     with nothing_changed():
         oscar.is_refused("workflows_workflowrun_resume", halted.pk, reason="")
     oscar.does("workflows_workflowrun_resume", halted.pk, **REASON)
-    assert recorded("workflow.run.ordered") == ("oscar", {"order": "resume", **REASON})
+    assert recorded("workflow.run.operator_command") == ("oscar", {"order": "resume", **REASON})
     assert workflow_helpers.driven(halted).status == "succeeded"
     assert len(governed.toolbox.effects) == 1
 
@@ -93,7 +93,7 @@ def test_a_run_is_cancelled_by_a_person(governed: Governed, oscar: Browser) -> N
     oscar.does("workflows_workflowrun_cancel", run.pk, **REASON)
     run.refresh_from_db()
     assert run.status == "cancelled"
-    assert recorded("workflow.run.ordered") == ("oscar", {"order": "cancel", **REASON})
+    assert recorded("workflow.run.operator_command") == ("oscar", {"order": "cancel", **REASON})
     html = oscar.shows("workflows_workflowrun_change", run.pk)
     assert said(REASON["reason"], html)
     assert said("failed partly done", html)
@@ -103,7 +103,7 @@ def test_a_run_is_undone_by_a_person(governed: Governed, oscar: Browser) -> None
     run = workflow_helpers.done(governed, BODY)
     oscar.does("workflows_workflowrun_undo", run.pk, **REASON)
     assert workflow_helpers.driven(run).status == "compensated"
-    assert recorded("workflow.run.ordered") == ("oscar", {"order": "undo", **REASON})
+    assert recorded("workflow.run.operator_command") == ("oscar", {"order": "undo", **REASON})
     assert [made["account"] for _, made in governed.toolbox.effects] == ["a", "back"]
     assert said("undo:pay", oscar.shows("workflows_workflowrun_change", run.pk))
 
@@ -186,7 +186,9 @@ def test_the_list_of_runs_is_narrowed_to_what_needs_attention(
 ) -> None:
     unsure = unknown(governed)
     waiting, overdue, fine = (workflow_helpers.done(governed, REST) for _ in range(3))
-    WorkflowRun.objects.filter(pk=overdue.pk).update(wake_at=timezone.now() - timedelta(hours=2))
+    WorkflowRun.objects.filter(pk=overdue.pk).update(
+        next_wake_at=timezone.now() - timedelta(hours=2)
+    )
     WorkflowRun.objects.filter(pk=fine.pk).update(status="running")
     governed.toolbox.accounts["b"] = {"frozen": True}
     partial = workflow_helpers.done(

@@ -1,4 +1,4 @@
-"""Runs from start to end, each kind of step, as a driver takes them."""
+"""Runs from start to end, each kind of step, as a worker takes them."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from django.utils import timezone
 from accounts.models import User
 from actions.models import Action, Attempt, Run
 from approvals.models import ApprovalRequest, Vote
-from approvals.services import cast_vote, settle_due
+from approvals.services import cast_vote, expire_overdue
 from audit.models import Event
 from common.actors import SYSTEM, Actor
 from tests.factories import Governed
@@ -47,7 +47,9 @@ def vote(person: User, answer: Vote.Answer = Vote.Answer.APPROVE) -> None:
 
 def later(run: WorkflowRun, **length: float) -> WorkflowRun:
     """The run after so much time, as if its steps had begun that much earlier."""
-    WorkflowRun.objects.filter(pk=run.pk).update(wake_at=F("wake_at") - timedelta(**length))
+    WorkflowRun.objects.filter(pk=run.pk).update(
+        next_wake_at=F("next_wake_at") - timedelta(**length)
+    )
     StepRun.objects.filter(run_id=run.pk, due_at__isnull=False).update(
         due_at=F("due_at") - timedelta(**length)
     )
@@ -63,10 +65,10 @@ def test_a_chain_runs_to_its_end(governed: Governed) -> None:
         "pay": "succeeded",
     }
     assert run.output == {"paid": 5, "look": {"frozen": False}}
-    assert run.had_success is True
+    assert run.success_condition_met is True
     assert governed.toolbox.calls == ["mail", "pay"]
     assert Run.objects.get(pk=run.pk).status == Run.Status.CLOSED
-    assert Action.objects.filter(run_id=run.pk, driver="workflows").count() == 3
+    assert Action.objects.filter(run_id=run.pk, executor="workflows").count() == 3
     assert Attempt.objects.filter(action__run_id=run.pk, status="succeeded").count() == 3
 
 
@@ -86,7 +88,7 @@ def test_a_step_whose_condition_does_not_hold_is_skipped(governed: Governed) -> 
     run = workflow_helpers.done(governed, CHAIN, {"account": "a"})
     assert run.status == "succeeded"
     assert workflow_helpers.steps(run)["pay"] == "skipped"
-    assert run.had_success is False
+    assert run.success_condition_met is False
     assert governed.toolbox.calls == ["mail"]
 
 
@@ -126,7 +128,7 @@ def test_a_call_that_people_are_asked_about_waits_and_goes_on(
 ) -> None:
     run = workflow_helpers.done(governed, PAY, {"amount": 500})
     assert run.status == "waiting"
-    assert workflow_helpers.step(run, "pay").waits_for == "approval"
+    assert workflow_helpers.step(run, "pay").waiting_for == "approval"
     assert governed.toolbox.effects == []
     assert worker.run_until_idle(run.pk) == 0  # a hint too many
     vote(rosa)
@@ -177,7 +179,7 @@ def test_an_approval_step_asks_people_and_is_spent(governed: Governed, rosa: Use
 
 def test_an_approval_nobody_gives_goes_as_the_step_says(governed: Governed) -> None:
     run = workflow_helpers.done(governed, ASK, {"why": "x"})
-    settle_due(now=timezone.now() + timedelta(days=2))
+    expire_overdue(now=timezone.now() + timedelta(days=2))
     run = workflow_helpers.driven(run)
     assert run.status == "succeeded"
     assert workflow_helpers.steps(run) == {"sign_off": "succeeded", "pay": "skipped"}
@@ -195,7 +197,7 @@ def test_a_wait_holds_nothing_and_ends_in_time(governed: Governed) -> None:
     assert run.status == "waiting"
     due = workflow_helpers.step(run, "rest").due_at
     assert due is not None
-    assert run.wake_at == due
+    assert run.next_wake_at == due
     assert later(run, hours=1).status == "waiting"
     assert later(run, hours=2).status == "succeeded"
 

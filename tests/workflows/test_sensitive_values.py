@@ -22,7 +22,7 @@ from tests.factories import Governed
 from tests.toolbox import TOOLS
 from tests.workflows import workflow_helpers
 from tests.workflows.test_running import vote
-from tools.connectors.base import Unanswered
+from tools.connectors.base import NoResponse
 from tools.services.registration import define_tool
 from workflows.errors import InvalidDefinition
 from workflows.models import WorkflowRun
@@ -154,7 +154,7 @@ def test_a_call_that_people_settle_and_facts_and_claims(governed: Governed, rosa
     factories.publish()
     governed.toolbox.accounts["a"] = {"frozen": False, "holder": NAME}
     run = governed.run()
-    governed.toolbox.fail_with = [Unanswered("no answer")]
+    governed.toolbox.fail_with = [NoResponse("no answer")]
     action = governed.propose(
         run, "toolbox.pay", {"account": "a", "amount": 5}, claims={"confirmed": True, "said": NAME}
     ).action

@@ -119,7 +119,7 @@ def test_a_run_is_started_within_a_run_of_its_agent(
     assert opened.labels == ["a", "b"]
     assert (run.status, run.ended_at) == ("running", None)
     assert run.deadline_at - run.started_at == timedelta(hours=3)
-    assert run.wake_at == run.started_at
+    assert run.next_wake_at == run.started_at
     events = Event.objects.of_run(run.pk).order_by("id")
     assert [event.type for event in events] == ["run.started", "workflow.run.started"]
     assert events[1].details == {

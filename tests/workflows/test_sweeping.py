@@ -16,7 +16,7 @@ from tests.actions.test_races import at_once
 from tests.conftest import Hints
 from tests.factories import Governed
 from tests.workflows import workflow_helpers
-from workflows.models import StepRun, Wake, WorkflowRun
+from workflows.models import StepRun, WakeUp, WorkflowRun
 from workflows.services import run_signals, sweeper, wakeups, worker
 from workflows.services.run_loading import lock_state
 
@@ -46,7 +46,7 @@ def sweep(hints: Hints, django_capture_on_commit_callbacks: Any) -> Sweep:
 
 @pytest.fixture
 def begun(governed: Governed) -> WorkflowRun:
-    """A run that was started a moment ago and that no driver has come for."""
+    """A run that was started a moment ago and that no worker has come for."""
     workflow_helpers.publish(PAY)
     return workflow_helpers.begin(governed)
 
@@ -81,14 +81,14 @@ def test_what_is_found_is_done_and_not_found_again(
 
 
 def test_a_run_that_nobody_was_told_of_is_found_at_once(begun: WorkflowRun, sweep: Sweep) -> None:
-    WorkflowRun.objects.update(hinted_at=None)
+    WorkflowRun.objects.update(last_hint_at=None)
     assert sweep(begun.started_at) == [begun.pk]
     assert sweep(begun.started_at + SECOND) == []
 
 
 def test_a_run_that_waits_is_left_alone_until_its_time(governed: Governed, sweep: Sweep) -> None:
     run = workflow_helpers.done(governed, REST)
-    due = run.wake_at
+    due = run.next_wake_at
     assert due is not None
     for early in (run.started_at, run.started_at + timedelta(hours=1), due - SECOND):
         assert sweep(early) == []
@@ -101,9 +101,9 @@ def test_a_time_that_has_come_is_told_however_fresh_the_last_hint_is(
     governed: Governed, sweep: Sweep
 ) -> None:
     run = workflow_helpers.done(governed, REST)
-    due = run.wake_at
+    due = run.next_wake_at
     assert due is not None
-    WorkflowRun.objects.update(hinted_at=due - SECOND)
+    WorkflowRun.objects.update(last_hint_at=due - SECOND)
     assert sweep(due) == [run.pk]
 
 
@@ -141,7 +141,7 @@ def test_the_longest_overdue_are_told_first(governed: Governed, sweep: Sweep) ->
     now = database_now() + timedelta(hours=1)
     for minutes, run in zip((20, 30, 10), runs, strict=True):
         overdue = now - timedelta(minutes=minutes)
-        WorkflowRun.objects.filter(pk=run.pk).update(wake_at=overdue)
+        WorkflowRun.objects.filter(pk=run.pk).update(next_wake_at=overdue)
     assert sweeper.due_runs(now, 2) == [runs[1].pk, runs[0].pk]
     assert sweeper.due_runs(now, 2) == [runs[2].pk]
     assert sweep(now) == []
@@ -153,12 +153,12 @@ def test_the_longest_overdue_are_told_first(governed: Governed, sweep: Sweep) ->
 def test_a_note_that_nobody_came_for_is_found(governed: Governed, sweep: Sweep) -> None:
     run = workflow_helpers.done(governed, TOLD)
     left = told(run)
-    assert Wake.objects.get().run == run
+    assert WakeUp.objects.get().run == run
     assert sweep(left + SECOND) == []  # its own hint is under way
     assert sweep(left + 3 * SECOND) == [run.pk]
     run = workflow_helpers.driven(run)
     assert run.status == "succeeded"
-    assert not Wake.objects.exists()
+    assert not WakeUp.objects.exists()
     assert sweep(left + timedelta(minutes=1)) == []
 
 
@@ -166,8 +166,8 @@ def test_several_notes_are_one_hint(governed: Governed, sweep: Sweep) -> None:
     run = workflow_helpers.done(governed, TOLD)
     told(run, "one")
     left = told(run, "two")
-    WorkflowRun.objects.update(wake_at=left)
-    assert Wake.objects.count() == 2
+    WorkflowRun.objects.update(next_wake_at=left)
+    assert WakeUp.objects.count() == 2
     assert sweep(left + 3 * SECOND) == [run.pk]
 
 
@@ -177,7 +177,7 @@ def test_a_note_for_a_run_that_has_ended_is_taken_away(governed: Governed, sweep
     late = database_now() + 3 * SECOND
     assert sweep(late) == [run.pk]
     assert worker.run_until_idle(run.pk) == 0
-    assert not Wake.objects.exists()
+    assert not WakeUp.objects.exists()
     assert sweep(late + timedelta(days=1)) == []
     assert WorkflowRun.objects.get().status == "succeeded"
 
@@ -222,11 +222,11 @@ def test_a_sweeper_does_not_wait_for_a_driver(governed: Governed) -> None:
 
     late = database_now() + timedelta(minutes=1)
     with ThreadPoolExecutor(1) as pool:
-        driver = pool.submit(drive)
+        worker = pool.submit(drive)
         assert is_held.wait(10)
         try:
             assert sweeper.due_runs(late, 10) == [free.pk]
         finally:
             may_go.set()
-        driver.result()
+        worker.result()
     assert sweeper.due_runs(late, 10) == [held.pk]

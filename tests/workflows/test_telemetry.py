@@ -271,10 +271,10 @@ def test_nothing_was_called(db: Any) -> None:
 def test_a_workflows_runs_are_counted_by_what_became_of_them(
     ran: Callable[..., WorkflowRun], version: WorkflowVersion
 ) -> None:
-    ran(length=10, had_success=True)
-    ran(length=20, had_success=True)
-    ran(length=30, had_success=False)
-    ran("failed", 40, had_success=False, is_partial=True)
+    ran(length=10, success_condition_met=True)
+    ran(length=20, success_condition_met=True)
+    ran(length=30, success_condition_met=False)
+    ran("failed", 40, success_condition_met=False, is_partial=True)
     ran("compensated", 50)
     ran("cancelled", 60, is_partial=True)
     for status in ("running", "waiting", "halted", "compensating", "compensation_failed"):

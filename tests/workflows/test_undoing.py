@@ -15,8 +15,8 @@ from tests import factories
 from tests.factories import Governed
 from tests.workflows import workflow_helpers
 from tests.workflows.test_running import later, vote
-from tools.connectors.base import NotSent, Refused, Unanswered
-from workflows.errors import WrongRunState
+from tools.connectors.base import NoResponse, NotSent, Refused
+from workflows.errors import InvalidRunState
 from workflows.models import StepRun, WorkflowRun
 from workflows.services import operator_commands
 
@@ -119,7 +119,7 @@ def test_what_cannot_be_taken_back_goes_to_people(governed: Governed, rosa: User
 
 
 def test_what_is_unknown_is_settled_before_anything_is_taken_back(governed: Governed) -> None:
-    fail_at(governed, 2, Unanswered("x"))
+    fail_at(governed, 2, NoResponse("x"))
     run = workflow_helpers.done(
         governed,
         f"""\
@@ -163,9 +163,9 @@ def test_a_failed_run_goes_on_from_its_checkpoint(governed: Governed, rosa: User
     two = workflow_helpers.step(run, "two")
     assert (two.generation, two.status) == (1, "succeeded")
     assert Action.objects.filter(run_id=run.pk, tool="toolbox.pay").count() == 4
-    ordered = Event.objects.get(type="workflow.run.ordered")
+    ordered = Event.objects.get(type="workflow.run.operator_command")
     assert (ordered.actor_label, ordered.details["order"]) == ("rosa", "resume")
-    with pytest.raises(WrongRunState):
+    with pytest.raises(InvalidRunState):
         operator_commands.resume(run.pk, actor=Actor.from_user(rosa), reason="Again.")
 
 
@@ -182,7 +182,7 @@ def test_a_run_is_cancelled_where_it_is(governed: Governed, rosa: User) -> None:
     assert (run.status, run.reason, run.is_partial) == ("cancelled", "Not needed.", True)
     assert ApprovalRequest.objects.get().status == "withdrawn"
     assert workflow_helpers.steps(run) == {"one": "succeeded", "big": "cancelled"}
-    with pytest.raises(WrongRunState):
+    with pytest.raises(InvalidRunState):
         operator_commands.cancel(run.pk, actor=Actor.from_user(rosa), reason="Again.")
 
 
@@ -355,7 +355,7 @@ def test_work_is_handed_over_within_the_rights_of_both(governed: Governed, bob: 
     assert Run.objects.get(pk=child.pk).chain == ["tilda.prod"]
     decided = Event.objects.of_run(child.pk).get(type="decision.made")
     assert (decided.actor_id, decided.details["chain"]) == ("bob.prod", ["tilda.prod"])
-    assert Event.objects.filter(type="workflow.handed_over").count() == 1
+    assert Event.objects.filter(type="workflow.run.handed_off").count() == 1
 
 
 def test_what_one_of_both_may_not_do_is_denied(governed: Governed, bob: Governed) -> None:

@@ -87,13 +87,13 @@ class NotPermitted(ConnectorError):
     code = "not_permitted"
 
 
-class Unanswered(ConnectorError):
+class NoResponse(ConnectorError):
     """It was sent and no answer came: whether it took effect is unknown."""
 
     code = "unanswered"
 
 
-class CutOff(Unanswered):
+class CancelledByHalt(NoResponse):
     """It was sent, and cut off because somebody stopped it: whether it took effect is unknown."""
 
     code = "cut_off"

@@ -20,13 +20,13 @@ from common.outgoing_tls import trusted
 from tools.connectors.addresses import permitted_addresses
 from tools.connectors.base import (
     Call,
-    CutOff,
+    CancelledByHalt,
     EndpointSpec,
+    NoResponse,
     NotPermitted,
     NotSent,
     Refused,
     ToolResult,
-    Unanswered,
     Unavailable,
 )
 from tools.credentials import Credential
@@ -134,9 +134,9 @@ def _as_connector_errors(flight: CancellableCall) -> Iterator[None]:
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
         if flight.is_cancelled:
             message = "The call was cut off, because it was stopped."
-            raise CutOff(message) from error
+            raise CancelledByHalt(message) from error
         message = "The system did not answer in time."
-        raise Unanswered(message) from error
+        raise NoResponse(message) from error
 
 
 def _checked(response: httpcore.Response, max_bytes: int) -> ToolResult:
@@ -147,13 +147,13 @@ def _checked(response: httpcore.Response, max_bytes: int) -> ToolResult:
         raise Unavailable(message, retry_after=after)
     if status == 409 and after is not None:
         # draft-ietf-httpapi-idempotency-key-header: a call with this key is still being made.
-        raise Unanswered(message, retry_after=after)
+        raise NoResponse(message, retry_after=after)
     if status in _ELSEWHERE:
         message = f"The system answered {status}: redirects are not followed."
         raise NotPermitted(message)
     if status >= 500 or status == 408 or 300 <= status < 400:
         # What it had done by then is not known.
-        raise Unanswered(message, retry_after=after)
+        raise NoResponse(message, retry_after=after)
     body = _bounded(response, max_bytes)
     if status >= 400:
         absent = status in _ABSENT

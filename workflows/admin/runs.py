@@ -53,7 +53,7 @@ class AttentionFilter(SimpleListFilter):
             "unknown": Q(unknown_count__gt=0),
             "halted": Q(status__in=["halted", "compensation_failed"]),
             "waiting": Q(status="waiting"),
-            "stuck": Q(wake_at__lte=overdue),
+            "stuck": Q(next_wake_at__lte=overdue),
             "partial": Q(is_partial=True),
         }.get(str(self.value()))
         return queryset.filter(wanted) if wanted is not None else queryset
@@ -194,7 +194,7 @@ def _note(step: StepRun) -> str:
     if step.status == StepRun.Status.WAITING and step.total:
         return f"{step.done + step.failures} of {step.total}"
     if step.status == StepRun.Status.WAITING:
-        return f"waits for {step.get_waits_for_display()}"
+        return f"waits for {step.get_waiting_for_display()}"
     if step.error and step.status not in {"succeeded", "skipped"}:
         return step.error
     return step.get_status_display() if step.status != "succeeded" else ""

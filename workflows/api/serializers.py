@@ -35,9 +35,9 @@ class StepSerializer(serializers.Serializer[Any]):
     path = serializers.CharField()
     kind = serializers.CharField()
     status = serializers.ChoiceField(choices=StepRun.Status.choices)
-    waits_for = serializers.CharField(allow_blank=True)
-    undoes = serializers.CharField(allow_blank=True)
-    tries = serializers.IntegerField()
+    waiting_for = serializers.CharField(allow_blank=True)
+    compensates = serializers.CharField(allow_blank=True)
+    attempts = serializers.IntegerField()
     action = serializers.UUIDField(allow_null=True)
     due_at = serializers.DateTimeField(allow_null=True)
     output = serializers.JSONField(allow_null=True)
@@ -51,8 +51,8 @@ class WorkflowRunSerializer(serializers.Serializer[Any]):
     version = serializers.IntegerField()
     status = serializers.ChoiceField(choices=WorkflowRun.Status.choices)
     reason = serializers.CharField(allow_blank=True)
-    had_success = serializers.BooleanField(allow_null=True)
-    unknown = serializers.IntegerField()
+    success_condition_met = serializers.BooleanField(allow_null=True)
+    unknown_steps = serializers.IntegerField()
     inputs = serializers.JSONField()
     output = serializers.JSONField(allow_null=True)
     parent_run = serializers.UUIDField(allow_null=True)
@@ -87,8 +87,8 @@ def workflow_body(run: WorkflowRun) -> dict[str, Any]:
         "version": run.version.number,
         "status": run.status,
         "reason": run.reason,
-        "had_success": run.had_success,
-        "unknown": run.unknown_count,
+        "success_condition_met": run.success_condition_met,
+        "unknown_steps": run.unknown_count,
         "inputs": run.inputs,
         "output": run.output,
         "parent_run": str(run.parent_id) if run.parent_id else None,
@@ -103,9 +103,9 @@ def _step_body(step: StepRun) -> dict[str, Any]:
         "path": step.path,
         "kind": step.kind,
         "status": step.status,
-        "waits_for": step.waits_for,
-        "undoes": step.undoes,
-        "tries": step.tries,
+        "waiting_for": step.waiting_for,
+        "compensates": step.compensates,
+        "attempts": step.attempts,
         "action": str(step.action_id) if step.action_id else None,
         "due_at": step.due_at.isoformat() if step.due_at else None,
         "output": step.output,

@@ -135,8 +135,8 @@ class _Definition:
             self._problems.add(("steps", first), f"A circle: {words}.")
             # What the steps may name cannot be told: the rest would only be noise.
             raise _refused(self._problems.sorted()) from error
-        undoes = self._raw.get("on_failure") == "compensate"
-        compiler = StepCompiler(self._problems, self._world, undoes)
+        compensates = self._raw.get("on_failure") == "compensate"
+        compiler = StepCompiler(self._problems, self._world, compensates)
         steps: dict[str, StepSpec] = {}
         for name in order:
             visible = self._visible(name, needs, steps, base)

@@ -7,7 +7,7 @@ import jsonschema_rs
 
 from common.cel import Declared, Expression, InvalidExpression
 from workflows.definitions.source import Diagnostic, Path, SourceText
-from workflows.definitions.templates import NotOneExpression, Template, expression, is_expression
+from workflows.definitions.templates import InvalidTemplate, Template, expression, is_expression
 
 
 class Problems:
@@ -39,7 +39,7 @@ class Problems:
         """The compiled expression, if it is valid and of the type that is needed."""
         try:
             found = expression(text, names)
-        except (NotOneExpression, InvalidExpression) as error:
+        except (InvalidTemplate, InvalidExpression) as error:
             message, below = _said(str(error))
             self.add(path, message, below=below)
             return None

@@ -119,13 +119,13 @@ class StepSpec:
     child: Child | None = None
     foreach: Foreach | None = None
 
-    def call_of(self, *, undoes: bool) -> ToolCall | None:
+    def call_of(self, *, compensates: bool) -> ToolCall | None:
         """The call that the step makes, or the one that takes it back."""
-        return self.compensate if undoes else self.call
+        return self.compensate if compensates else self.call
 
-    def class_of(self, *, undoes: bool) -> str:
+    def class_of(self, *, compensates: bool) -> str:
         """What follows an unknown outcome: as the step says, or for its undoing as its tool is."""
-        if undoes and self.compensate is not None:
+        if compensates and self.compensate is not None:
             return self.compensate.tool.classes[0]
         return self.on_unknown
 

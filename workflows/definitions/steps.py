@@ -49,7 +49,7 @@ class StepCompiler:
 
     problems: Problems
     world: References
-    undoes: bool  # what cannot be undone must say so
+    compensates: bool  # what cannot be undone must say so
 
     def step(self, name: str, raw: Any, path: Path, names: Declared) -> StepSpec | None:
         """The step, or None if its form is wrong."""
@@ -95,7 +95,7 @@ class StepCompiler:
 
     def _ensure_undoable(self, raw: Any, tool: PinnedTool, path: Path) -> None:
         said = "compensate" in raw or "irreversible" in raw
-        if self.undoes and tool.access != "read" and not said:
+        if self.compensates and tool.access != "read" and not said:
             self.problems.add(
                 path,
                 f"{tool.name} changes something, and on_failure is compensate: say how to undo it "

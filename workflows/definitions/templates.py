@@ -19,8 +19,8 @@ MAX_WEIGHT = 1_000_000
 Path = tuple[str | int, ...]
 
 
-class NotOneExpression(InvalidInput):
-    code = "not_one_expression"
+class InvalidTemplate(InvalidInput):
+    code = "invalid_template"
     sentence = "A value is either literal or exactly one ${ expression }: text is not put together."
 
 
@@ -115,7 +115,7 @@ def expression(text: str, names: Declared) -> Expression:
     stripped = text.strip()
     inner = stripped[len(OPEN) : -len(CLOSE)]
     if not stripped.startswith(OPEN) or not stripped.endswith(CLOSE) or OPEN in inner:
-        raise NotOneExpression
+        raise InvalidTemplate
     ensure_bounded(inner)
     return compiled_typed(inner.strip(), names)
 

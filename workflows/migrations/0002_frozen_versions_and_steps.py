@@ -24,7 +24,7 @@ FROZEN = {
         "scope",
         "started_at",
     ),
-    "workflows_steprun": ("run_id", "path", "scope", "kind", "undoes", "started_at"),
+    "workflows_steprun": ("run_id", "path", "scope", "kind", "compensates", "started_at"),
     "workflows_signal": ("run_id", "name", "key", "payload", "received_at"),
     "workflows_schedulefire": ("schedule_id", "fire_time"),
 }

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AlterField(
             model_name='steprun',
-            name='waits_for',
+            name='waiting_for',
             field=models.CharField(blank=True, choices=[('approval', 'people'), ('time', 'a moment'), ('signal', 'a signal'), ('child', 'another run'), ('breaker', 'a system that does not answer'), ('turn', 'another call that changes what this one depends on'), ('items', 'its items')], max_length=16),
         ),
     ]

@@ -1,5 +1,5 @@
 from workflows.models.definitions import Rollout, Workflow, WorkflowVersion
-from workflows.models.runs import Signal, StepRun, Wake, WorkflowRun
+from workflows.models.runs import Signal, StepRun, WakeUp, WorkflowRun
 from workflows.models.schedules import Schedule, ScheduleFire
 
 __all__ = [
@@ -8,7 +8,7 @@ __all__ = [
     "ScheduleFire",
     "Signal",
     "StepRun",
-    "Wake",
+    "WakeUp",
     "Workflow",
     "WorkflowRun",
     "WorkflowVersion",

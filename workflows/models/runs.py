@@ -62,18 +62,18 @@ class WorkflowRun(models.Model):
         default=0, help_text="Steps of which it is not known whether they took effect."
     )
     finished_seq = models.PositiveIntegerField(default=0)
-    had_success = models.BooleanField(
+    success_condition_met = models.BooleanField(
         null=True, help_text="Whether the definition's own measure of success was met."
     )
     is_partial = models.BooleanField(
         default=False, help_text="It failed after some of its steps had changed something."
     )
-    turn = models.PositiveIntegerField(
+    revision = models.PositiveIntegerField(
         default=0,
-        help_text="How often its state has been written; drivers know by it if theirs is current.",
+        help_text="Incremented by every write of the state (optimistic lock).",
     )
-    wake_at = models.DateTimeField(null=True)
-    hinted_at = models.DateTimeField(null=True)
+    next_wake_at = models.DateTimeField(null=True)
+    last_hint_at = models.DateTimeField(null=True)
     deadline_at = models.DateTimeField()
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
@@ -89,7 +89,9 @@ class WorkflowRun(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["wake_at"], name="wfrun_to_wake", condition=Q(wake_at__isnull=False)
+                fields=["next_wake_at"],
+                name="wfrun_to_wake",
+                condition=Q(next_wake_at__isnull=False),
             ),
             models.Index(fields=["version", "status"], name="wfrun_by_version"),
             models.Index(fields=["status", "-run"], name="wfrun_by_status"),
@@ -160,11 +162,11 @@ class StepRun(models.Model):
         max_length=60, blank=True, help_text="The item of a foreach that it belongs to."
     )
     kind = models.CharField(max_length=16)
-    undoes = models.CharField(
+    compensates = models.CharField(
         max_length=120, blank=True, help_text="The path of the step whose effect it takes back."
     )
     status = models.CharField(max_length=16, choices=Status.choices)
-    waits_for = models.CharField(max_length=16, blank=True, choices=WaitsFor.choices)
+    waiting_for = models.CharField(max_length=16, blank=True, choices=WaitsFor.choices)
     input = models.JSONField(null=True)
     output = models.JSONField(null=True)
     action = models.ForeignKey(
@@ -178,7 +180,7 @@ class StepRun(models.Model):
         related_name="parent_steps",
         db_index=False,
     )
-    tries = models.PositiveSmallIntegerField(default=0)
+    attempts = models.PositiveSmallIntegerField(default=0)
     crashes = models.PositiveSmallIntegerField(default=0)
     generation = models.PositiveSmallIntegerField(
         default=0, help_text="Raised when a person has it done anew, with another key."
@@ -255,14 +257,14 @@ class Signal(models.Model):
         return self.name
 
 
-class Wake(models.Model):
+class WakeUp(models.Model):
     """A note that a run has something to look at, left by whoever may not lock the run.
 
     Inserted in the transaction of what happened; taken away by the transaction that has seen it.
     """
 
     run = models.ForeignKey(WorkflowRun, on_delete=models.PROTECT, related_name="wakes")
-    left_at = models.DateTimeField()
+    created_at = models.DateTimeField()
 
     class Meta:
         ordering = ["id"]

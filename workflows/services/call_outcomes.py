@@ -15,7 +15,7 @@ from actions.services.execution import was_not_carried_out
 from audit.services.recording import event_row
 from common.actors import SYSTEM
 from common.ids import first_key_at
-from tools.connectors.base import ConnectorError, NotSent, ToolResult, Unanswered
+from tools.connectors.base import ConnectorError, NoResponse, NotSent, ToolResult
 from tools.definitions import ToolSpec
 from tools.services.breakers import Where, count_failure, count_success, open_breakers
 from workflows.definitions.spec import Retry, StepSpec
@@ -34,7 +34,7 @@ _jitter = random.SystemRandom()
 
 @dataclass(frozen=True)
 class CallOutcome:
-    """One call as its driver saw it: a result or an error."""
+    """One call as its worker saw it: a result or an error."""
 
     path: str
     action: Action
@@ -45,10 +45,10 @@ class CallOutcome:
 
 
 def apply(turn: RunUnitOfWork, outcome: CallOutcome) -> None:
-    """Write the end of an attempt and what follows, if the attempt is still this driver's.
+    """Write the end of an attempt and what follows, if the attempt is still this worker's.
 
     An attempt that was given up meanwhile keeps its late answer as evidence. One that is closed
-    already was closed by this driver, whose commit was applied though its reply was lost.
+    already was closed by this worker, whose commit was applied though its reply was lost.
     """
     status = turn.loaded.attempt_status
     if status == Attempt.Status.UNKNOWN and outcome.result is not None:
@@ -69,7 +69,7 @@ def apply(turn: RunUnitOfWork, outcome: CallOutcome) -> None:
     turn.batch.progress.append(results.progress(outcome.action, turn.case.now))
     state.action_status = outcome.action.status
     for other in turn.case.steps.values():
-        if other.waits_for == StepRun.WaitsFor.TURN:
+        if other.waiting_for == StepRun.WaitsFor.TURN:
             other.due_at = turn.case.now  # this call was what it waited for, or may have been
             turn.touch(other)
 
@@ -92,12 +92,12 @@ def _on_failure(
     turn: RunUnitOfWork, state: StepState, outcome: CallOutcome, error: ConnectorError
 ) -> None:
     case, step = turn.case, turn.spec.step(forward_path(state.path))
-    is_unknown = isinstance(error, Unanswered)
+    is_unknown = isinstance(error, NoResponse)
     again = not case.is_over and _may_try_again(state, step, error)
     # A system's own no is about this key; a call that did not arrive says nothing of earlier ones.
     state.in_doubt = is_unknown or (state.in_doubt and was_not_carried_out(error))
     case.errors_count += 1
-    if isinstance(error, Unanswered | NotSent):  # not what the system itself puts off
+    if isinstance(error, NoResponse | NotSent):  # not what the system itself puts off
         where = (outcome.tool.system, case.environment)
         count_failure(where, now=case.now, successes=lambda since: _answered_since(where, since))
     ended = Attempt.Status.UNKNOWN if is_unknown else Attempt.Status.FAILED
@@ -115,7 +115,7 @@ def _on_failure(
     state.error_code, state.error = error.code, str(error)[:500]
     if again:
         outcome.action.status = Action.Status.READY
-        schedule_retry(turn, state, step.retry, failures=state.tries, at_least=error.retry_after)
+        schedule_retry(turn, state, step.retry, failures=state.attempts, at_least=error.retry_after)
     elif state.in_doubt:
         outcome.action.status = Action.Status.UNKNOWN
         mark_outcome_unknown(turn, state, step)
@@ -136,10 +136,11 @@ def _answered_since(where: Where, since: datetime) -> int:
 
 
 def _may_try_again(state: StepState, step: StepSpec, error: ConnectorError) -> bool:
-    if state.tries >= step.retry.max_attempts:
+    if state.attempts >= step.retry.max_attempts:
         return False
     return was_not_carried_out(error) or (
-        isinstance(error, Unanswered) and step.class_of(undoes=bool(state.undoes)) == "retry"
+        isinstance(error, NoResponse)
+        and step.class_of(compensates=bool(state.compensates)) == "retry"
     )
 
 
@@ -154,7 +155,7 @@ def schedule_retry(
     """Exponential back-off with full jitter, and not before the system said."""
     wait = timedelta(seconds=_jitter.uniform(0, retry.bound(max(failures, 1))))
     asked = min(timedelta(seconds=at_least or 0), MAX_RETRY_AFTER)
-    state.status, state.waits_for = "retry", ""
+    state.status, state.waiting_for = "retry", ""
     state.due_at = turn.case.now + max(wait, asked)
     turn.touch(state)
 
@@ -165,8 +166,10 @@ def mark_outcome_unknown(turn: RunUnitOfWork, state: StepState, step: StepSpec) 
     The system is asked only when the call's whole time limit is over: before that, "not found"
     could mean "not yet".
     """
-    state.status, state.waits_for, state.in_doubt = "unknown", "", True
-    is_probed = step.class_of(undoes=bool(state.undoes)) == "probe" and not turn.case.is_over
+    state.status, state.waiting_for, state.in_doubt = "unknown", "", True
+    is_probed = (
+        step.class_of(compensates=bool(state.compensates)) == "probe" and not turn.case.is_over
+    )
     state.due_at = max(turn.case.now, _time_limit(state, step)) + PROBE_AFTER if is_probed else None
     state.done = 0  # probes made
     turn.touch(state)
@@ -174,7 +177,7 @@ def mark_outcome_unknown(turn: RunUnitOfWork, state: StepState, step: StepSpec) 
 
 def _time_limit(state: StepState, step: StepSpec) -> datetime:
     """When the last call of the step can no longer be under way."""
-    call = step.call_of(undoes=bool(state.undoes))
+    call = step.call_of(compensates=bool(state.compensates))
     begun: datetime = Attempt.objects.filter(action_id=str(state.action_id)).aggregate(
         at=Max("started_at")
     )["at"]
@@ -182,15 +185,17 @@ def _time_limit(state: StepState, step: StepSpec) -> datetime:
 
 
 def handle_lost_worker(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
-    """Its driver went away during the call. By the tool's class: again, ask the tool, or people."""
+    """Its worker went away during the call. By the tool's class: again, ask the tool, or people."""
     state.crashes += 1
     state.in_doubt = True
     turn.case.errors_count += 1
-    is_repeated = step.class_of(undoes=bool(state.undoes)) == "retry" and not turn.case.is_over
+    is_repeated = (
+        step.class_of(compensates=bool(state.compensates)) == "retry" and not turn.case.is_over
+    )
     if is_repeated and state.crashes >= MAX_CRASHES:
         turn.set_action(state, Action.Status.FAILED.value)
         message = f"Whoever carried it out went away {state.crashes} times."
-        turn.finish(state, "failed", code="poison", message=message)
+        turn.finish(state, "failed", code="max_crashes_exceeded", message=message)
     elif is_repeated:
         turn.set_action(state, Action.Status.READY.value)
         schedule_retry(turn, state, step.retry, failures=state.crashes)
@@ -203,13 +208,13 @@ def probe_answered(turn: RunUnitOfWork, state: StepState, probed: ProbeResult) -
     action = Action.objects.select_for_update().get(pk=str(state.action_id))
     if probed.error:
         state.done += 1
-        # After some tries a person is asked: there is no due time then.
+        # After some attempts a person is asked: there is no due time then.
         wait = PROBE_AFTER * 2**state.done
         state.due_at = turn.case.now + wait if state.done < MAX_PROBES else None
         state.error_code, state.error = "probe_failed", probed.error[:500]
         turn.touch(state)
         return
-    call = turn.spec.step(forward_path(state.path)).call_of(undoes=bool(state.undoes))
+    call = turn.spec.step(forward_path(state.path)).call_of(compensates=bool(state.compensates))
     turn.batch.events.append(
         event_row(
             action_events.CALL_PROBED,

@@ -170,11 +170,11 @@ class Gathered:
 def gathered(turn: RunUnitOfWork, step: StepSpec, state: StepState) -> list[dict[str, Any]]:
     """Each item's outputs by inner step, in order; those of this transaction are in memory."""
     written = StepRun.objects.filter(
-        run_id=turn.case.id, scope__startswith=f"{state.path}[", undoes=""
+        run_id=turn.case.id, scope__startswith=f"{state.path}[", compensates=""
     ).values_list("path", "scope", "status", "output")
     rows = {path: (scope, status, output) for path, scope, status, output in written}
     for one in turn.case.steps.values():
-        if one.scope.startswith(f"{state.path}[") and not one.undoes:
+        if one.scope.startswith(f"{state.path}[") and not one.compensates:
             rows[one.path] = (one.scope, one.status, one.output)
     found: dict[int, Gathered] = {}
     for path, (scope, status, output) in rows.items():
@@ -192,7 +192,7 @@ def answerable(turn: RunUnitOfWork) -> list[int]:
     run = turn.case.run
     behind = people_named(run.initiator)
     parties = (*run.chain, turn.case.client_id)
-    return sorted({*behind, *(pk for party in parties for pk in known[party].answerable_users)})
+    return sorted({*behind, *(pk for party in parties for pk in known[party].conflicted_users)})
 
 
 def undo(turn: RunUnitOfWork, one: StepStart, child_id: UUID) -> None:
@@ -201,7 +201,7 @@ def undo(turn: RunUnitOfWork, one: StepStart, child_id: UUID) -> None:
     People may have ordered that of the child itself: what is undone is not undone again, and what
     could not be is tried anew.
     """
-    state = turn.begin(one.path, one.step.kind, "waiting", undoes=one.undoes)
+    state = turn.begin(one.path, one.step.kind, "waiting", compensates=one.compensates)
     state.child_id = child_id
     loaded = lock_state(child_id, wait=True, everything=True)
     if loaded is None:
@@ -214,7 +214,7 @@ def undo(turn: RunUnitOfWork, one: StepStart, child_id: UUID) -> None:
         child = RunUnitOfWork(spec_of(loaded.case.version_id), loaded, turn.lease, actor=turn.actor)
         reopen(child, actor=turn.actor, reason=reason)
         start_compensation(child, reason)
-        child.case.wake_at = turn.case.now
+        child.case.next_wake_at = turn.case.now
         child.hints += 1
         child.write()
     state.child_status = "compensating"

@@ -36,13 +36,13 @@ class DispatchedCall:
 
 
 def begin(
-    turn: RunUnitOfWork, look: PreparedStep, *, scope: str, undoes: str
+    turn: RunUnitOfWork, look: PreparedStep, *, scope: str, compensates: str
 ) -> DispatchedCall | None:
     """Decide a step's call; the claim, if it is allowed and its endpoint is let through."""
     case = turn.case
     step = turn.spec.step(forward_path(look.path))
-    call = step.call_of(undoes=bool(undoes))
-    state = turn.begin(look.path, step.kind, "running", scope=scope, undoes=undoes)
+    call = step.call_of(compensates=bool(compensates))
+    state = turn.begin(look.path, step.kind, "running", scope=scope, compensates=compensates)
     if call is None or look.prepared is None:
         _not_proposed(turn, state, look)
         return None
@@ -53,7 +53,7 @@ def begin(
     if _is_held_back(turn, state, look.prepared.call.tool):
         return None
     case.steps_count += 1
-    state.tries += 1
+    state.attempts += 1
     committed = decide_into(turn.batch, look.prepared, case.run, now=case.now)
     action = committed.action
     state.action_id, state.action_status = action.pk, str(action.status)
@@ -79,12 +79,12 @@ def resume(turn: RunUnitOfWork, look: PreparedStep) -> DispatchedCall | None:
         return None
     # The second decision has counted for itself.
     turn.case.run = run_row(Run.objects.get(pk=turn.case.id))
-    state.tries += 1
+    state.attempts += 1
     state.action_status = str(resumed.action.status)
     turn.touch(state)
     _apply_decision(turn, state, resumed.action)
     step = turn.spec.step(forward_path(look.path))
-    call = step.call_of(undoes=bool(state.undoes))
+    call = step.call_of(compensates=bool(state.compensates))
     if resumed.started is None or call is None:
         return None
     return _build_call(look, state, resumed.action, resumed.started, seconds=_seconds(call, step))
@@ -101,7 +101,7 @@ def was_overtaken(turn: RunUnitOfWork, look: PreparedStep) -> bool:
 
 def _wait_for_turn(turn: RunUnitOfWork, state: StepState) -> None:
     until = turn.case.now + TURN_AGAIN
-    if state.waits_for == StepRun.WaitsFor.TURN:
+    if state.waiting_for == StepRun.WaitsFor.TURN:
         # Said once; looked at again and again.
         state.status, state.due_at = "waiting", until
         turn.touch(state)
@@ -114,7 +114,7 @@ def _build_call(
 ) -> DispatchedCall | None:
     if look.prepared is None:
         return None
-    state.status, state.waits_for, state.due_at = "running", "", None
+    state.status, state.waiting_for, state.due_at = "running", "", None
     return DispatchedCall(
         look.path, action, started, look.prepared.call.tool, look.prepared.snapshot, seconds
     )
@@ -126,7 +126,7 @@ def _seconds(call: ToolCall, step: StepSpec) -> float:
 
 def _apply_decision(turn: RunUnitOfWork, state: StepState, action: Action) -> None:
     """What the decision means for the step, where it does not begin a call."""
-    decided = action.decided_again or {"outcome": action.outcome, "reasons": action.reasons}
+    decided = action.redecision or {"outcome": action.outcome, "reasons": action.reasons}
     outcome = str(decided["outcome"])
     if outcome == "needs_approval":
         turn.wait(state, StepRun.WaitsFor.APPROVAL)

@@ -9,7 +9,7 @@ from common.commands import command
 from common.errors import NotFound
 from common.input_checks import clean_reason
 from workflows import events
-from workflows.errors import WrongRunState
+from workflows.errors import InvalidRunState
 from workflows.models import StepRun, WorkflowRun, WorkflowVersion
 from workflows.services.recovery import keep_result, reopen, resume_steps, start_compensation
 from workflows.services.run_loading import lock_state
@@ -34,7 +34,7 @@ def cancel(run_id: UUID, *, actor: Actor, reason: str, identity_id: int | None =
     case = turn.case
     left_to_people = identity_id is not None and case.status not in GOING_FORWARD
     if case.status in WorkflowRun.ENDED or left_to_people:
-        raise WrongRunState
+        raise InvalidRunState
     _ordered(turn, "cancel", reason)
     for state in case.steps.values():
         if state.child_id is not None and state.is_open:
@@ -70,7 +70,7 @@ def resume(
     turn = _turn(run_id, actor, by.identity.pk if by else None)
     case = turn.case
     if case.status not in of or _is_left_behind(turn):
-        raise WrongRunState
+        raise InvalidRunState
     if by is not None:
         _ensure_for_agents(turn, by)
     _ordered(turn, "resume", reason)
@@ -116,13 +116,13 @@ def _ensure_for_agents(turn: RunUnitOfWork, by: Caller) -> None:
     is_beyond = not covers(by.scopes, case.scope.split())
     if is_over_time or is_within or is_retired or is_beyond:
         message = "Only people may have this run go on."
-        raise WrongRunState(message)
+        raise InvalidRunState(message)
 
 
 def _wake_children(turn: RunUnitOfWork) -> None:
     """Runs within it were held back as long as it rested."""
     for state in turn.case.steps.values():
-        if state.is_open and state.waits_for == "child" and state.child_id is not None:
+        if state.is_open and state.waiting_for == "child" and state.child_id is not None:
             wake(state.child_id)
 
 
@@ -132,7 +132,7 @@ def undo(run_id: UUID, *, actor: Actor, reason: str) -> None:
     turn = _turn(run_id, actor, None)
     case = turn.case
     if case.status not in {*STOPPED, "cancelled", "succeeded", "waiting", "running"}:
-        raise WrongRunState
+        raise InvalidRunState
     _ordered(turn, "undo", reason)
     reopen(turn, actor=actor, reason=reason)
     start_compensation(turn, clean_reason(reason))
@@ -152,6 +152,6 @@ def _ordered(turn: RunUnitOfWork, order: str, reason: str) -> None:
 
 
 def _go(turn: RunUnitOfWork) -> None:
-    turn.case.wake_at = turn.case.now
+    turn.case.next_wake_at = turn.case.now
     turn.hints += 1
     turn.write()

@@ -27,7 +27,7 @@ from workflows.expression_context import values_of
 from workflows.planning import StepStart, plan
 from workflows.run_state import StepState, WorkflowState, forward_path
 
-DRIVER = "workflows"
+EXECUTOR = "workflows"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def prepare_next(
         if found is not None:
             return found
     for one in moves.begin:
-        if one.step.call_of(undoes=bool(one.undoes)) is not None:
+        if one.step.call_of(compensates=bool(one.compensates)) is not None:
             return _begin(case, one, lease, answered)
     return None
 
@@ -77,7 +77,7 @@ def required_preparation(
     state: StepState, step: StepSpec
 ) -> Literal["begin", "resume", "probe"] | None:
     """Whether an open step goes on with a call, and of what kind."""
-    if step.call_of(undoes=bool(state.undoes)) is None:
+    if step.call_of(compensates=bool(state.compensates)) is None:
         return None
     if state.action_id is None:
         return "begin" if state.status == "waiting" else None
@@ -99,7 +99,7 @@ def _of_open(
     kind = required_preparation(state, step)
     if kind == "begin":
         values = values_of(spec, case, state, case.now)
-        begin = StepStart(state.path, step, values, state.scope, state.undoes)
+        begin = StepStart(state.path, step, values, state.scope, state.compensates)
         return _begin(case, begin, lease, answered)
     if kind is None or state.action_id is None:
         return None
@@ -120,7 +120,7 @@ def _begin(
     case: WorkflowState, one: StepStart, lease: timedelta, answered: UUID | None
 ) -> PreparedStep:
     """A call prepared as an agent's own would be: its arguments checked, its facts found out."""
-    call = one.step.call_of(undoes=bool(one.undoes))
+    call = one.step.call_of(compensates=bool(one.compensates))
     mark, held = snapshot.cached_with_version()
     if call is None:
         return PreparedStep(one.path, "begin", mark)
@@ -138,7 +138,7 @@ def _begin(
             arguments=arguments,
             claims=claims,
             idempotency_key=step_key(case.id, one.path, existing.generation if existing else 0),
-            driver=DRIVER,
+            executor=EXECUTOR,
             lease=lease,
             step=one.path,
             patience=0,

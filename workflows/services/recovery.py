@@ -24,19 +24,19 @@ def reopen(turn: RunUnitOfWork, *, actor: Actor, reason: str) -> None:
     if known is not None and known.epoch != case.epoch:
         case.epoch = known.epoch
         WorkflowRun.objects.filter(pk=case.id).update(epoch=known.epoch)
-    case.ended_at, case.is_partial, case.had_success = None, False, None
+    case.ended_at, case.is_partial, case.success_condition_met = None, False, None
 
 
 def keep_result(run: WorkflowRun) -> None:
     """What a run within this one does counts again as done for its agent, as that stands today."""
     epoch = run.run.identity.epoch
     if run.epoch != epoch:
-        WorkflowRun.objects.filter(pk=run.pk).update(epoch=epoch, turn=F("turn") + 1)
+        WorkflowRun.objects.filter(pk=run.pk).update(epoch=epoch, revision=F("revision") + 1)
 
 
 def resume_steps(turn: RunUnitOfWork) -> None:
     """Have done anew what did not succeed. What may have taken effect is asked about first."""
-    steps = [state for state in turn.case.steps.values() if not state.undoes]
+    steps = [state for state in turn.case.steps.values() if not state.compensates]
     for state in steps:
         if state.kind == "foreach" and state.status in BROKEN and state.input is not None:
             _take_up_items(turn, state)
@@ -52,7 +52,7 @@ def resume_steps(turn: RunUnitOfWork) -> None:
 def start_compensation(turn: RunUnitOfWork, reason: str) -> None:
     """Take back what the run has done, the last first; what could not be undone is tried anew."""
     for state in list(turn.case.steps.values()):
-        if state.undoes and state.status in BROKEN:
+        if state.compensates and state.status in BROKEN:
             _anew(turn, state)
     if turn.case.status == "compensation_failed":
         # It had turned round before: nothing is left to be cancelled.
@@ -76,7 +76,7 @@ def _take_up_items(turn: RunUnitOfWork, outer: StepState) -> None:
     """
     foreach = turn.spec.steps[outer.path].foreach
     mine = [s for s in turn.case.steps.values() if s.scope.startswith(f"{outer.path}[")]
-    mine = [state for state in mine if not state.undoes]
+    mine = [state for state in mine if not state.compensates]
     bad = {state.scope for state in mine if state.status in BROKEN}
     if foreach is not None and foreach.fail == "stop":
         for state in mine:
@@ -84,7 +84,7 @@ def _take_up_items(turn: RunUnitOfWork, outer: StepState) -> None:
                 state.folded = False
                 turn.touch(state)
     counted = {state.scope for state in mine if state.folded}
-    outer.status, outer.waits_for, outer.ended_at = "waiting", "items", None
+    outer.status, outer.waiting_for, outer.ended_at = "waiting", "items", None
     outer.finished_seq, outer.error_code, outer.error = None, "", ""
     outer.done, outer.failures = len(counted - bad), len(counted & bad)
     turn.touch(outer)

@@ -21,25 +21,25 @@ from workflows.spec_cache import data_class_of, spec_of
 _CASE = (
     "i.client_id, r.environment, f.slug, w.version_id, w.status, w.inputs, w.scope, w.epoch, "
     "w.parent_id, w.depth, w.deadline_at, w.started_at, w.ending, w.reason, w.output, "
-    "w.steps_count, w.errors_count, w.unknown_count, w.finished_seq, w.had_success, w.is_partial, "
-    "w.wake_at, w.hinted_at, w.ended_at, w.turn"
+    "w.steps_count, w.errors_count, w.unknown_count, w.finished_seq, w.success_condition_met, "
+    "w.is_partial, w.next_wake_at, w.last_hint_at, w.ended_at, w.revision"
 )
 _CASE_NAMES = tuple(name.split(".")[1] for name in _CASE.split(", "))
 _JSON = {"inputs", "output", "input"}
 _TIMES = {
     "deadline_at",
     "started_at",
-    "wake_at",
-    "hinted_at",
+    "next_wake_at",
+    "last_hint_at",
     "ended_at",
     "due_at",
 }
 _IDS = {"id", "parent_id", "action_id", "approval_id", "child_id"}
-_FLAGS = {"had_success", "is_partial", "folded", "in_doubt"}
+_FLAGS = {"success_condition_met", "is_partial", "folded", "in_doubt"}
 _STEP_NAMES = tuple(name for name in STEP_COLUMNS if name != "run_id")
 _NEWS = (
     "a.status, p.status, c.status, "
-    "(s.waits_for = 'signal' AND EXISTS (SELECT 1 FROM workflows_signal g "
+    "(s.waiting_for = 'signal' AND EXISTS (SELECT 1 FROM workflows_signal g "
     "WHERE g.run_id = s.run_id AND g.consumed_at IS NULL))"
 )
 _NEWS_NAMES = ("action_status", "approval_status", "child_status", "has_signal")
@@ -76,15 +76,15 @@ def lock_state(
         return None
     [row] = found
     run = run_row(row[:RUN_WIDTH])
-    turn, wakes, breakers, attempt_status, mark, now = row[RUN_WIDTH:]
+    revision, wakes, breakers, attempt_status, mark, now = row[RUN_WIDTH:]
     moment = as_time(now) or timezone.now()
-    if known is not None and known.turn == turn and not wakes:
+    if known is not None and known.revision == revision and not wakes:
         case = replace(known, run=run, now=moment, mark=int(mark or 0))
     else:
         case = _read(run_id, everything=everything)
         case = replace(case, now=moment, mark=int(mark or 0))
     if case.parent_id is not None:
-        case.is_held_back, case.cut_off = _above(case)
+        case.is_paused_by_parent, case.cut_off = _above(case)
     case.data_class = data_class_of(spec_of(case.version_id), parent=case.parent_id, run=case.id)
     return Loaded(
         case,
@@ -159,15 +159,15 @@ def _locked_sql(vendor: str, *, has_attempt: bool, wait: bool) -> str:
 
     Rows that are locked are read as they are after the wait, all else as it was before: so the
     attempt is locked too, and a note that was left meanwhile stays for the next turn. Not FOR
-    UPDATE: a note for a parent refers to its row, and must not wait for its driver.
+    UPDATE: a note for a parent refers to its row, and must not wait for its worker.
     """
     on_postgresql = vendor == "postgresql"
     lock = f" FOR NO KEY UPDATE OF r, w{', t' if has_attempt else ''}"
     lock += "" if wait else " SKIP LOCKED"
     notes = "string_agg(k.id::text, ',')" if on_postgresql else "group_concat(k.id)"
     return (
-        f"SELECT {RUN_COLUMNS}, w.turn, "  # noqa: S608 - names are ours
-        f"(SELECT {notes} FROM workflows_wake k WHERE k.run_id = r.id), "
+        f"SELECT {RUN_COLUMNS}, w.revision, "  # noqa: S608 - names are ours
+        f"(SELECT {notes} FROM workflows_wakeup k WHERE k.run_id = r.id), "
         "EXISTS (SELECT 1 FROM tools_breaker WHERE state = 'open'), "
         f"{'t.status' if has_attempt else 'NULL'}, "
         f"(SELECT mark FROM audit_generation WHERE id = 1), {_clock(vendor)} "

@@ -13,7 +13,7 @@ from common.clock import database_now
 from common.commands import command
 from common.errors import NotFound
 from workflows import events
-from workflows.errors import SignalReused, WrongRunState
+from workflows.errors import InvalidRunState, SignalReused
 from workflows.models import Signal, WorkflowRun
 from workflows.services.wakeups import wake
 from workflows.spec_cache import data_class_of, spec_of
@@ -46,7 +46,7 @@ def send(
     if found is not None:
         return found, False
     if run.is_ended:
-        raise WrongRunState
+        raise InvalidRunState
     try:
         with transaction.atomic():
             signal = Signal.objects.create(

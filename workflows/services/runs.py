@@ -234,11 +234,11 @@ def _row(
         "unknown_count": 0,
         "finished_seq": 0,
         "is_partial": False,
-        "wake_at": found.now,
-        "hinted_at": found.now,
+        "next_wake_at": found.now,
+        "last_hint_at": found.now,
         "deadline_at": deadline_at,
         "started_at": found.now,
-        "turn": 0,
+        "revision": 0,
     }
 
 

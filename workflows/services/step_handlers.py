@@ -70,7 +70,7 @@ def _ask(turn: RunUnitOfWork, one: StepStart, state: StepState) -> None:
             **({APART: {"/shown": turn.data_class()}} if turn.data_class() else {}),
         },
         reasons=[_reason(turn, one, asked.tier)],
-        answerable_users=child_runs.answerable(turn),
+        conflicted_users=child_runs.answerable(turn),
         initiator=turn.case.run.initiator,
         run_id=case.id,
         data_class=turn.data_class(),
@@ -103,7 +103,7 @@ def _resume_approval(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> N
         if not is_backed(request):
             # Somebody who approved may no longer decide this: people are asked again.
             values = values_of(turn.spec, turn.case, state, turn.case.now)
-            _ask(turn, StepStart(state.path, step, values, state.scope, state.undoes), state)
+            _ask(turn, StepStart(state.path, step, values, state.scope, state.compensates), state)
             return
         spend(request.pk, actor=SYSTEM, action=f"step {state.path}")
         turn.finish(state, "succeeded", output={"approved": True, "votes": votes})

@@ -1,7 +1,7 @@
 """What makes up for everything that can get lost: any number of sweepers, none of them needed.
 
-Hints get lost, workers die, brokers are emptied: a run that has work says so in `wake_at`, in the
-same transaction, and is found here.
+Hints get lost, workers die, brokers are emptied: a run that has work says so in `next_wake_at`,
+in the same transaction, and is found here.
 """
 
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from django.db.models import F, Q
 
 from common.clock import database_now
 from common.task_queue import queue
-from workflows.models import Wake, WorkflowRun
+from workflows.models import WakeUp, WorkflowRun
 from workflows.services.unit_of_work import DRIVE
 
 NOTE_OVERDUE = timedelta(seconds=2)
@@ -36,23 +36,23 @@ def _hint_again() -> timedelta:
 @transaction.atomic
 def due_runs(now: datetime, limit: int) -> list[UUID]:
     """Runs to be woken, marked as hinted at so that other sweepers leave them alone."""
-    never = Q(hinted_at=None) | Q(hinted_at__lt=F("wake_at"))
-    due = WorkflowRun.objects.filter(wake_at__lte=now).filter(
-        never | Q(hinted_at__lt=now - _hint_again())
+    never = Q(last_hint_at=None) | Q(last_hint_at__lt=F("next_wake_at"))
+    due = WorkflowRun.objects.filter(next_wake_at__lte=now).filter(
+        never | Q(last_hint_at__lt=now - _hint_again())
     )
     if connection.features.has_select_for_update_skip_locked:
         due = due.select_for_update(skip_locked=True, of=("self",), no_key=True)
-    ids = list(due.order_by("wake_at").values_list("pk", flat=True)[:limit])
+    ids = list(due.order_by("next_wake_at").values_list("pk", flat=True)[:limit])
     if ids:
-        WorkflowRun.objects.filter(pk__in=ids).update(hinted_at=now)
+        WorkflowRun.objects.filter(pk__in=ids).update(last_hint_at=now)
     return ids
 
 
 def to_drive(*, limit: int = BATCH) -> list[UUID]:
-    """Runs for a driver that gets no hints: all that are due, and all that were left a note."""
+    """Runs for a worker that gets no hints: all that are due, and all that were left a note."""
     moment = database_now()
-    due = WorkflowRun.objects.filter(wake_at__lte=moment).order_by("wake_at")
-    noted = Wake.objects.order_by("pk").values_list("run_id", flat=True)
+    due = WorkflowRun.objects.filter(next_wake_at__lte=moment).order_by("next_wake_at")
+    noted = WakeUp.objects.order_by("pk").values_list("run_id", flat=True)
     return list({*due.values_list("pk", flat=True)[:limit], *noted[:limit]})
 
 
@@ -60,16 +60,16 @@ def to_drive(*, limit: int = BATCH) -> list[UUID]:
 def _mark_hinted(now: datetime, limit: int) -> list[UUID]:
     """Runs that were left a note which nobody has come for, marked as hinted at."""
     forgotten = (
-        Q(run__hinted_at=None)
-        | Q(run__hinted_at__lt=F("left_at"))
-        | Q(run__hinted_at__lt=now - _hint_again())
+        Q(run__last_hint_at=None)
+        | Q(run__last_hint_at__lt=F("created_at"))
+        | Q(run__last_hint_at__lt=now - _hint_again())
     )
-    overdue = Wake.objects.filter(forgotten, left_at__lte=now - NOTE_OVERDUE)
+    overdue = WakeUp.objects.filter(forgotten, created_at__lte=now - NOTE_OVERDUE)
     ids = list(dict.fromkeys(overdue.order_by("pk").values_list("run_id", flat=True)[:limit]))
     runs = WorkflowRun.objects.filter(pk__in=ids)
     if connection.features.has_select_for_update_skip_locked:
-        # Rows that a driver holds are being looked at; to wait for several could be a circle.
+        # Rows that a worker holds are being looked at; to wait for several could be a circle.
         runs = runs.select_for_update(skip_locked=True, of=("self",), no_key=True)
     ids = list(runs.values_list("pk", flat=True))
-    WorkflowRun.objects.filter(pk__in=ids).update(hinted_at=now)
+    WorkflowRun.objects.filter(pk__in=ids).update(last_hint_at=now)
     return ids

@@ -48,7 +48,7 @@ def tick(
 ) -> TickResult:
     """Apply what a call came to, move the run as far as it goes, and claim the next call.
 
-    `known` is the case as the last turn of this driver left it; it is changed in place. Raises the
+    `known` is the case as the last turn of this worker left it; it is changed in place. Raises the
     database's own error: then nothing of it happened, or all of it.
     """
     with transaction.atomic():
@@ -125,15 +125,15 @@ def _pass(turn: RunUnitOfWork, moves: Plan) -> bool:
 def _new_ones(turn: RunUnitOfWork, moves: Plan) -> bool:
     moved = False
     for one in moves.begin:
-        if one.step.call_of(undoes=bool(one.undoes)) is None:
+        if one.step.call_of(compensates=bool(one.compensates)) is None:
             _begin(turn, one)
             moved = True
     return moved
 
 
 def _begin(turn: RunUnitOfWork, one: StepStart) -> None:
-    if one.undoes:
-        child_id = turn.case.steps[one.undoes].child_id
+    if one.compensates:
+        child_id = turn.case.steps[one.compensates].child_id
         if child_id is not None:
             child_runs.undo(turn, one, child_id)
         return
@@ -146,16 +146,16 @@ def _open_ones(turn: RunUnitOfWork, moves: Plan) -> bool:
         state = turn.case.steps[path]
         step = turn.spec.step(forward_path(path))
         if required_preparation(state, step) is None:
-            before = (state.status, state.due_at, state.waits_for)
+            before = (state.status, state.due_at, state.waiting_for)
             _go_on(turn, state, step)
-            moved = moved or before != (state.status, state.due_at, state.waits_for)
+            moved = moved or before != (state.status, state.due_at, state.waiting_for)
     return moved
 
 
 def _go_on(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
-    if step.call_of(undoes=bool(state.undoes)) is not None:
+    if step.call_of(compensates=bool(state.compensates)) is not None:
         _TOOL_NEWS.get(state.action_status or "", _nothing)(turn, state, step)
-    elif state.undoes:
+    elif state.compensates:
         child_runs.finish_undo(turn, state)
     else:
         step_handlers.go_on(turn, state, step)
@@ -236,16 +236,16 @@ def _claim_new(turn: RunUnitOfWork, moves: Plan, look: PreparedStep) -> Dispatch
         state = turn.case.steps[look.path]
         if required_preparation(state, turn.spec.step(forward_path(look.path))) != "begin":
             return None
-        return dispatch.begin(turn, look, scope=state.scope, undoes=state.undoes)
+        return dispatch.begin(turn, look, scope=state.scope, compensates=state.compensates)
     for one in moves.begin:
         if one.path == look.path and _is_same_call(turn, one, look):
-            return dispatch.begin(turn, look, scope=one.scope, undoes=one.undoes)
+            return dispatch.begin(turn, look, scope=one.scope, compensates=one.compensates)
     return None
 
 
 def _is_same_call(turn: RunUnitOfWork, one: StepStart, look: PreparedStep) -> bool:
     """Whether the values have not changed since they were looked at."""
-    call = one.step.call_of(undoes=bool(one.undoes))
+    call = one.step.call_of(compensates=bool(one.compensates))
     if call is None or look.prepared is None:
         return call is not None
     try:
@@ -262,7 +262,7 @@ def _calls_left(turn: RunUnitOfWork, moves: Plan) -> int:
     """How many calls could be made that this turn has not claimed."""
     if turn.case.is_resting:
         return 0
-    begin = sum(1 for one in moves.begin if one.step.call_of(undoes=bool(one.undoes)))
+    begin = sum(1 for one in moves.begin if one.step.call_of(compensates=bool(one.compensates)))
     go_on = sum(
         1
         for path in moves.go_on
@@ -274,10 +274,10 @@ def _calls_left(turn: RunUnitOfWork, moves: Plan) -> int:
 def _set_alarm(
     turn: RunUnitOfWork, moves: Plan, *, has_more: bool, claimed: DispatchedCall | None
 ) -> None:
-    """When somebody must look again, whatever becomes of this driver and of its hints."""
+    """When somebody must look again, whatever becomes of this worker and of its hints."""
     case = turn.case
     if case.is_resting:
-        case.wake_at = None
+        case.next_wake_at = None
         return
     busy = any(state.status == "running" for state in case.steps.values())
     if has_more and claimed is not None:
@@ -289,9 +289,11 @@ def _set_alarm(
         alarm = min(alarm, case.now + turn.lease + CHECK_AGAIN)
     # An alarm that is set already and comes soon enough stays: a row whose indexed columns do not
     # change costs PostgreSQL no index entries.
-    set_already = case.wake_at is not None and case.now + turn.lease <= case.wake_at <= alarm
+    set_already = (
+        case.next_wake_at is not None and case.now + turn.lease <= case.next_wake_at <= alarm
+    )
     if has_more or not set_already:
-        case.wake_at = case.now if has_more else alarm
+        case.next_wake_at = case.now if has_more else alarm
     if case.status != "compensating":
         waits = not busy and not has_more
         case.status = "waiting" if waits else "running"
@@ -306,7 +308,7 @@ def _end(turn: RunUnitOfWork, end: RunEnd) -> None:
         values = build_context(turn.spec, case, case.now)
         try:
             case.output = turn.spec.output.resolve(values)
-            case.had_success = (
+            case.success_condition_met = (
                 None if turn.spec.success is None else is_true(turn.spec.success, values)
             )
         except ExpressionFailed as error:
@@ -314,5 +316,5 @@ def _end(turn: RunUnitOfWork, end: RunEnd) -> None:
             turn.end(end.status, end.reason, end.ending)
             return
     elif turn.spec.success is not None and end.status != "compensating":
-        case.had_success = False
+        case.success_condition_met = False
     turn.end(end.status, end.reason, end.ending)

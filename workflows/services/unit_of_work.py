@@ -22,14 +22,14 @@ from common.sql import Row, write
 from common.task_queue import queue
 from workflows import events
 from workflows.definitions.spec import WorkflowSpec
-from workflows.models import Signal, StepRun, Wake
+from workflows.models import Signal, StepRun, WakeUp
 from workflows.run_state import StepState, WorkflowState, index_of
 from workflows.services import tables
 from workflows.services.run_loading import Loaded, folded_steps
 
 DRIVE = "workflows.drive"
 MAX_ERROR_LENGTH = 500
-# A claimed step's driver gives signs of life; without one for so long it counts as gone.
+# A claimed step's worker gives signs of life; without one for so long it counts as gone.
 CHECK_AGAIN = timedelta(seconds=5)
 # Where only news can move a run, somebody looks now and then all the same.
 LOOK_AGAIN = timedelta(minutes=10)
@@ -63,7 +63,7 @@ class RunUnitOfWork:
         state = StepState(path=path, kind=kind, status=status, started_at=now, **given)
         self.case.steps[path] = state
         self.fresh[path] = state
-        if state.scope and not state.undoes:
+        if state.scope and not state.compensates:
             self._count_item(state.scope)
         return state
 
@@ -86,13 +86,13 @@ class RunUnitOfWork:
             self.touched[state.path] = state
         return state
 
-    def wait(self, state: StepState, waits_for: StepRun.WaitsFor, *, until: Any = None) -> None:
-        state.status, state.waits_for, state.due_at = "waiting", str(waits_for), until
+    def wait(self, state: StepState, waiting_for: StepRun.WaitsFor, *, until: Any = None) -> None:
+        state.status, state.waiting_for, state.due_at = "waiting", str(waiting_for), until
         self.touch(state)
         self.note(
             events.STEP_WAITING,
             path=state.path,
-            waits_for=str(waits_for),
+            waiting_for=str(waiting_for),
             until=until.isoformat() if until else "",
         )
 
@@ -108,7 +108,7 @@ class RunUnitOfWork:
     ) -> None:
         """The step has come to an end. `said`: the log tells it already, as a tool's answer."""
         state.status, state.output = status, output
-        state.waits_for, state.due_at, state.ended_at = "", None, self.case.now
+        state.waiting_for, state.due_at, state.ended_at = "", None, self.case.now
         state.error_code, state.error = code, message[:MAX_ERROR_LENGTH]
         self.case.finished_seq += 1
         state.finished_seq = self.case.finished_seq
@@ -150,7 +150,7 @@ class RunUnitOfWork:
         """The run ends, rests, or turns round to be undone."""
         case = self.case
         case.reason = reason[:MAX_ERROR_LENGTH] or case.reason
-        case.status, case.wake_at = status, None
+        case.status, case.next_wake_at = status, None
         if status == "compensating":
             case.ending = ending
             self.load_collapsed_steps()
@@ -187,7 +187,7 @@ class RunUnitOfWork:
 
     def leave_unknown(self, state: StepState) -> None:
         """It is not tried again to find out whether it took effect: people are asked."""
-        state.status, state.waits_for, state.due_at = "unknown", "", None
+        state.status, state.waiting_for, state.due_at = "unknown", "", None
         state.ended_at = state.finished_seq = None
         if state.action_status not in {None, "unknown", "executing"}:
             self.set_action(state, "unknown")
@@ -265,7 +265,9 @@ class RunUnitOfWork:
 
     def _has_effect(self, state: StepState) -> bool:
         """Whether a step that changes something succeeded, or may have."""
-        if state.undoes or not (state.status == "succeeded" or state.in_flight or state.in_doubt):
+        if state.compensates or not (
+            state.status == "succeeded" or state.in_flight or state.in_doubt
+        ):
             return False
         call = self.spec.step(state.path).call
         return state.child_id is not None or (call is not None and call.tool.access != "read")
@@ -275,17 +277,17 @@ class RunUnitOfWork:
     def write(self) -> None:
         """Everything in one statement on PostgreSQL; part of the caller's transaction."""
         case = self.case
-        case.turn += 1
+        case.revision += 1
         case.unknown_count = case.unknown_steps()
         if case.is_over and self.touched:  # what was under way when it ended has come in
             self.load_collapsed_steps()
             case.is_partial = self._is_partial()
         if self.hints:
-            case.hinted_at = case.now
+            case.last_hint_at = case.now
         wakes: list[Row] = []
         tell_parent = case.parent_id is not None and case.status in TOLD
         if tell_parent:
-            wakes.append({"run_id": case.parent_id, "left_at": case.now})
+            wakes.append({"run_id": case.parent_id, "created_at": case.now})
         write(
             connection,
             [
@@ -307,7 +309,7 @@ class RunUnitOfWork:
     def _consume_wakeups(self) -> None:
         """Take away the notes that this transaction has looked at, and no others."""
         if self.loaded.wakes:
-            Wake.objects.filter(pk__in=self.loaded.wakes).delete()
+            WakeUp.objects.filter(pk__in=self.loaded.wakes).delete()
         for signal_id, path in self.consumed:
             Signal.objects.filter(pk=signal_id).update(consumed_by=path, consumed_at=self.case.now)
 

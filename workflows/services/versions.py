@@ -145,7 +145,7 @@ def ask_to_publish(version_id: int, *, actor: Actor, share: int = WHOLE) -> Appr
                 "reason": "A workflow's version is published by somebody who wrote none of it.",
             }
         ],
-        answerable_users=_writers(version, live),
+        conflicted_users=_writers(version, live),
     )
     return open_request(question, actor=actor)
 

@@ -17,9 +17,9 @@ from workflows.services.unit_of_work import DRIVE
 def wake(run_id: UUID) -> None:
     """Leave a note, in the transaction of what happened, and send a hint after it.
 
-    Whoever votes holds locks that a driver may want next: to lock the run here could be a circle.
+    Whoever votes holds locks that a worker may want next: to lock the run here could be a circle.
     """
-    write(connection, [(WAKES, [{"run_id": run_id, "left_at": database_now()}])])
+    write(connection, [(WAKES, [{"run_id": run_id, "created_at": database_now()}])])
     queue.enqueue(DRIVE, str(run_id))
 
 

@@ -1,6 +1,6 @@
 """Driving a run: look ahead, take a turn, make the call that was claimed, and again.
 
-A driver holds nothing between its turns but the result of one call. Any number of drivers may work
+A worker holds nothing between its turns but the result of one call. Any number of workers may work
 on any run; what one of them loses, the others find in the database.
 """
 
@@ -41,12 +41,12 @@ _jitter = random.SystemRandom()
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Set when the process is to end: a driver stops between two steps.
+# Set when the process is to end: a worker stops between two steps.
 ending = threading.Event()
 
 
 def lease() -> timedelta:
-    """How long without a sign of life a driver counts as gone."""
+    """How long without a sign of life a worker counts as gone."""
     return timedelta(seconds=settings.WORKFLOW_LEASE_SECONDS)
 
 

@@ -20,7 +20,10 @@ class Command(BaseCommand):
             "--key", action="append", default=[], help="A key of the log (vkey) that you trust."
         )
         check.add_argument(
-            "--held", action="append", default=[], help="A file with a checkpoint that you kept."
+            "--checkpoint",
+            action="append",
+            default=[],
+            help="A file with a checkpoint that you kept.",
         )
         check.add_argument(
             "--no-record", action="store_true", help="Do not record the result as an event."
@@ -31,14 +34,16 @@ class Command(BaseCommand):
         if options["command"] == "key":
             self.stdout.write(_own_key())
             return
-        report = self._verified(_trusted(options["key"]), [text_of(one) for one in options["held"]])
+        report = self._verified(
+            _trusted(options["key"]), [text_of(one) for one in options["checkpoint"]]
+        )
         if not options["no_record"]:
             note(report)
         self._say(report)
 
-    def _verified(self, trusted: list[Verifier], held: list[str]) -> Report:
+    def _verified(self, trusted: list[Verifier], checkpoints: list[str]) -> Report:
         with bar("Events") as show:
-            return verify(trusted=trusted, held=held, progress=show)
+            return verify(trusted=trusted, checkpoints=checkpoints, progress=show)
 
     def _say(self, report: Report) -> None:
         self.stdout.write(

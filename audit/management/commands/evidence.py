@@ -41,12 +41,14 @@ class Command(BaseCommand):
         taking.add_argument(
             "--sensitive", action="store_true", help="With personal and sensitive values, too."
         )
-        taking.add_argument("--held", help="A file: the checkpoint the auditor has from before.")
+        taking.add_argument(
+            "--checkpoint", help="A file: the checkpoint the auditor has from before."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         asker = _person(options["by"], "audit.ask_export")
         approver = _person(options["approved_by"], "audit.approve_export")
-        held = text_of(options["held"]) if options["held"] else ""
+        previous_checkpoint = text_of(options["checkpoint"]) if options["checkpoint"] else ""
         asked = exports.Wanted(
             runs=options["run"],
             agents=options["agent"],
@@ -54,7 +56,7 @@ class Command(BaseCommand):
             until=options["until"],
             with_values=options["values"] or options["sensitive"],
             with_sensitive=options["sensitive"],
-            held=held,
+            previous_checkpoint=previous_checkpoint,
         )
         try:
             export = exports.ask(asked, actor=asker, purpose=options["purpose"])

@@ -10,7 +10,7 @@ from accounts.models import Groups, User
 from accounts.services import ensure_environment
 from agents.services.signing_keys import ensure_signing_key
 from approvals.models import Tier
-from approvals.services import ask_for_factor, ensure_tier
+from approvals.services import ensure_tier, set_step_up
 from audit.models import Generation
 from common.actors import SYSTEM, acting
 
@@ -174,7 +174,7 @@ class Command(BaseCommand):
                 escalate_to=made[escalates_to] if escalates_to else None,
             )
             if is_new and rank >= FRESH_FROM_RANK and not settings.DEMO:
-                ask_for_factor(slug, actor=SYSTEM, required=True, reason="It signs for much.")
+                set_step_up(slug, actor=SYSTEM, required=True, reason="It signs for much.")
 
     def _administrator(self, username: str, email: str) -> str | None:
         """The random password of a new administrator, who is in every group; else None."""

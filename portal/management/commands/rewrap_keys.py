@@ -14,8 +14,8 @@ from tools.services import secrets
 class Command(BaseCommand):
     help = (
         "Wrap every data key, and seal every signing key, with the first key of "
-        "CHANCERY_SEALING_KEY. The portal runs on meanwhile; safe to stop and to repeat. When it "
-        "is done, keys after the first can be taken out of the variable."
+        "CHANCERY_ENCRYPTION_KEYS. The portal can stay in use; the command can be interrupted and "
+        "repeated. Afterwards, remove all keys but the first from the variable."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -29,7 +29,7 @@ class Command(BaseCommand):
             factors = reseal_factors(actor=SYSTEM)
             arguments = sealed_arguments.reseal_all()
         except CannotUnseal as error:
-            message = f"{error}. Put its key back into CHANCERY_SEALING_KEY, after the new one."
+            message = f"{error}. Put its key back into CHANCERY_ENCRYPTION_KEYS, after the new one."
             raise CommandError(message) from error
         self.stdout.write(
             f"{done:,} data keys, {token_keys} signing keys, {factors} factors of people and "

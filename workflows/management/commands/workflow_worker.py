@@ -52,7 +52,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 def _look(*, sweep_only: bool) -> bool:
     """One look; whether it found something to do itself."""
-    recovery.settle_abandoned()
+    recovery.reap_abandoned()
     if sweep_only:
         sweeper.sweep()
         return False
@@ -67,5 +67,10 @@ def _driven(run_id: UUID) -> bool:
 
 
 def _slow_work() -> None:
-    work = (approvals.settle_due, approvals.note_undecidable, schedules.fire_due, rollouts.guard)
+    work = (
+        approvals.expire_overdue,
+        approvals.flag_undecidable,
+        schedules.fire_due,
+        rollouts.guard,
+    )
     each(work, lambda one: one(), what="work")
