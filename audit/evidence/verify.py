@@ -26,8 +26,7 @@ D = -121665 * pow(121666, P - 2, P) % P
 MAX_LINE, MAX_FILE, MAX_DEPTH = 2**24, 2**28, 64
 FILES = "events.jsonl checkpoint proofs.json manifest.json controls.json verify.py README.txt"
 MORE = "the archive holds more than its files"
-# The name of values that are personal or sensitive, which are taken away by a right of its own.
-APART = "details.sensitive"
+APART = "details.sensitive"  # personal or sensitive values: exported by a right of their own
 # The SHA-256 of the README of this release: nothing in the log speaks of it.
 README = "194d2a990d1361147fb29b40224313c15a93487d5c4074a957a9ae2ce9125396"
 
@@ -72,8 +71,7 @@ def whole(value):
 
 
 def read(archive, name):
-    with archive.open(name) as file:
-        data = file.read(MAX_FILE + 1)
+    data = archive.open(name).read(MAX_FILE + 1)
     ensure(len(data) <= MAX_FILE, f"{name} is too large")
     return data.decode()
 
@@ -85,13 +83,12 @@ def ensure_whole(archive):
         ensure(one.compress_type == zipfile.ZIP_DEFLATED and one.header_offset == end, MORE)
         file.seek(end)
         head, name, left = file.read(30), file.read(len(one.filename)), one.compress_size
-        stream = zlib.decompressobj(-15)
-        while left and not stream.eof and (piece := file.read(min(left, 2**16))):
-            left -= len(piece)
-            stream.decompress(piece)
-        sizes = b"".join(
-            n.to_bytes(4, "little") for n in (one.CRC, one.compress_size, one.file_size)
-        )
+        stream, size, crc = zlib.decompressobj(-15), 0, 0
+        while left and not stream.eof and (piece := file.read(min(left, 2**12))):
+            left, data = left - len(piece), stream.decompress(piece)
+            size, crc = size + len(data), zlib.crc32(data, crc)
+        sizes = b"".join(n.to_bytes(4, "little") for n in (crc, one.compress_size, size))
+        ensure((crc, size) == (one.CRC, one.file_size), MORE)
         late = one.flag_bits == 8  # the sizes follow the data
         same = b"PK\3\4" + head[4:6] + one.flag_bits.to_bytes(2, "little") + b"\10\0" + head[10:14]
         same += (bytes(12) if late else sizes) + bytes([len(name), 0, 0, 0])
@@ -99,7 +96,13 @@ def ensure_whole(archive):
         ensure(stream.eof and not (left or stream.unused_data or one.extra or one.comment), MORE)
         ensure(not late or file.read(16) == b"PK\7\10" + sizes, MORE)
         end = file.tell()
-    ensure(archive.start_dir == end and not archive.comment, MORE)
+    # The directory, and its one end record: with a zip64 record readers would differ.
+    files = archive.infolist()
+    directory = sum(46 + len(one.filename) for one in files)
+    last = b"PK\5\6" + bytes(4) + 2 * len(files).to_bytes(2, "little")
+    last += directory.to_bytes(4, "little") + end.to_bytes(4, "little") + bytes(2)
+    file.seek(end + directory)
+    ensure(archive.start_dir == end and file.read(2**12) == last, MORE)
 
 
 def lines_of(archive):
@@ -229,13 +232,13 @@ def checkpoint(text, vkey):
             ensure(origin == name, "a checkpoint is of another log")
             ensure(size.isascii() and size.isdigit(), "a checkpoint has no size")
             found = int(size), decoded(root)
-        ensure(mark == "\u2014" and by and len(value) > 4, "a line of a checkpoint is no signature")
+        right = mark == "\u2014" and by and by.isprintable() and len(value) > 4
+        ensure(right, "a line of a checkpoint is no signature")
     return found
 
 
 def ensure_handed_over(old, key, size, root):
-    """The old key has signed a statement that names the new one; the log holds it, under a
-    checkpoint of the old key; and that checkpoint is one of this log."""
+    """The old key signed the new one; a checkpoint of both, of this log, holds that statement."""
     members(key, "a key", "vkey introduced seq leaf path continuation")
     first, leaf = checkpoint(key["introduced"], old), parsed(key["leaf"])
     both = first is not None and first == checkpoint(key["introduced"], key["vkey"])
@@ -248,10 +251,8 @@ def ensure_handed_over(old, key, size, root):
     value = decoded(said["signature"])
     signed = value[:4] == named and is_signed(public, text.encode(), value[4:])
     ensure(signed, "the old key did not sign that the new one follows it")
-    ensure_there(
-        [sha(b"\0", key["leaf"].encode())], whole(key["seq"]), *first, key["path"],
-        "the event that hands the key over is not in the log",
-    )  # fmt: skip
+    hashed, otherwise = [sha(b"\0", key["leaf"].encode())], "the hand-over is not in the log"
+    ensure_there(hashed, whole(key["seq"]), *first, key["path"], otherwise)
     otherwise = "the log does not continue the checkpoint of its former key"
     ensure_continues(first, size, root, key["continuation"], otherwise)
 
@@ -300,11 +301,9 @@ def requested(manifest, size, root):
 
 def check(bundle, trusted, held):
     names = bundle.namelist()
-    ensure(len(names) == len(set(names)), "two files of the archive have one name")
     ensure_whole(bundle)
-    ensure(
-        set(names) == set(FILES.split()), "the archive has a file that nothing signs, or lacks one"
-    )
+    right = sorted(names) == sorted(FILES.split())
+    ensure(right, "the archive has a file that nothing signs, or lacks one, or has one twice")
     same = sha(read(bundle, "README.txt").encode()).hex() == README
     ensure(same, "README.txt is not the one of this release of verify.py")
     same = read(bundle, "verify.py") == open(__file__, encoding="utf-8").read()
@@ -356,15 +355,14 @@ def check(bundle, trusted, held):
         ensure(start == 0 and end > decided, "the whole log was asked for, and it is cut")
         ensure(not counts["withheld"], "the whole log was asked for, and an event is withheld")
     ensure((manifest["end"], manifest["size"]) == (end, size), "the manifest has another range")
+    whole(proofs["since"] or 0)
+    hashes_of(proofs["continuation"])
     if held is not None:
         old = next(filter(None, (checkpoint(held, key) for key in keys)), None)
         ensure(old is not None, "your checkpoint is not signed with a key of this log")
         ensure(old[0] == proofs["since"], "the bundle has no proof from your checkpoint")
         otherwise = "the log does not continue your checkpoint"
         ensure_continues(old, size, root, proofs["continuation"], otherwise)
-    else:
-        whole(proofs["since"] or 0)
-        hashes_of(proofs["continuation"])
     return size, start, end - 1, counts, keys, words
 
 
