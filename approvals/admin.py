@@ -116,7 +116,7 @@ class ApprovalRequestAdmin(KeysetAdmin):
     def state(self, request: ApprovalRequest) -> SafeString:
         status = badge(request.status, request.get_status_display())
         obstacle = getattr(request, OBSTACLE, "")
-        return format_html("{} {}", status, badge("halted", "halted")) if obstacle else status
+        return format_html("{} {}", status, badge("halted", "blocked")) if obstacle else status
 
     @admin.display(description="asked")
     def waiting_for(self, request: ApprovalRequest) -> str:

@@ -9,7 +9,7 @@ class PoliciesConfig(AppConfig):
     def ready(self) -> None:
         from agents.models import Halt
         from agents.services.halts import know_targets
-        from approvals.handlers import on_resolved
+        from approvals.handlers import on_obstacles, on_resolved
         from audit.change_log import govern
         from policies import models
         from policies.services import elevations, releases
@@ -19,6 +19,7 @@ class PoliciesConfig(AppConfig):
         know_targets(Halt.Kind.SYSTEM, lambda slug: System.objects.filter(slug=slug).exists())
         know_targets(Halt.Kind.TOOL, Tool.is_known)
         on_resolved(releases.PUBLISH, releases.finish_publication, decides=True)
+        on_obstacles(releases.outdated_requests)
         on_resolved(
             elevations.ELEVATE,
             elevations.finish,

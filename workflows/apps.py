@@ -9,7 +9,7 @@ class WorkflowsConfig(AppConfig):
     def ready(self) -> None:
         from actions import executors
         from actions.services import recovery
-        from approvals.handlers import on_resolved
+        from approvals.handlers import on_obstacles, on_resolved
         from audit.change_log import govern
         from workflows import models
         from workflows.services import preparation, step_handlers, versions, wakeups
@@ -20,6 +20,7 @@ class WorkflowsConfig(AppConfig):
             step_handlers.STEP_APPROVAL, wakeups.step_decided, involved=recovery.involved_in_action
         )
         on_resolved(versions.PUBLISH, versions.finish_publication)
+        on_obstacles(versions.outdated_requests)
         govern(models.Workflow)
         govern(models.WorkflowVersion, ignored=("text", "spec", "world"))
         govern(models.Rollout)

@@ -1,8 +1,9 @@
 """Writing rules, drafting a release of them, and making it live with a second person's consent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Max
 from django.utils import timezone
@@ -327,6 +328,8 @@ def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
     """What follows when people have decided on a publication."""
     release_id = int(request.subject_id)
     if request.status == ApprovalRequest.Status.APPROVED:
+        _locked_draft(release_id)
+        _ensure_still_replaces(request)
         spend(request.pk, actor=actor, action=f"publish {request.subject_label}")
         publish(release_id, actor=actor)
         return
@@ -336,6 +339,35 @@ def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
     release.status = PolicyRelease.Status.REJECTED
     release.save(update_fields=["status"])
     record(events.RELEASE_REJECTED, actor=actor, subject=release, number=release.number)
+
+
+def _ensure_still_replaces(request: ApprovalRequest) -> None:
+    """Raise ReleaseOutOfDate if another release went live since the request.
+
+    What was approved is a difference, shown with the people who wrote it: against another live
+    release it is another one, and may take away what nobody read about.
+    """
+    outdated = _outdated(request, PolicyRelease.objects.live().select_for_update().first())
+    if outdated:
+        raise ReleaseOutOfDate(outdated)
+
+
+def _outdated(request: ApprovalRequest, live: PolicyRelease | None) -> str:
+    number = live.number if live is not None else None
+    if request.snapshot["replaces"] == number:
+        return ""
+    return (
+        f"Release {number} has gone live since this was requested, and the difference shown here "
+        "is to the one before it. Reject this request and draft a new release."
+    )
+
+
+def outdated_requests(requests: Sequence[ApprovalRequest]) -> dict[UUID, str]:
+    """Return which of these requests to publish compare with a release that is live no more."""
+    asked = [request for request in requests if request.kind == PUBLISH]
+    live = PolicyRelease.objects.live().first() if asked else None
+    found = {request.pk: _outdated(request, live) for request in asked}
+    return {request_id: sentence for request_id, sentence in found.items() if sentence}
 
 
 def subject_of(release: PolicyRelease) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from tests.factories import Governed
 
 pytestmark = pytest.mark.django_db
 HALTED = badge("halted", "halted")
+BLOCKED = badge("halted", "blocked")
 KINDS = [
     (Halt.Kind.GLOBAL, ""),
     (Halt.Kind.AGENT, "tilda"),
@@ -35,10 +36,10 @@ def test_a_request_of_what_is_halted_says_so(
     waiting = governed.pay(governed.run(), 500).action
     own = f"/admin/approvals/approvalrequest/{waiting.approval_id}/change/"
     inbox = "/admin/approvals/approvalrequest/?status__exact=pending"
-    assert "This would not be done now" not in text(admin_client, own)
+    assert "This cannot take effect now" not in text(admin_client, own)
     halt = place_halt(kind, target=target, actor=SYSTEM, reason="It went wild.")
     assert "It went wild." in text(admin_client, own)
-    assert HALTED in text(admin_client, inbox)
+    assert BLOCKED in text(admin_client, inbox)
     if kind != Halt.Kind.GLOBAL:
         lift_halt(halt.pk, actor=SYSTEM, reason="It is well again.")
         assert "It went wild." not in text(admin_client, own)
@@ -50,7 +51,7 @@ def test_a_halt_of_something_else_stands_in_nobodys_way(
     waiting = governed.pay(governed.run(), 500).action
     place_halt(Halt.Kind.TOOL, target="toolbox.mail", actor=SYSTEM, reason="It went wild.")
     own = f"/admin/approvals/approvalrequest/{waiting.approval_id}/change/"
-    assert "This would not be done now" not in text(admin_client, own)
+    assert "This cannot take effect now" not in text(admin_client, own)
 
 
 def test_a_halted_agent_is_not_called_active(governed: Governed, admin_client: Client) -> None:

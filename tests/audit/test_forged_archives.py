@@ -67,8 +67,8 @@ def sealed(genuine: Callable[[], bytes]) -> dict[str, bytes]:  # noqa: F811 - th
 def verdict(archive: bytes, sealed: Mapping[str, bytes], folder: Path) -> tuple[int, str]:
     """Exit code and message of the program for this archive."""
     body, directory = written(sealed)
-    genuine = body + directory + end_record(len(sealed), len(directory), len(body))
-    told = checked(genuine, folder, "--key", LogKey.objects.get().vkey, archive=archive)
+    accepted = body + directory + end_record(len(sealed), len(directory), len(body))
+    told = checked(accepted, folder, "--key", LogKey.objects.get().vkey, archive=archive)
     return told.returncode, told.stderr
 
 

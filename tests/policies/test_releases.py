@@ -610,3 +610,29 @@ def test_who_defined_a_tool_for_facts_cannot_let_agents_call_it(
     request = asked_by(office, "ben")
     assert refused_to(office["ann"], request)
     assert refused_to(office["cat"], request)
+
+
+def test_a_publication_that_compares_with_a_former_release_is_not_done(
+    office: dict[str, User], governed: Governed, client: Client
+) -> None:
+    """What went live meanwhile would go, and nobody who approves has read about it."""
+    ann, ben, cat, dan = (Actor.from_user(office[name]) for name in ("ann", "ben", "cat", "dan"))
+    releases.save_policy("mail", rule("Harmless."), actor=ann)
+    waiting = releases.ask_to_publish(releases.draft_release(actor=ann).pk, actor=ann)
+    assert releases.outdated_requests([waiting]) == {}
+    releases.save_policy("no-payments", NO_PAYMENTS, actor=ben)
+    urgent = releases.ask_to_publish(releases.draft_release(actor=ben).pk, actor=ben)
+    cast_vote(urgent.pk, actor=cat, answer=Vote.Answer.APPROVE, reason="Urgent.")
+    live = PolicyRelease.objects.live().get()
+    assert "no-payments" in live.text
+
+    with pytest.raises(ReleaseOutOfDate, match=f"Release {live.number} has gone live"):
+        cast_vote(waiting.pk, actor=dan, answer=Vote.Answer.APPROVE, reason="Harmless, it says.")
+    assert PolicyRelease.objects.live().get() == live
+    waiting.refresh_from_db()
+    assert (waiting.status, waiting.votes.count()) == ("pending", 0)
+    client.force_login(factories.administrator())
+    page = client.get(f"/admin/approvals/approvalrequest/{waiting.pk}/change/").content.decode()
+    assert f"Release {live.number} has gone live since this was requested" in page
+    cast_vote(waiting.pk, actor=dan, answer=Vote.Answer.REJECT, reason="Out of date.")
+    assert PolicyRelease.objects.live().get() == live

@@ -573,3 +573,19 @@ def test_a_later_version_that_is_live_hides_no_writer(
     with pytest.raises(OwnAgent):
         vote(request, clara)
     assert status_of(second) == "draft"
+
+
+def test_a_publication_that_was_compared_with_a_former_version_is_not_done(
+    governed: Governed, clara: User, olga: User
+) -> None:
+    _, waiting = asked(olga)
+    assert versions.outdated_requests([waiting]) == {}
+    other = draft(MAIL)
+    versions.publish(other.pk, actor=SYSTEM)
+
+    with pytest.raises(VersionOutOfDate, match=f"New runs start on version {other.number}"):
+        vote(waiting, clara)
+    assert live() == other
+    waiting.refresh_from_db()
+    assert (waiting.status, waiting.votes.count()) == ("pending", 0)
+    assert list(versions.outdated_requests([waiting])) == [waiting.pk]

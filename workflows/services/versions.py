@@ -1,6 +1,8 @@
 """Writing versions of a workflow, and publishing them with a second person's consent."""
 
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Max
 from django.utils import timezone
@@ -187,6 +189,8 @@ def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
     """What follows when people have decided on a publication."""
     version_id = int(request.subject_id)
     if request.status == ApprovalRequest.Status.APPROVED:
+        _locked_draft(version_id)
+        _ensure_still_replaces(request)
         spend(request.pk, actor=actor, action=f"publish {request.subject_label}")
         publish(version_id, actor=actor, share=int(request.snapshot["share"]))
         return
@@ -196,6 +200,39 @@ def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
     version.status = WorkflowVersion.Status.REJECTED
     version.save(update_fields=["status"])
     record(events.VERSION_REJECTED, actor=actor, subject=version, number=version.number)
+
+
+def _ensure_still_replaces(request: ApprovalRequest) -> None:
+    """Raise VersionOutOfDate if new runs start on another version than when it was requested."""
+    of_it = Workflow.objects.filter(slug=request.snapshot["workflow"])
+    workflow = of_it.select_for_update(of=("self",)).select_related("live").get()
+    outdated = _outdated(request, workflow.live)
+    if outdated:
+        raise VersionOutOfDate(outdated)
+
+
+def _outdated(request: ApprovalRequest, live: WorkflowVersion | None) -> str:
+    number = live.number if live is not None else None
+    if request.snapshot["replaces"] == number:
+        return ""
+    return (
+        f"New runs start on version {number} since this was requested, and the text shown here was "
+        "compared with the one before it. Reject this request and draft a new version."
+    )
+
+
+def outdated_requests(requests: Sequence[ApprovalRequest]) -> dict[UUID, str]:
+    """Return which of these requests to publish compare with a version that was replaced."""
+    asked = [request for request in requests if request.kind == PUBLISH]
+    slugs = {request.snapshot["workflow"] for request in asked}
+    live = {
+        workflow.slug: workflow.live
+        for workflow in Workflow.objects.filter(slug__in=slugs).select_related("live")
+    }
+    found = {
+        request.pk: _outdated(request, live[request.snapshot["workflow"]]) for request in asked
+    }
+    return {request_id: sentence for request_id, sentence in found.items() if sentence}
 
 
 @deciding_command
