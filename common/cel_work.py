@@ -12,7 +12,7 @@ from typing import Any
 
 MAX_COMPREHENSIONS = 12
 MAX_GROWTH = 100
-# What one element may cost for the patterns that it is compared with, in steps of 40 ns.
+# What it may cost to compile the patterns of an expression once, in steps of 40 ns.
 MAX_PATTERN_STEPS = 200_000
 _MACRO = re.compile(r"\.\s*(?:map|filter|exists|exists_one|all)\s*\(")
 # Texts and comments of CEL, in which no bracket and no name counts.
@@ -22,7 +22,11 @@ _NO_CODE = re.compile(
     r"|\"\"\"(?:\\[\s\S]|[^\\])*?\"\"\"|'''(?:\\[\s\S]|[^\\])*?'''"
     r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|//[^\n]*"
 )
-_INDEX_BY_NAME = re.compile(r"""\[\s*(["'])([A-Za-z_]\w*)\1\s*\]""")
+# An index by a name, a text or a comment, whichever begins first: what looks like an index within
+# a comment is none, and would hide what follows it.
+_TOKEN = re.compile(
+    rf"""\[\s*(?P<quote>["'])(?P<name>[A-Za-z_]\w*)(?P=quote)\s*\]|{_NO_CODE.pattern}"""
+)
 _NAMES = r"[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*"
 # A name with the fields that follow it, and what comes then: a bracket of a call or of an index.
 _PATH = re.compile(rf"(?<!\w)({_NAMES})\s*([(\[]?)")
@@ -32,11 +36,11 @@ _SUM = re.compile(r"(?<!\w)sum\s*\(")
 _MATCHES = re.compile(r"(?<!\w)matches(?!\w)")
 _MATCHES_TEXT = re.compile(r"(?<!\w)matches\s*\((?:[^()]*,)?\s*0\s*\)")
 _UNICODE_CLASS = re.compile(r"\\[pP]")
-_COUNTED = re.compile(r"\{\d*,?(\d+)\}|\{(\d+),\}")
+_COUNTED = re.compile(r"\{(?:\d+,)?(\d+)\}|\{(\d+),\}")
 _KEYWORDS = frozenset({"in", "true", "false", "null"})
 # An exact sum makes a decimal number of each one.
 _STEPS_OF_SUM = 10
-# The engine compiles a pattern again for each element: so much, and for each class of Unicode.
+# The engine compiles a pattern at each use: so much, and for each class of Unicode.
 _STEPS_OF_PATTERN = 3_000
 _STEPS_OF_CLASS = 25_000
 # RE2 refuses a pattern with more repetitions.
@@ -75,25 +79,24 @@ class Work:
         # Lists that are put together are longer than each of them.
         self._joins = 1 + code.count("+")
         self._written = max(len(text) - len(code), 0)
-        self._pattern = _pattern_steps(text)
+        self._matches = len(_MATCHES.findall(code))
+        self._pattern = _pattern_steps(text) if self._matches else 0
+        self._width = _pattern_width(text) if self._matches else 0
         self._sum = _STEPS_OF_SUM if _SUM.search(code) else 1
-        self.problem = self._problem(text)
+        self.problem = self._problem(text, code)
 
-    def _problem(self, text: str) -> str:
+    def _problem(self, text: str, code: str) -> str:
         """Say why the text is refused whatever its values are; nothing if it is not."""
         if "`" in text:
             return "Names in backticks cannot be read here."
         if len(self._loops) > MAX_COMPREHENSIONS or self._growth > MAX_GROWTH:
             return "The expression has too many comprehensions, or they make values grow too much."
-        matching = [loop.body for loop in self._loops if _MATCHES.search(loop.body)]
-        if any(
-            len(_MATCHES.findall(body)) != len(_MATCHES_TEXT.findall(body)) for body in matching
-        ):
-            return "In a comprehension, matches takes a pattern that is written there."
-        if matching and self._pattern > MAX_PATTERN_STEPS:
+        if self._matches != len(_MATCHES_TEXT.findall(code)):
+            return "matches takes a pattern that is written there."
+        if self._pattern > MAX_PATTERN_STEPS:
             return (
-                "In a comprehension, a class of Unicode (\\p) is not repeated by numbers: write + "
-                "and compare the size."
+                "The patterns take too long: a class of Unicode (\\p) is not repeated by numbers. "
+                "Write + and compare the size."
             )
         return ""
 
@@ -109,9 +112,14 @@ class Work:
         2. In each of its runs it looks at everything that it names from outside, in whole.
         3. Its own elements are parts of the values, or of what other loops have made.
         """
-        if not self._loops:
+        if not self._loops and not self._matches:
             is_plain = self._joins == 1 and self._sum == 1
             return 0 if is_plain else _named(self.mentions, values) * self._sum
+        named = _named(self.mentions, values)
+        # A pattern looks at each sign as often, at worst, as it repeats its parts.
+        matching = self._pattern + (named + self._written) * self._width
+        if not self._loops:
+            return matching + named * self._sum
         size, longest = _size(values)
         longest = (longest + 1) * self._joins
         runs: list[int] = []
@@ -128,7 +136,9 @@ class Work:
             own = sum(1 for one in loop.mentions if _found(one.path, values) is None)
             is_given = _found(loop.over, values) is not None
             elements += max(own, 1) * (around * size if is_given else made)
-        return (sum(looked) + elements) * self._growth * self._sum + _named(self.mentions, values)
+        if any(_MATCHES.search(loop.body) for loop in self._loops):
+            elements *= max(self._width, 1)
+        return (sum(looked) + elements) * self._growth * self._sum + named + matching
 
     def _runs_of(
         self, loop: Loop, runs: list[int], values: Mapping[str, Any], size: int, longest: int
@@ -149,8 +159,13 @@ class Work:
 
 def _code_of(text: str) -> str:
     """The text with an index by a name as a field, without comments, and 0 for each text."""
-    plain = _INDEX_BY_NAME.sub(r".\2", text)
-    return _NO_CODE.sub(lambda found: " " if found[0].startswith("//") else "0", plain)
+
+    def replaced(found: re.Match[str]) -> str:
+        if found["name"]:
+            return f".{found['name']}"
+        return " " if found[0].startswith("//") else "0"
+
+    return _TOKEN.sub(replaced, text)
 
 
 def _pattern_steps(text: str) -> int:
@@ -163,6 +178,16 @@ def _pattern_steps(text: str) -> int:
             classes = len(_UNICODE_CLASS.findall(literal))
             steps += _STEPS_OF_CLASS * classes * min(repeats, _MAX_REPEATS)
     return _STEPS_OF_PATTERN + steps
+
+
+def _pattern_width(text: str) -> int:
+    """How often the texts of the expression, as patterns, repeat their parts by numbers."""
+    width = 0
+    for found in _NO_CODE.finditer(text):
+        if not found[0].startswith("//"):
+            repeats = prod(max(int(a or b), 1) for a, b in _COUNTED.findall(found[0]))
+            width += min(repeats, _MAX_REPEATS)
+    return width
 
 
 def _growth(body: str) -> int:

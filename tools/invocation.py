@@ -10,7 +10,7 @@ from typing import Any
 
 from common.actors import SYSTEM
 from common.canonical import composed, normalise
-from common.cel import Budget, ExpressionFailed
+from common.cel import ExpressionFailed, WorkBudget
 from common.errors import InvalidInput
 from common.json_text import ensure_shallow
 from common.redaction import redact
@@ -142,7 +142,7 @@ def gather_facts(
     Sources are reads, made by the portal itself.
     """
     deadline = time.monotonic() + FACTS_TIMEOUT_SECONDS
-    budget = Budget()
+    budget = WorkBudget()
     values: dict[str, Any] = {"args": spec.open_arguments(arguments), "claims": claims}
     shown = dict(values)
     for source in spec.sources:
@@ -177,7 +177,7 @@ def _fetch_source(
     environment: str,
     run_id: str,
     until: float,
-    budget: Budget,
+    budget: WorkBudget,
 ) -> Any:
     tool = catalog.tool_of(spec.system, source.tool)
     if tool is None or tool.withdrawn or tool.access != "read":
@@ -217,7 +217,7 @@ def _fetch_source(
     return result.value
 
 
-def _evaluated(fact: Fact, values: Mapping[str, Any], budget: Budget) -> Any:
+def _evaluated(fact: Fact, values: Mapping[str, Any], budget: WorkBudget) -> Any:
     try:
         value = fact.expression.evaluate(values, budget=budget)
     except ExpressionFailed as error:

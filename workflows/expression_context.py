@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from common.cel import Expression, ExpressionFailed
+from common.cel import Expression, ExpressionFailed, WorkBudget
 from workflows.definitions.spec import StepSpec, WorkflowSpec
 from workflows.run_state import StepState, WorkflowState, index_of, item_scope
 
@@ -56,9 +56,11 @@ def item_values(
     return values
 
 
-def is_true(expression: Expression, known: Mapping[str, Any]) -> bool:
+def is_true(
+    expression: Expression, known: Mapping[str, Any], *, budget: WorkBudget | None = None
+) -> bool:
     """Raises ExpressionFailed, also for a value that is neither true nor false."""
-    value = expression.evaluate(known)
+    value = expression.evaluate(known, budget=budget)
     if not isinstance(value, bool):
         message = "A condition gave neither true nor false."
         raise ExpressionFailed(message)

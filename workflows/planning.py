@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from common.cel import ExpressionFailed
+from common.cel import ExpressionFailed, WorkBudget, WorkMeter
 from workflows.definitions.spec import StepSpec, WorkflowSpec
 from workflows.expression_context import (
     add_step_result,
@@ -123,9 +123,10 @@ def _stopped(
         return RunEnd("halted", case.cut_off)
     if now >= case.deadline_at:
         return failing(spec.on_failure, "The time limit of the run has passed.")
+    budget = WorkBudget(meter=case.work)
     for rule in spec.stop_when:
         try:
-            met = is_true(rule.condition, known)
+            met = is_true(rule.condition, known, budget=budget)
         except ExpressionFailed:
             return RunEnd("halted", f"A stop condition could not be evaluated: {rule.reason}")
         if met:
@@ -151,7 +152,7 @@ def _forward(
         state = case.steps.get(name)
         if state is None or state.is_anew:
             if all(statuses.get(need) in DONE for need in step.needs):
-                _enter(StepStart(name, step, known), known, moves, statuses)
+                _enter(StepStart(name, step, known), known, moves, statuses, work=case.work)
         elif state.kind == "foreach" and state.is_open:
             _items(step, case, known, moves, now)
         elif state.is_open:
@@ -182,11 +183,21 @@ def _see_to_the_end(
         moves.end = failing(spec.on_failure, "The run has taken all the steps it may.")
 
 
-def _enter(begin: StepStart, known: dict[str, Any], moves: Plan, statuses: dict[str, str]) -> bool:
+def _enter(
+    begin: StepStart,
+    known: dict[str, Any],
+    moves: Plan,
+    statuses: dict[str, str],
+    *,
+    work: WorkMeter,
+) -> bool:
     """Begin, skip or fail a step whose needs are done; whether what follows may be looked at."""
     step = begin.step
+    if step.when is not None and work.is_full and (moves.begin or moves.skip or moves.fail):
+        return False  # There is enough to do by now; the next turn looks at this one.
+    budget = WorkBudget(meter=work)
     try:
-        wanted = step.when is None or is_true(step.when, begin.values)
+        wanted = step.when is None or is_true(step.when, begin.values, budget=budget)
     except ExpressionFailed as error:
         moves.fail.append(
             Failure(begin.path, step.kind, begin.scope, EXPRESSION_FAILED, str(error))
@@ -345,7 +356,8 @@ def _item(
         path = f"{scope}.{name}"
         state = case.steps.get(path)
         if state is None or state.is_anew:
-            if not _enter(StepStart(path, inner, values, scope=scope), values, moves, {}):
+            begin = StepStart(path, inner, values, scope=scope)
+            if not _enter(begin, values, moves, {}, work=case.work):
                 if any(failure.path == path for failure in moves.fail):
                     break
                 return False

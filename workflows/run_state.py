@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from actions.services.run_locks import LockedRun
+from common.cel import WorkMeter
 from common.ids import uuid7
 
 # What a step that has come to an end can be, for those that need it.
@@ -122,6 +123,8 @@ class WorkflowState:
     revision: int = 0
     is_paused_by_parent: bool = False  # a run that it is part of rests
     cut_off: str = ""  # why it may not go on by itself any more
+    # Of this turn. The generation is locked during it, so a long one would delay every halt.
+    work: WorkMeter = field(default_factory=WorkMeter, compare=False)
     data_class: str = ""  # of what it makes, if the log is to keep that apart
 
     @property

@@ -2,7 +2,14 @@ from typing import Any
 
 import pytest
 
-from common.cel import MAX_EXPRESSION_LENGTH, Budget, ExpressionFailed, InvalidExpression, compiled
+from common.cel import (
+    MAX_EXPRESSION_LENGTH,
+    ExpressionFailed,
+    InvalidExpression,
+    WorkBudget,
+    compiled,
+)
+from common.cel_work import Work
 
 
 def value_of(text: str, **args: Any) -> Any:
@@ -136,6 +143,13 @@ def test_loops_in_loops_run_over_parts_of_their_elements() -> None:
         r"args.names.exists(n, !matches(n, r'\p{L}{2,9}'))",
         "args.names.exists(n, n.matches(args.pattern))",
         "args.names.exists(n, n.matches('a' + 'b'))",
+        r"args.t.matches(r'\pL{150}')",
+        r"args.t.matches('a') || args.t.matches('\\pL{50}')",
+        "args.t.matches(args.pattern)",
+        "matches(args.t, args.p + '')",
+        # A comment within brackets is no index by a name, and hides no loop.
+        '[0, // [\n"a"].map(s, args.t)' + ".map(s, s + s)" * 24 + ".size() > 0",
+        "[0, // [\n'a'].map(s, args.t)" + ".map(s, s + s)" * 24 + ".size() > 0",
         '{"//": 1}.`//` == 1 && [[1]].map(x, x).size() == 1',
     ],
 )
@@ -153,9 +167,25 @@ def test_patterns_in_a_loop_are_compared_within_reason() -> None:
         value_of(text, names=["Änne"] * 900)
 
 
+def test_patterns_outside_of_loops_are_counted() -> None:
+    text = r"args.t.matches(r'^[A-Z]{2}\d{2}[A-Z0-9]{11,30}$') && args.t.matches(r'\p{Lu}')"
+    assert value_of(text, t="DE02120300000000202051") is True
+    slow = " || ".join(f"args.t.matches('[ab]*a[ab]{{{500 + n}}}c')" for n in range(60))
+    with pytest.raises(ExpressionFailed, match="too much"):
+        value_of(slow, t="ab" * 30_000)
+
+
+def test_what_stands_in_a_comment_is_not_counted_and_hides_nothing() -> None:
+    text = "args.l.map(x, x) // ].map(s, s + s)\n.size() == 2 // ["
+    assert value_of(text, l=[1, 2]) is True
+    assert Work(text).deepest == 1
+    assert Work('[0, // [\n"a"].map(x, x).size() > 0').deepest == 1
+    assert Work('[0, [ // a\n"a"]].map(x, x).size() > 0').deepest == 1
+
+
 def test_expressions_share_a_budget() -> None:
     text, values = compiled("args.l.exists(x, x > sum(args.m))", ("args",)), [1] * 400
-    budget = Budget()
+    budget = WorkBudget()
     given = {"args": {"l": values, "m": values}}
     for _ in range(2):
         assert text.evaluate(given, budget=budget) is False
@@ -269,7 +299,7 @@ def test_the_type_is_known_before_evaluation(text: str, policy_type: str | None)
         ("args.n > 1", {"n": "text"}),
         ("int(args.t)", {"t": "text"}),
         ("timestamp(args.t) == timestamp(args.t)", {"t": "yesterday"}),
-        ("args.t.matches(args.p)", {"t": "a", "p": "("}),
+        ("args.t.matches('(')", {"t": "a"}),
         ("args.t == 'a'", {"t": "\ud800"}),
     ],
 )

@@ -9,7 +9,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from common.canonical import normalise
-from common.cel import Declared, Expression, ExpressionFailed, compiled_typed, ensure_bounded
+from common.cel import (
+    Declared,
+    Expression,
+    ExpressionFailed,
+    WorkBudget,
+    compiled_typed,
+    ensure_bounded,
+)
 from common.errors import InvalidInput
 
 OPEN, CLOSE = "${", "}"
@@ -30,9 +37,12 @@ class Template:
 
     value: Any
 
-    def resolve(self, values: Mapping[str, Any]) -> Any:
-        """The value as plain JSON. Raises ExpressionFailed."""
-        return _kept(_resolved(self.value, values))
+    def resolve(self, values: Mapping[str, Any], *, budget: WorkBudget | None = None) -> Any:
+        """Return the value as plain JSON. All its expressions share one budget of steps.
+
+        Raises ExpressionFailed.
+        """
+        return _kept(_resolved(self.value, values, budget or WorkBudget()))
 
     def expressions(self) -> Iterator[tuple[Path, Expression]]:
         """Every expression with the place where it stands."""
@@ -76,13 +86,13 @@ def weight(value: Any) -> int:
     return total
 
 
-def _resolved(value: Any, values: Mapping[str, Any]) -> Any:
+def _resolved(value: Any, values: Mapping[str, Any], budget: WorkBudget) -> Any:
     if isinstance(value, Expression):
-        return plain(value.evaluate(values))
+        return plain(value.evaluate(values, budget=budget))
     if isinstance(value, dict):
-        return {name: _resolved(item, values) for name, item in value.items()}
+        return {name: _resolved(item, values, budget) for name, item in value.items()}
     if isinstance(value, list):
-        return [_resolved(item, values) for item in value]
+        return [_resolved(item, values, budget) for item in value]
     return value
 
 

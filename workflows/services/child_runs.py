@@ -13,6 +13,7 @@ from actions.services.runs import Budget
 from agents.directory import Directory, KnownIdentity
 from agents.tokens import Caller
 from common.actors import Actor
+from common.cel import WorkBudget
 from common.errors import GovernanceError, NotFound
 from policies.snapshot import snapshot
 from workflows import events
@@ -36,7 +37,7 @@ def begin(turn: RunUnitOfWork, one: StepStart, state: StepState) -> None:
     child = one.step.child
     if child is None:
         return
-    inputs = child.inputs.resolve(one.values)
+    inputs = child.inputs.resolve(one.values, budget=WorkBudget(meter=turn.case.work))
     state.input = inputs
     try:
         if turn.case.depth >= MAX_DEPTH:

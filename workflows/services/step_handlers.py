@@ -9,7 +9,7 @@ from approvals.services import NewApprovalRequest, question_rows, spend, tier_te
 from approvals.visible_values import APART
 from audit.services.recording import Subject
 from common.actors import SYSTEM, Actor
-from common.cel import ExpressionFailed
+from common.cel import ExpressionFailed, WorkBudget
 from common.errors import GovernanceError
 from workflows import events
 from workflows.definitions.spec import Approval, StepSpec, Wait
@@ -53,7 +53,7 @@ def _ask(turn: RunUnitOfWork, one: StepStart, state: StepState) -> None:
     if asked is None:
         return
     case = turn.case
-    shown = asked.show.resolve(one.values)
+    shown = asked.show.resolve(one.values, budget=WorkBudget(meter=case.work))
     question = NewApprovalRequest(
         kind=STEP_APPROVAL,
         title=asked.question,
@@ -136,14 +136,14 @@ def _wait(turn: RunUnitOfWork, one: StepStart, state: StepState) -> None:
         turn.wait(state, StepRun.WaitsFor.SIGNAL, until=now + (wait.timeout or MAX_WAIT))
         _take_signal(turn, state, wait, one.values)
         return
-    until = _moment(wait, one.values, now)
+    until = _moment(wait, one.values, now, WorkBudget(meter=turn.case.work))
     turn.wait(state, StepRun.WaitsFor.TIME, until=min(until, now + MAX_WAIT))
 
 
-def _moment(wait: Wait, values: Any, now: datetime) -> datetime:
+def _moment(wait: Wait, values: Any, now: datetime, budget: WorkBudget) -> datetime:
     if wait.length is not None:
         return now + wait.length
-    value = wait.until.evaluate(values) if wait.until else None
+    value = wait.until.evaluate(values, budget=budget) if wait.until else None
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError as error:
@@ -182,8 +182,10 @@ def _take_signal(turn: RunUnitOfWork, state: StepState, wait: Wait, values: Any)
     waiting = Signal.objects.filter(
         run_id=turn.case.id, name=wait.signal, consumed_at=None
     ).order_by("pk")
+    # One budget for all: many signals must not keep the run, and every halt, waiting.
+    budget = WorkBudget(meter=turn.case.work)
     for signal in waiting:
-        if signal.pk not in taken and _fits(wait, signal, values):
+        if signal.pk not in taken and _fits(wait, signal, values, budget):
             turn.consumed.append((signal.pk, state.path))
             turn.note(events.SIGNAL_CONSUMED, name=signal.name, path=state.path)
             turn.finish(state, "succeeded", output=signal.payload)
@@ -191,11 +193,11 @@ def _take_signal(turn: RunUnitOfWork, state: StepState, wait: Wait, values: Any)
     return False
 
 
-def _fits(wait: Wait, signal: Signal, values: Any) -> bool:
+def _fits(wait: Wait, signal: Signal, values: Any, budget: WorkBudget) -> bool:
     if wait.match is None:
         return True
     try:
-        return is_true(wait.match, {**values, "signal": signal.payload})
+        return is_true(wait.match, {**values, "signal": signal.payload}, budget=budget)
     except ExpressionFailed:
         return False
 
@@ -207,7 +209,7 @@ def _spread(turn: RunUnitOfWork, one: StepStart, state: StepState) -> None:
     each = one.step.foreach
     if each is None:
         return
-    items = json_of(each.items.evaluate(one.values))
+    items = json_of(each.items.evaluate(one.values, budget=WorkBudget(meter=turn.case.work)))
     if not isinstance(items, list):
         message = "This is not a list."
         raise ExpressionFailed(message)

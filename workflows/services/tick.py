@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 
 from actions.models import Action
-from common.cel import ExpressionFailed
+from common.cel import ExpressionFailed, WorkMeter
 from workflows.definitions.spec import StepSpec
 from workflows.expression_context import build_context, is_true
 from workflows.planning import Plan, RunEnd, StepStart, failing, plan
@@ -60,6 +60,7 @@ def tick(
         )
         if loaded is None:
             return TickResult()
+        loaded.case.work = WorkMeter()
         turn = RunUnitOfWork(spec_of(loaded.case.version_id), loaded, lease)
         if outcome is not None:
             call_outcomes.apply(turn, outcome)
@@ -94,6 +95,8 @@ def _apply_plan(turn: RunUnitOfWork) -> Plan:
             _end(turn, moves.end)
         elif not _pass(turn, moves):
             return moves
+        if turn.case.work.is_full:
+            break
     # There is more to do than goes into one transaction: again at once.
     moves.due_at = turn.case.now
     turn.hints += 1
@@ -128,6 +131,8 @@ def _new_ones(turn: RunUnitOfWork, moves: Plan) -> bool:
         if one.step.call_of(compensates=bool(one.compensates)) is None:
             _begin(turn, one)
             moved = True
+            if turn.case.work.is_full:
+                break
     return moved
 
 
