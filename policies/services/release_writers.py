@@ -1,6 +1,6 @@
 """Who wrote what a release changes: nobody of them may approve it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from django.db.models import Q
 
@@ -11,6 +11,7 @@ from policies.models import Policy, PolicyRelease
 from policies.slices import parsed_rules
 from tools import events as tool_events
 from tools.catalog import catalog
+from tools.definitions import ToolSpec
 
 _RULE_ACTS = [
     one.name for one in (events.POLICY_SAVED, events.POLICY_SWITCHED_ON, events.POLICY_SWITCHED_OFF)
@@ -49,32 +50,50 @@ def _rule_acts(rule_ids: Iterable[str]) -> Q:
 
 def _tool_acts(names: Iterable[str]) -> Q:
     """What was done to each tool, and to those that its facts come from, since a release that has
-    been live was drafted with it in; ever, if none was. A source that no release lists has the
-    time of the tool that rests on it.
+    been live was drafted with it in; ever, if none was.
     """
-    since = _last_drafted(names, lambda release: set(release.tools))
+    specs = catalog.current().tools
+    listed = {name for name, spec in specs.items() if not spec.serves_facts_only}
+    since = _last_drafted({*names, *listed}, lambda release: set(release.tools))
     found = Q(pk__in=[])
-    for name in names:
-        for key in _keys_of_linked(name):
-            found |= Q(
-                type__in=_TOOL_ACTS,
-                subject_kind="tools.tool",
-                subject_id=str(key),
-                pk__gt=since.get(name, 0),
-            )
+    for pk, moment in _linked(names, specs, since):
+        found |= Q(
+            type__in=_TOOL_ACTS, subject_kind="tools.tool", subject_id=str(pk), pk__gt=moment
+        )
     return found
 
 
-def _keys_of_linked(name: str) -> set[int]:
-    """The keys of the tool, of the tools its facts and its outcome are read with, and of theirs."""
-    specs = catalog.current().tools
-    waiting, found = [name], dict[str, int]()
+def _linked(
+    names: Iterable[str], specs: Mapping[str, ToolSpec], since: Mapping[str, int]
+) -> Iterator[tuple[int, int]]:
+    """Yield the key of each tool, and of those its facts and its outcome are read with, with the
+    event since which its acts count.
+
+    No release lists a tool that serves facts only. One that was linked when a release went live has
+    the time of the tool that rests on it. That tool may have changed since, and be linked now with
+    what no release has rested on: then every act counts.
+    """
+    waiting = [(name, since.get(name, 0)) for name in names]
+    seen = set[tuple[str, int]]()
     while waiting:
-        spec = specs.get(waiting.pop())
-        if spec is not None and spec.full_name not in found:
-            found[spec.full_name] = spec.pk
-            waiting += [f"{spec.system}.{one}" for one in spec.linked_names]
-    return set(found.values())
+        name, moment = waiting.pop()
+        spec = specs.get(name)
+        if spec is None or (name, moment) in seen:
+            continue
+        seen.add((name, moment))
+        yield spec.pk, moment
+        inherited = 0 if _was_defined_after(spec.pk, moment) else moment
+        linked = (f"{spec.system}.{one}" for one in spec.linked_names)
+        waiting += [(one, since.get(one, inherited)) for one in linked]
+
+
+def _was_defined_after(tool_id: int, moment: int) -> bool:
+    return Event.objects.filter(
+        type__in=_TOOL_ACTS,
+        subject_kind="tools.tool",
+        subject_id=str(tool_id),
+        pk__gt=moment,
+    ).exists()
 
 
 def _last_drafted(

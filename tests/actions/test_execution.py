@@ -93,7 +93,7 @@ def test_no_further_try_is_made_under_a_halt(
             place_halt(Halt.Kind.AGENT, actor=SYSTEM, target="tilda", reason="Stop.")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(execution, "called", halted_meanwhile)
+    monkeypatch.setattr(execution, "call_once", halted_meanwhile)
     action = governed.pay(governed.run()).action
     assert action.status == Action.Status.READY
     redecision.resume(action.pk)
@@ -119,7 +119,7 @@ def test_no_further_try_is_made_on_overtaken_facts(
                 others.append(governed.propose(run, f"toolbox.{tool}", arguments).action.status)
                 governed.toolbox.accounts["a"] = {"frozen": tool == "mail"}
 
-    monkeypatch.setattr(execution, "called", another_call_meanwhile)
+    monkeypatch.setattr(execution, "call_once", another_call_meanwhile)
     action = governed.pay(run).action
     assert others == [None, "succeeded"]
     if not is_asked_again:
@@ -173,7 +173,7 @@ def test_a_late_answer_is_not_applied(governed: Governed, monkeypatch: pytest.Mo
         recovery.reap_abandoned()
         return result
 
-    monkeypatch.setattr(execution, "called", slow)
+    monkeypatch.setattr(execution, "call_once", slow)
     action = governed.propose(governed.run(), "toolbox.mail", {"to": "x"}).action
     stored = Action.objects.get(pk=action.pk)
     assert (stored.status, stored.result) == (Action.Status.UNKNOWN, None)

@@ -152,7 +152,7 @@ def test_what_is_stopped_between_decision_and_sending_is_not_sent(
         watcher.check_once()
         return real(*args)
 
-    monkeypatch.setattr(watcher, "flying", late)
+    monkeypatch.setattr(watcher, "track", late)
     action = seller.propose(seller.run(), "shop.order", {"to": "me"}).action
     assert server.received == []
     assert (action.status, action.error_code) == ("ready", "not_sent")

@@ -80,7 +80,7 @@ def test_a_call_goes_by_the_definition_it_was_decided_on(
         held.append(spec.digest)
         return real(action, spec, snapshot, **moments)
 
-    monkeypatch.setattr(execution, "called", called)
+    monkeypatch.setattr(execution, "call_once", called)
     changed = {**TOOLS["pay"], "path": "elsewhere"}
     after_the_decision(
         monkeypatch, lambda: define_tool(governed.system, "pay", actor=SYSTEM, **changed)

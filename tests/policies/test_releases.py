@@ -612,6 +612,37 @@ def test_who_defined_a_tool_for_facts_cannot_let_agents_call_it(
     assert refused_to(office["cat"], request)
 
 
+def test_who_defined_what_facts_newly_come_from_cannot_approve(
+    office: dict[str, User], governed: Governed
+) -> None:
+    """It lay there when a release went live that did not rest on it: nobody has agreed to it."""
+    ann, ben = (Actor.from_user(office[name]) for name in ("ann", "ben"))
+    answer = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
+    peek = {"title": "Peek", "access": "read", "idempotent": True, "output_schema": answer}
+    define_tool(
+        governed.system, "peek", actor=ann, serves_facts_only=True, input_schema=EMPTY, **peek
+    )
+    factories.publish("permit-toolbox", extra=NO_MAIL)
+    linked: dict[str, Any] = {
+        "sources": [{"name": "seen", "tool": "peek", "arguments": {}}],
+        "facts": [{"name": "fine", "title": "Fine", "expression": "seen.ok == true"}],
+    }
+    define_tool(governed.system, "mail", actor=ben, **linked)
+    assert refused_to(office["ann"], asked_by(office, "ben"))
+
+
+def test_who_defined_what_facts_came_from_already_may_approve_another_change(
+    office: dict[str, User], governed: Governed
+) -> None:
+    ann = Actor.from_user(office["ann"])
+    source = box.TOOLS["read_account"] | {"serves_facts_only": True}
+    define_tool(governed.system, "read_account", actor=ann, **source)
+    factories.publish("permit-toolbox", extra=NO_MAIL)
+    releases.save_policy("mail", rule("Of ben."), actor=Actor.from_user(office["ben"]))
+    request = asked_by(office, "ben")
+    assert str(office["ann"].pk) not in map(str, request.conflicted_users)
+
+
 def test_a_publication_that_compares_with_a_former_release_is_not_done(
     office: dict[str, User], governed: Governed, client: Client
 ) -> None:

@@ -43,12 +43,12 @@ def after_intent() -> None:
     def called(*args: Any, **kwargs: Any) -> None:
         die()
 
-    setattr(worker, "called", called)  # noqa: B010
+    setattr(worker, "call_once", called)  # noqa: B010
 
 
 def in_mid_call() -> None:
     """Die once the system has done it, which takes a while to say so."""
-    real, before = vars(worker)["called"], fixtures.totals(sys.argv[3])
+    real, before = vars(worker)["call_once"], fixtures.totals(sys.argv[3])
 
     def watch() -> None:
         while fixtures.totals(sys.argv[3]) == before:
@@ -59,17 +59,17 @@ def in_mid_call() -> None:
         threading.Thread(target=watch, daemon=True).start()
         return real(*args, **kwargs)
 
-    setattr(worker, "called", called)  # noqa: B010
+    setattr(worker, "call_once", called)  # noqa: B010
 
 
 def after_call() -> None:
-    real = vars(worker)["called"]
+    real = vars(worker)["call_once"]
 
     def called(*args: Any, **kwargs: Any) -> None:
         real(*args, **kwargs)
         die()
 
-    setattr(worker, "called", called)  # noqa: B010
+    setattr(worker, "call_once", called)  # noqa: B010
 
 
 def before_sending() -> None:

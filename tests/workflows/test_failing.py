@@ -154,7 +154,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise Died
         return result
 
-    monkeypatch.setattr(worker, "called", called)
+    monkeypatch.setattr(worker, "call_once", called)
     monkeypatch.setattr(workflow_helpers, "Died", Died, raising=False)
     return deaths
 
@@ -221,7 +221,7 @@ def test_a_late_answer_is_kept_and_not_applied(
         recovery.reap_abandoned()
         return result
 
-    monkeypatch.setattr(worker, "called", slow)
+    monkeypatch.setattr(worker, "call_once", slow)
     run = workflow_helpers.done(governed, MAIL)
     attempt = Attempt.objects.get()
     assert attempt.status == Attempt.Status.LATE

@@ -414,7 +414,7 @@ def test_a_backend_that_is_terminated_costs_a_retry(governed: Governed, books: s
         cursor.execute("SELECT pg_backend_pid()")
         [pid] = cursor.fetchone()
     ended: list[bool] = []
-    real = vars(worker)["called"]
+    real = vars(worker)["call_once"]
 
     def called(*args: Any, **kwargs: Any) -> Any:
         result = real(*args, **kwargs)
@@ -428,7 +428,7 @@ def test_a_backend_that_is_terminated_costs_a_retry(governed: Governed, books: s
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "called", called)
+        patch.setattr(worker, "call_once", called)
         run = brought_to_rest(run)
     assert run.status == "succeeded"
     assert list(Attempt.objects.values_list("status", flat=True).distinct()) == ["succeeded"]

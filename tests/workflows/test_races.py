@@ -78,7 +78,7 @@ def test_an_attempt_given_up_while_its_driver_waits_is_not_applied(
         assert held.wait(10)
         return result
 
-    monkeypatch.setattr(worker, "called", called)
+    monkeypatch.setattr(worker, "call_once", called)
     worker.run_until_idle(run.pk)
     for thread in threads:
         thread.join()
