@@ -74,7 +74,7 @@ class InMemory(RunUnitOfWork):
 
     rows: dict[str, StepState] = field(default_factory=dict)
 
-    def recall(self) -> None:
+    def load_collapsed_steps(self) -> None:
         self.case.steps = {**self.rows, **self.case.steps}
 
     def recorded(self) -> int:
