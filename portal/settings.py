@@ -89,6 +89,7 @@ INSTALLED_APPS = [
     "allauth.mfa",
     "axes",
     "django_celery_beat",
+    "django_linear_migrations",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",

@@ -147,7 +147,7 @@ DEFENCES = (
     Defence(
         12,
         "an issuer's subject is one identity's",
-        "agents/migrations/0002_keys_that_follow_one_another.py",
+        "agents/migrations/0001_initial.py",
         "fields=('issuer', 'subject'), name=",
         "fields=('issuer', 'subject', 'id'), name=",
         f"{T}/test_revoking.py",

@@ -1,3 +1,5 @@
+"""The database refuses to change a policy release."""
+
 from django.db import migrations
 
 from common import triggers

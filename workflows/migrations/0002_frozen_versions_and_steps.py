@@ -1,3 +1,5 @@
+"""The database refuses to change versions, what runs began with, and what steps brought."""
+
 from django.db import migrations
 
 from common import triggers

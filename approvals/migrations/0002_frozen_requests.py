@@ -1,10 +1,10 @@
+"""The database refuses to change a request or a vote, or to approve without the votes."""
+
 from django.db import migrations
 
 from common import triggers
 
 REQUESTS, VOTES = "approvals_approvalrequest", "approvals_vote"
-# SQLite drops a table's triggers when a migration rebuilds it: those of 0002 and 0004 again, and
-# the initiator.
 FROZEN = {
     REQUESTS: (
         "kind",
@@ -58,17 +58,18 @@ NEVER = {
     ),
     VOTES: ("(OLD.struck_at IS NOT NULL AND NEW.struck_at IS NULL)",),
 }
+# A request begins undecided, and needs as many people as its tier at least.
+BEGINS = (
+    "NEW.status = 'pending' AND NEW.spent_at IS NULL"
+    " AND NEW.quorum >= (SELECT quorum FROM approvals_tier WHERE slug = NEW.tier_id)"
+)
 
 
 def protect(apps, schema_editor):
     for table, columns in FROZEN.items():
-        triggers.run(schema_editor.connection, triggers.removal(table))
         statements = triggers.frozen_columns(table, columns, never=NEVER[table])
         triggers.run(schema_editor.connection, statements)
-    triggers.run(
-        schema_editor.connection,
-        triggers.inserted_only(REQUESTS, when="NEW.status = 'pending' AND NEW.spent_at IS NULL"),
-    )
+    triggers.run(schema_editor.connection, triggers.inserted_only(REQUESTS, when=BEGINS))
 
 
 def unprotect(apps, schema_editor):
@@ -78,5 +79,5 @@ def unprotect(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("approvals", "0005_votes_that_are_struck")]
+    dependencies = [("approvals", "0001_initial")]
     operations = [migrations.RunPython(protect, unprotect)]
