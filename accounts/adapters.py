@@ -1,4 +1,4 @@
-"""How django-allauth is used here: nobody signs up by themselves, and its secrets are sealed."""
+"""Adapters for django-allauth: no self-registration, and its secrets are encrypted."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -63,5 +63,5 @@ def attempted_name(request: HttpRequest, credentials: Mapping[str, Any] | None =
 
 
 def counted_address(request: HttpRequest) -> str | None:
-    """Where a password was tried from, for counting; None if nobody can say."""
+    """Return the address a password was tried from, for counting; None if it is unknown."""
     return client_address(request) or None

@@ -12,7 +12,7 @@ FRESH_FOR = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """Which one, and when."""
+    """A second factor and the time it was used."""
 
     kind: str
     authenticator: str

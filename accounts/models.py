@@ -132,7 +132,7 @@ def _keys_of(fields: Iterable[str]) -> set[str]:
 
 
 class Environment(models.Model):
-    """Where agents act: own signing key, own token audience, own endpoints."""
+    """A place where agents act, with a signing key, token audience and endpoints of its own."""
 
     slug = models.SlugField(primary_key=True, max_length=32)
     title = models.CharField(max_length=100)

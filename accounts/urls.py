@@ -21,8 +21,8 @@ View = Callable[..., HttpResponseBase]
 
 
 def after_a_proof(view: View) -> View:
-    """Whoever has come upon a session that was left open does not make it their own, by a factor,
-    a password or an account elsewhere: who has a factor shows it, others sign in anew.
+    """Require a second factor, or a new sign-in, before a session can change how its account signs
+    in: an open session that somebody else finds must not become theirs.
     """
 
     @wraps(view)

@@ -14,7 +14,7 @@ ENOUGH = 48
 
 
 def score(value: float, usual: Sequence[float]) -> float:
-    """How many robust standard deviations `value` lies above the median; negative below it.
+    """Return the robust standard deviations of `value` above the median; negative below it.
 
     A deviation of less than one, or than a twentieth of the median, counts as that much: where
     everything is alike, a difference of one is no news.

@@ -24,7 +24,7 @@ class DecisionConflict(GovernanceError):
 
 
 class CallInFlight(GovernanceError):
-    """What this call is decided by is being changed. Nothing was decided."""
+    """The records that decide this call are being changed. Nothing was decided."""
 
     code = "call_in_flight"
     sentence = (
@@ -44,7 +44,7 @@ class RunAlreadyOpen(GovernanceError):
 
 
 class HaltWatcherStale(GovernanceError):
-    """What is sent could not be cut off, so nothing is sent."""
+    """A call sent now could not be cancelled by a halt, so none is sent."""
 
     code = "halt_watcher_stale"
     sentence = "The watcher of halts is behind, so nothing is carried out. Try again."

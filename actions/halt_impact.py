@@ -1,4 +1,4 @@
-"""What a stop would reach, and what it reached: bounded reads for people who are in a hurry."""
+"""The calls a halt would reach, and those it reached: bounded reads for an emergency."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -124,7 +124,7 @@ def in_flight_at(halt: Halt) -> list[Attempt]:
 
 
 def outcomes(attempts: Iterable[Attempt]) -> Counter[str]:
-    """How many were cut off, answered all the same, or are still being made."""
+    """Count the calls that were cancelled, answered all the same, or are still in flight."""
     return Counter(_outcome(one) for one in attempts)
 
 

@@ -261,7 +261,8 @@ class Attempt(models.Model):
 
 
 class ExclusiveKey(models.Model):
-    """What calls of several runs change one at a time, such as one account: `Tool.exclusive_by`.
+    """A thing that calls of several runs change one at a time, such as an account:
+    `Tool.exclusive_by`.
 
     `turns`: how many calls were begun, so that facts read before another one are known to be old.
     """
@@ -277,7 +278,7 @@ class ExclusiveKey(models.Model):
 
 
 class UsageHour(models.Model):
-    """What an identity did in one hour, counted from its actions."""
+    """The use of an identity in one hour, counted from its actions."""
 
     identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="usage")
     hour = models.DateTimeField()
@@ -307,7 +308,7 @@ class UsageHour(models.Model):
 
 
 class FirstToolUse(models.Model):
-    """That an identity was allowed to use a tool, and since when."""
+    """The first time an identity was allowed to use a tool."""
 
     identity = models.ForeignKey(AgentIdentity, on_delete=models.PROTECT, related_name="tool_uses")
     tool = models.CharField(max_length=200)

@@ -1,5 +1,5 @@
-"""What one run was, told from its events alone: who began it, what it read, what was decided and
-by whom, what came of it, and what it changed.
+"""The history of a run, read from its events alone: who began it, what it read, each decision and
+who made it, each result, and what it changed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ _OVERRIDES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RecordedVote:
-    """What one person answered."""
+    """One person's vote."""
 
     at: datetime
     person: str
@@ -32,7 +32,7 @@ class RecordedVote:
 
 @dataclass
 class RecordedRequest:
-    """What people were asked, what they were shown, and how it ended."""
+    """An approval request: its question, what people were shown, and how it ended."""
 
     at: datetime
     tier: str
@@ -95,7 +95,7 @@ class RunHistory:
 
     @property
     def sources(self) -> list[RecordedCall]:
-        """What it read, with classes and labels of the data."""
+        """Return the data the run read, with its classes and labels."""
         return [call for call in self.calls.values() if call.access == "read"]
 
     @property

@@ -1,4 +1,6 @@
-"""How many calls of one identity workers carry out at a time: slow ones leave room for others."""
+"""A limit of the calls of one identity that workers carry out at a time, so that slow ones leave
+room for others.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -1,4 +1,4 @@
-"""Which tokens of an identity are alive, as the log has it: tokens themselves are kept nowhere."""
+"""Active tokens of an identity, read from the log: the tokens themselves are stored nowhere."""
 
 from collections import defaultdict
 from collections.abc import Sequence

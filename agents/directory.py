@@ -115,7 +115,7 @@ def _build() -> Directory:
 
 
 def stops_of(client_ids: Collection[str]) -> Directory:
-    """What could have stopped these identities, and no more: two queries, for who is in a hurry."""
+    """Return everything that can stop these identities. Two queries: an emergency waits for it."""
     identities = AgentIdentity.objects.select_related("agent__sponsor").filter(
         client_id__in=client_ids
     )

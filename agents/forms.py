@@ -63,7 +63,7 @@ class SuspendForm(ReasonForm):
         return None
 
 
-class RetireForm(ReasonForm):
+class RetireAgentForm(ReasonForm):
     def perform(self, *, actor: Actor) -> ShowOnce | None:
         lifecycle.retire(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None
@@ -325,7 +325,7 @@ class AllowDelegationForm(ReasonForm):
 
 
 class GrantDelegationForm(ReasonForm):
-    """Whoever is signed in lets an agent act for them."""
+    """The signed-in user lets an agent act for them."""
 
     identity = forms.ModelChoiceField(AgentIdentity.objects.filter(status="active"))
     scope = forms.CharField(

@@ -100,7 +100,7 @@ def granted_scope(asked: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TokenSpec:
-    """What goes into a token: for whom, for what, on whose behalf, bound to which key."""
+    """Contents of a token: for whom, for what, on whose behalf, bound to which key."""
 
     identity: KnownIdentity
     scope: str

@@ -134,7 +134,7 @@ class ApprovalRequestAdmin(KeysetAdmin):
         return []  # the form stands on the page itself
 
     def detail(self, request: HttpRequest, obj: ApprovalRequest) -> dict[str, Any]:
-        """What will be executed, why it was asked, and the form if this person may answer."""
+        """Return the call, the reasons for the request, and the form if this user may decide."""
         is_pending = obj.status == ApprovalRequest.Status.PENDING
         shown = shown_to(request.user, obj)
         shown.pop(APART, None)

@@ -1,5 +1,5 @@
-"""Who may decide a request: asked when they vote, when the request is resolved, and when what was
-approved is done.
+"""Eligibility to decide a request: checked at the vote, at the resolution, and when the approval is
+used.
 """
 
 from collections.abc import Iterable, Iterator
@@ -43,8 +43,8 @@ def refusal_for(request: ApprovalRequest, user: User) -> GovernanceError | None:
 
 
 def _refusal_by_request(request: ApprovalRequest, user: User) -> GovernanceError | None:
-    """What the request itself says against this person: for lists, where many are looked at. Who
-    came to own or sponsor the agent since it was opened is found out when they vote.
+    """Return the reason in the request itself against this person, for lists of many requests.
+    Users who came to own or sponsor the agent since are checked when they vote.
     """
     if request.requester_kind == "human" and request.requester_id == str(user.pk):
         return OwnRequest()
@@ -131,7 +131,7 @@ def waiting_for(user: User, *, after: str | None = None) -> Iterator[ApprovalReq
 
 
 def count_waiting_for(user: User) -> int:
-    """How many there are, counted up to MAX_COUNTED."""
+    """Count the requests, up to MAX_COUNTED."""
     return sum(1 for _ in islice(waiting_for(user), MAX_COUNTED))
 
 

@@ -1,4 +1,4 @@
-"""What happens after people have decided, registered from the floors above.
+"""Handlers of decided requests, registered by the layers above.
 
 `on_resolved(kind, handler)` in an app's `ready()`; the handler runs in the deciding transaction
 and gets the request and who resolved it. Work outside the database is enqueued, not done there.
@@ -45,7 +45,7 @@ def on_obstacles(find: Obstacles) -> None:
 
 
 def obstacles(requests: Sequence[ApprovalRequest]) -> Mapping[UUID, str]:
-    """What stands in the way of each of the requests, for those where something does."""
+    """Return, for each request that could not take effect now, the reason."""
     found: dict[UUID, str] = {}
     for find in _obstacles if requests else ():
         found |= find(requests)

@@ -12,7 +12,7 @@ from common.ids import uuid7
 
 
 class Tier(models.Model):
-    """How much human consent: who, how many of them, within what time."""
+    """A level of human consent: who decides, how many of them, within what time."""
 
     class OnTimeout(models.TextChoices):
         DENY = "deny", "deny"

@@ -81,7 +81,7 @@ class TierSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class NewApprovalRequest:
-    """What to ask people, before it is opened.
+    """An approval request before it is opened.
 
     `logged_elsewhere`: parts of the snapshot that another event of the same transaction holds.
     `data_class`: of what the snapshot shows, if the log is to keep it apart.
@@ -407,7 +407,7 @@ def tier_terms(slug: str) -> TierSnapshot:
 
 
 def _approvals(request: ApprovalRequest, *, now: datetime) -> int:
-    """How many approvals count; those of people who may no longer decide are struck."""
+    """Count the approvals that stand; those of people who may no longer decide are struck."""
     good, lost = standing_votes(request)
     for vote, code in lost:
         vote.struck_at, vote.struck_because = now, code

@@ -22,7 +22,7 @@ def is_admitted(request: HttpRequest) -> bool:
 
 
 def is_staff_in_force(user: Any) -> bool:
-    """What is asked of a person whatever their session has shown."""
+    """Return whether the person has all that staff needs, whatever their session has shown."""
     if user is None or not (user.is_authenticated and user.is_active and user.is_staff):
         return False
     scope = scope_of(user)

@@ -1,4 +1,4 @@
-"""How far a person sees into the log: everything, or what their pass says."""
+"""The part of the log a person may see: everything, or the range of their pass."""
 
 from dataclasses import dataclass
 from datetime import datetime

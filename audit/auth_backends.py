@@ -1,4 +1,4 @@
-"""What takes rights away from people with a pass; it gives none."""
+"""A backend that takes rights from people with a pass; it gives none."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What events are found by beyond their columns: tools, agents, and the words beside their leaves.
+"""Search terms of events beyond their columns: tools, agents, and the words beside their leaves.
 
 A term is 64 bits of a keyed hash. The index holds no word, and without the key nobody learns one
 from it; with it, equal words are found and nothing else is.
@@ -35,7 +35,7 @@ def tool(name: str) -> int:
 
 
 def about(text: str) -> int:
-    """What an event is about, by its identifier or by the name that it had."""
+    """Return the terms of an event's subject: its identifier and the name it had."""
     return _term("about", text)
 
 

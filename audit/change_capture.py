@@ -1,4 +1,4 @@
-"""Which tables are noticed: those of every record that the change log is kept of."""
+"""The tables whose changes are captured: those of every record in the change log."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

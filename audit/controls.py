@@ -1,4 +1,4 @@
-"""Which events support which controls: data that a compliance officer edits."""
+"""Controls and the events that support them: data that a compliance officer edits."""
 
 import json
 from functools import lru_cache

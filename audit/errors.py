@@ -105,7 +105,7 @@ class LeafInvalid(AuditMisuse):
 
 
 class LogInconsistent(AuditMisuse):
-    """What is stored is not what was signed: nothing more is signed until somebody has looked."""
+    """The stored log is not the one that was signed. Signing stops until somebody has looked."""
 
 
 class SealingKeyUsedBefore(AuditMisuse):

@@ -1,4 +1,4 @@
-"""What can be recorded. Each app declares its own events in its `events.py`."""
+"""The types of events. Each app declares its own in its `events.py`."""
 
 from dataclasses import dataclass
 

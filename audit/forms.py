@@ -27,7 +27,7 @@ def _types() -> list[tuple[str, str]]:
 
 
 class SearchForm(forms.Form):
-    """What events are looked for by; see `audit.search`."""
+    """Criteria for events; see `audit.search`."""
 
     type = forms.ChoiceField(choices=_types, required=False, label="What happened")
     agent = forms.CharField(required=False, max_length=64)

@@ -1,4 +1,4 @@
-"""What is wrong with the log, for whoever opens the portal."""
+"""Problems of the log, shown to everybody who opens the portal."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

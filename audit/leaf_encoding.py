@@ -1,4 +1,4 @@
-"""What of an event is hashed, and what lies beside it.
+"""The hashed part of an event, and the values that lie beside it.
 
 The leaf is canonical JSON without personal data: who and what by pseudonymous identifiers, codes,
 numbers, and a digest for every other value. Those values are disclosures (RFC 9901 section 4.2):

@@ -86,7 +86,7 @@ def consistency_proof(tree: Subtrees, old_size: int, size: int) -> list[bytes]:
 
 
 def range_proof(tree: Subtrees, start: int, end: int, size: int) -> list[bytes]:
-    """What lies left and right of the leaves [start, end), in the order of the recursion.
+    """Return the hashes left and right of the leaves [start, end), in the order of the recursion.
 
     With the leaf hashes of the range it gives the root: none of the range is missing or added.
     """
@@ -191,7 +191,7 @@ def check_consistency(
 def check_range(
     leaves: Sequence[bytes], start: int, size: int, root_hash: bytes, *, proof: Sequence[bytes]
 ) -> None:
-    """That these are the leaf hashes [start, start + len(leaves)). Raises ProofInvalid."""
+    """Check that these are the leaf hashes [start, start + len(leaves)). Raises ProofInvalid."""
     end = start + len(leaves)
     _ensure(0 <= start < end <= size, "The range lies outside the tree.")
     _ensure_hashes(root_hash, *leaves, *proof)

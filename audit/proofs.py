@@ -30,7 +30,7 @@ def as_text(checkpoint: Checkpoint) -> str:
 
 
 def receipt(event: Event) -> Proof:
-    """That the event is in the log, as a C2SP tlog-proof which carries the event's leaf.
+    """Return the proof that the event is in the log, as a C2SP tlog-proof with the event's leaf.
 
     Raises NotSealed for one that is not sealed yet, or was kept out.
     """
@@ -54,7 +54,7 @@ def continuation(old: int, size: int) -> list[bytes]:
 
 @dataclass(frozen=True)
 class KeyHandover:
-    """How one key of the log hands over to the next.
+    """A hand-over from one key of the log to the next.
 
     `event` holds the old key's statement that names the new one; its `place` is below the size of
     `introduced`, the first checkpoint of the new key, which the old one has signed too.

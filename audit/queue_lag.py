@@ -1,4 +1,4 @@
-"""What waits for a second person's decision on a page of its own: evidence and erasures."""
+"""Requests that wait for a second person on a page of their own: evidence and erasures."""
 
 from dataclasses import dataclass
 from datetime import datetime

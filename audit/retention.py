@@ -1,4 +1,4 @@
-"""How long the values of events are kept, by the class of what the event is about.
+"""Retention periods of events' values, by the class of what the event is about.
 
 Leaves, places and proofs stay for the life of the log. Six months is the least that the EU AI Act
 asks of logs (articles 19 and 26(6)), so no rule goes below it.

@@ -16,7 +16,7 @@ from audit.models import Event, EventQuerySet, Term
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is looked for; all of it has to fit. Moments: from `since`, before `until`."""
+    """Criteria of a search; all have to match. Times: from `since`, before `until`."""
 
     type: str = ""
     agent: str = ""
@@ -73,8 +73,8 @@ def _identities(agent: str) -> list[int]:
 
 
 def unknown_names(search: Search) -> dict[str, str]:
-    """What is looked for by a name that the log has never had: by criterion, what to say. Nothing
-    found would read as if nothing had happened.
+    """Return a sentence for each criterion that names something the log has never had: an empty
+    result would read as if nothing had happened.
     """
     found = {}
     looked_for = {

@@ -231,7 +231,7 @@ class Handover:
         return "".join(f"{line}\n" for line in lines)
 
     def details(self, signer: "Signer") -> dict[str, Any]:
-        """What the event holds of it, signed with the old key."""
+        """Return the details of the event, signed with the old key."""
         signed = signer.sign(self.text)
         return {
             "previous": self.previous,
@@ -242,7 +242,7 @@ class Handover:
         }
 
     def ensure_signed(self, previous: Verifier, key: Verifier) -> None:
-        """That the previous key says so of this key. Raises NoteInvalid."""
+        """Check that the previous key signed this key. Raises NoteInvalid."""
         if (self.previous, self.key) != (str(previous), str(key)):
             message = "The statement names other keys."
             raise NoteInvalid(message)

@@ -130,7 +130,7 @@ def _ensure_handed_over(report: Report, before: LogKey, key: LogKey) -> None:
 
 
 class _Signed:
-    """What was signed of the log, by the size at which the tree must have that root."""
+    """Signed statements about the log, by the size at which the tree must have that root."""
 
     def __init__(
         self, report: Report, verifiers: dict[int, Verifier], checkpoints: Sequence[str]
@@ -314,7 +314,7 @@ class _Walk:
             self._report.add("erasure", f"{name} was erased, and is still there.", seq)
 
     def _erasure(self, uid: str) -> dict[str, Any]:
-        """What the event says that is said to have erased something; batches follow each other."""
+        """Return the details of the event named as an erasure; batches follow each other."""
         if self._said is None or self._said[0] != uid:
             found = Event.objects.filter(uid=uid, type__in=ERASING).first()
             is_ours = found is not None and self._is_ours(
@@ -396,7 +396,7 @@ def _value_in(disclosed: str) -> Any:
 
 
 def _outside_the_log(report: Report) -> None:
-    """What is in the tables and not in the log."""
+    """Report the rows that are in the tables and not in the log."""
     kept_out = Quarantine.objects.count()
     if kept_out:
         report.add("quarantine", f"{kept_out:,} events that the portal did not write.")

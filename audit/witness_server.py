@@ -42,7 +42,7 @@ class WitnessReply:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What `add-checkpoint` is given: the size that the sender thinks is known, and the new one."""
+    """The input of `add-checkpoint`: the size that the sender assumes, and the new checkpoint."""
 
     old: int
     proof: tuple[bytes, ...]

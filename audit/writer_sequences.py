@@ -1,4 +1,4 @@
-"""Who writes events: each connection to the database numbers its own, without a gap.
+"""Writers of events: each connection to the database numbers its own, without a gap.
 
 An event that was taken out before it was sealed leaves no trace in the tree. It does leave a gap
 in the numbers of its writer, which the writer's next event shows. Numbering costs no lock and no

@@ -1,4 +1,4 @@
-"""Who does something: passed to every command, never looked up."""
+"""Actors: passed to every command, never looked up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Which network addresses the portal may call."""
+"""Network addresses that the portal may call."""
 
 import ipaddress
 import socket

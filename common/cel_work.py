@@ -69,7 +69,7 @@ class Loop:
 
 
 class Work:
-    """What an expression does with values, at most, in steps of 40 ns and parts of 50 bytes."""
+    """A bound of an expression's work on values, in steps of 40 ns and parts of 50 bytes."""
 
     def __init__(self, text: str) -> None:
         code = _code_of(text)
@@ -102,7 +102,7 @@ class Work:
 
     @property
     def deepest(self) -> int:
-        """How deep comprehensions are nested."""
+        """Return how deep comprehensions are nested."""
         return max((loop.depth for loop in self._loops), default=0)
 
     def on(self, values: Mapping[str, Any]) -> int:
@@ -169,7 +169,7 @@ def _code_of(text: str) -> str:
 
 
 def _pattern_steps(text: str) -> int:
-    """What it costs to compile the texts of the expression as patterns, each once."""
+    """Return the cost of compiling the texts of the expression as patterns, each once."""
     steps = 0
     for found in _NO_CODE.finditer(text):
         literal = found[0]
@@ -181,7 +181,7 @@ def _pattern_steps(text: str) -> int:
 
 
 def _pattern_width(text: str) -> int:
-    """How often the texts of the expression, as patterns, repeat their parts by numbers."""
+    """Return how often the texts of the expression, as patterns, repeat their parts by numbers."""
     width = 0
     for found in _NO_CODE.finditer(text):
         if not found[0].startswith("//"):

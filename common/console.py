@@ -1,4 +1,4 @@
-"""What management commands show, and what they are given."""
+"""Output and input of management commands."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

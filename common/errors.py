@@ -1,4 +1,4 @@
-"""What the portal refuses, each refusal with a word for machines and a sentence for people."""
+"""Refusals of the portal, each with a code for machines and a sentence for people."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""What may come in: anything but credentials."""
+"""Checks of input: credentials are refused."""
 
 import unicodedata
 from collections.abc import Collection

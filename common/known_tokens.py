@@ -1,4 +1,4 @@
-"""Which identity a token belongs to, for tokens that this process has verified before.
+"""Identities of the tokens that this process has verified before.
 
 Requests are counted by identity before they are authenticated. An unverified token is not believed:
 anybody can write another identity's name into one.

@@ -1,4 +1,4 @@
-"""What goes into the log of a process."""
+"""The log of a process, and what is kept out of it."""
 
 import logging
 

@@ -28,7 +28,9 @@ def enforce_limit(name: str, *, per_minute: int) -> None:
 
 
 def count_in_minute(name: str) -> int:
-    """How many there were under `name` in this minute of the wall clock. Raises CacheAway."""
+    """Count one more under `name` and return the count of this minute of the wall clock. Raises
+    CacheAway.
+    """
     window = int(time.time() // 60)
     return counted(f"rate:{name}:{window}", seconds=90)
 

@@ -26,7 +26,7 @@ _written = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 @dataclass(frozen=True, slots=True)
 class SensitiveMatch:
-    """Where a secret was (RFC 6901), its kind, and its fingerprint; never the secret."""
+    """A secret's place (RFC 6901), kind and fingerprint; never the secret."""
 
     where: str
     kind: str
@@ -153,7 +153,7 @@ def _fingerprint_key(ring: str) -> bytes:
 
 
 class _Findings(list[SensitiveMatch]):
-    """What was found; `vouched`: digits of which somebody has said what they are."""
+    """The matches so far; `vouched`: digits that somebody has declared to be no secret."""
 
     def __init__(self, vouched: frozenset[str]) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ def set_request_id(value: str) -> None:
 
 
 def client_address(request: Any) -> str:
-    """Where a request comes from, as an address without a port; empty if nobody can say.
+    """Return the address of the client without a port; empty if it is unknown.
 
     Behind proxies of our own it is what the first of them saw: the entry of X-Forwarded-For that is
     as far from the end as there are proxies (`settings.PROXIES`). What stands before it are the

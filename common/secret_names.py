@@ -86,7 +86,7 @@ def _own_rule(name: str) -> SecretRule | None:
 
 
 def rule_of(name: str, above: SecretRule | None = None) -> SecretRule | None:
-    """What counts as a credential under this name, within what has the rule `above`."""
+    """Return the rule for credentials under this name, within what has the rule `above`."""
     own = _own_rule(name) if len(name) <= _LONGEST_NAME else None
     if above is None or not above.holds:
         return own

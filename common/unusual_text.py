@@ -80,7 +80,7 @@ def _is_odd(letter: str) -> bool:
 
 
 def _scripts(word: str) -> int:
-    """How many of the scripts whose letters look alike are in the word."""
+    """Count the scripts with similar letters that the word is written in."""
     if word.isascii():
         return 1
     names = (unicodedata.name(letter, "") for letter in word if letter.isalpha())

@@ -44,7 +44,7 @@ EFFECTS = IDEMPOTENT | {"post_entry", "send_letter"}
 Answer = dict[str, Any]
 
 
-class Refused(Exception):
+class InvoiceRefused(Exception):
     """The request is understood and cannot be carried out."""
 
 
@@ -92,7 +92,7 @@ class Books:
             if done is not None:
                 if done[:2] != (operation, json.dumps(arguments, sort_keys=True)):
                     message = "this key was used for another request"
-                    raise Refused(message)
+                    raise InvoiceRefused(message)
                 answer: Answer = json.loads(done[2])
                 return answer
         answer = _WRITES[operation](cursor, arguments)
@@ -111,7 +111,7 @@ def _next(cursor: sqlite3.Cursor) -> int:
 def _refund(cursor: sqlite3.Cursor, arguments: Mapping[str, Any]) -> Answer:
     if arguments["amount"] <= 0:
         message = "an amount must be positive"
-        raise Refused(message)
+        raise InvoiceRefused(message)
     return {"refund": f"R{_next(cursor):06}", "status": "booked", "amount": arguments["amount"]}
 
 
@@ -126,7 +126,7 @@ def _certify(cursor: sqlite3.Cursor, arguments: Mapping[str, Any]) -> Answer:
     )
     if found.rowcount == 0:
         message = "there is no such certificate"
-        raise Refused(message)
+        raise InvoiceRefused(message)
     return {"certificate": arguments["certificate"], "certified_on": arguments["on"]}
 
 
@@ -185,7 +185,7 @@ class Service(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Request)
 
     def fault(self, key: str, times: int) -> str:
-        """What goes wrong with this call, the same at each run: none, `before` or `after`."""
+        """Return the fault of this call, the same at each run: none, `before` or `after`."""
         if times > 2:
             return ""  # every call succeeds in the end
         chance = int(hashlib.sha256(f"{key}:{times}".encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
@@ -211,7 +211,7 @@ class _Request(BaseHTTPRequestHandler):
                 self._write(operation, arguments, key)
             else:
                 self._say(404, {"error": "no such operation, or no Idempotency-Key"})
-        except Refused as refusal:
+        except InvoiceRefused as refusal:
             self._say(422, {"error": str(refusal)})
         except (KeyError, TypeError, ValueError):
             self._say(400, {"error": "the request is not understood"})

@@ -177,7 +177,7 @@ def _replayed(
 
 
 def _decision(response: httpx.Response) -> dict[str, Any]:
-    """What was decided. A call that the API refuses as malformed is not executed: denied."""
+    """Return the decision. A call that the API refuses as malformed is not executed: denied."""
     body = response.json()
     if response.status_code not in {200, 201}:
         if response.status_code >= 500 or response.status_code == 429:
@@ -255,7 +255,7 @@ def disagreements(calls: list[Replayed]) -> Iterator[str]:
 
 
 def breaches(calls: list[Replayed]) -> list[Replayed]:
-    """What must never be: a labelled denial let through, or a labelled allowance refused."""
+    """Return the cases that must not be: a labelled denial let through, or an allowance refused."""
     return [
         call
         for call in calls

@@ -126,7 +126,7 @@ def _column(body: dict[str, Any]) -> str:
 
 
 def _calls(bodies: dict[str, Any]) -> Table:
-    """What failed on the way, and what became of it."""
+    """Print the calls that failed on the way, and how each ended."""
     table = Table(title="Steps that call accounting", title_justify="left")
     for name in ("step", "runs", "tried again", "attempts in all", "succeeded"):
         table.add_column(name, justify="left" if name == "step" else "right")

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from demo.airline.store import Store
-from demo.airline.system import Airline, AirlineRefusal, IdempotencyConflict, UnknownTool
+from demo.airline.system import Airline, AirlineRefusal, IdempotencyConflict, NoSuchTool
 from tools.connectors.base import Call, Refused
 
 
@@ -25,5 +25,5 @@ def answer(tool: str, arguments: Mapping[str, Any], call: Call) -> Any:
         return system.call(
             tool, arguments, sandbox=call.run_id, idempotency_key=call.idempotency_key
         )
-    except (AirlineRefusal, IdempotencyConflict, UnknownTool) as error:
+    except (AirlineRefusal, IdempotencyConflict, NoSuchTool) as error:
         raise Refused(str(error)) from error

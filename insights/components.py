@@ -1,4 +1,4 @@
-"""What reports are made of: figures, plots and tables."""
+"""Components of reports: figures, plots and tables."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

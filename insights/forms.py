@@ -36,7 +36,7 @@ class PeriodForm(forms.Form):
 
     @staticmethod
     def saying(period: Period) -> dict[str, str]:
-        """What the form holds for a period of whole days."""
+        """Return the form's data for a period of whole days."""
         last = period.until - timedelta(days=1)
         return {"since": f"{period.since:%Y-%m-%d}", "until": f"{last:%Y-%m-%d}"}
 

@@ -18,7 +18,7 @@ from tools.definitions import ToolSpec
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What decisions know of the run so far."""
+    """The state of the run that decisions depend on."""
 
     initiator: str
     purpose: str

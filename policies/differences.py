@@ -1,4 +1,4 @@
-"""What one release changes against another: rules by their ids, tools by their digests. Pure."""
+"""The difference between two releases: rules by their ids, tools by their digests. Pure."""
 
 import json
 from collections.abc import Mapping

@@ -131,7 +131,7 @@ class MarkGrantForm(ReasonForm):
         return None
 
 
-class AskToPublishForm(CommandForm):
+class RequestReleaseForm(CommandForm):
     def perform(self, *, actor: Actor) -> ShowOnce | None:
         releases.ask_to_publish(self.target.pk, actor=actor)
         return None

@@ -191,8 +191,8 @@ class PolicyRelease(models.Model):
         return f"release {self.number}"
 
     def replaced(self) -> "PolicyRelease | None":
-        """What it is to be compared with: once it was published the release that it replaced, and
-        before that the live one.
+        """Return the release to compare with: the one it replaced, or the live one before it is
+        published.
         """
         others = PolicyRelease.objects.exclude(pk=self.pk)
         if self.published_at is None:

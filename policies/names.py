@@ -18,7 +18,7 @@ _KINDS = {"Agent": "agent", "Role": "role", "Environment": "environment", "Actio
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What there is by its name; `labels` are those that tools set."""
+    """Things that exist, by name; `labels` are those that tools set."""
 
     agents: Collection[str]
     roles: Collection[str]

@@ -1,4 +1,4 @@
-"""How a call would be decided before anything is known of its arguments.
+"""A preview of the decision on a call before its arguments are known.
 
 Pure: read off the rules of a slice. `depends` means that a condition decides.
 """

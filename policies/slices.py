@@ -70,8 +70,8 @@ Path = tuple[str, ...]
 
 
 def context_paths(node: Any) -> set[Path]:
-    """What of the context a rule's body reads, each as its path: `context.facts.price` is
-    ("facts", "price"). A shorter path means everything below it.
+    """Return the parts of the context that a rule's body reads, each as its path:
+    `context.facts.price` is ("facts", "price"). A shorter path means everything below it.
     """
     found: set[Path] = set()
     if isinstance(node, Mapping):

@@ -65,7 +65,9 @@ class Snapshot:
     def elevation(
         self, identity: int, run_id: UUID | None, tool: str, *, now: datetime
     ) -> Elevated | None:
-        """What lets the identity call the tool in this run at this moment, beyond its grants."""
+        """Return the elevation that lets the identity call the tool in this run now, beyond its
+        grants.
+        """
         if run_id is None:
             return None
         given = self.elevations.get((identity, run_id), ())

@@ -49,7 +49,7 @@ def problems_of(
     tiers: Iterable[str],
     known: Known | None = None,
 ) -> list[PolicyProblem]:
-    """What is wrong with the text of one policy; empty if nothing is.
+    """Return the problems of one policy's text; empty if there are none.
 
     Beyond Cedar's strict validation against the schema: exactly one policy, its @id as expected, a
     known tier, a reason for whatever stops an agent, a condition that can be true, and names that
@@ -92,7 +92,7 @@ def _condition_problems(
 
 
 def _bound_problem(text: str) -> PolicyProblem | None:
-    """What is too long, or nested too deeply, is not handed to a parser."""
+    """Return a problem for a text that is too long or nested too deeply for a parser."""
     if len(text) > MAX_LENGTH:
         return PolicyProblem(1, f"A rule has at most {MAX_LENGTH:,} characters.")
     depth, operators, line = 0, 0, 1

@@ -1,4 +1,4 @@
-"""What the home page shows. Bounded reads: a day of decisions by index, never a whole table."""
+"""The home page. Bounded reads: a day of decisions by index, never a whole table."""
 
 from collections import Counter
 from datetime import datetime, timedelta

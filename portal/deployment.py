@@ -1,5 +1,5 @@
-"""What a deployment must reach, asked of the things themselves: database, migrations, static files,
-broker, the log's key. With `check --deploy --database default`.
+"""Checks that a deployment reaches what it needs: database, migrations, static files, broker, the
+log's key. With `check --deploy --database default`.
 """
 
 import socket
@@ -45,7 +45,7 @@ def static_files_are_collected(app_configs: Any, **kwargs: Any) -> list[CheckMes
 
 @register(Tags.caches, deploy=True)
 def broker_is_reached(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """That somebody listens at each address; what they are is seen when they are used."""
+    """Check that each address is listened at; who listens shows when it is used."""
     if not kwargs.get("databases"):
         return []
     found: list[CheckMessage] = []

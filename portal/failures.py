@@ -1,4 +1,4 @@
-"""What is answered where no view answers: unknown addresses, refused requests, faults of ours.
+"""Answers where no view answers: unknown addresses, refused requests, internal errors.
 
 The API answers with problems (RFC 9457) everywhere; people get a page that says what happened and
 where to go on.

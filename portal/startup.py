@@ -1,4 +1,4 @@
-"""What is looked at once before a process serves: whether it holds the keys it needs.
+"""Checks before a process serves: does it hold the keys it needs?
 
 A process with a wrong or missing sealing key would refuse one call after the other, and could
 not sign a token. It does not start instead.

@@ -1,4 +1,4 @@
-"""Which schemas of a JSON Schema (2020-12) speak of which part of a value.
+"""Lookup of the schemas in a JSON Schema (2020-12) that describe a part of a value.
 
 What a schema says of a value beyond whether it is valid (its annotations) counts here whichever of
 several alternatives the value meets: "personal" in one branch of `anyOf` is personal.
@@ -32,7 +32,7 @@ def spoken_of(value: Any, schema: Any, keyword: str) -> Iterator[tuple[str, Any,
     """(place after RFC 6901, what the keyword says, value) of every part of which it says
     something, outer parts first. In time by the number of the value's parts.
     """
-    walk = _Walk(schema)
+    walk = _SchemaWalk(schema)
     waiting: deque[tuple[_Place, Any, _State]] = deque([(None, value, walk.state([schema]))])
     while waiting:
         place, item, state = waiting.popleft()
@@ -46,8 +46,8 @@ def spoken_of(value: Any, schema: Any, keyword: str) -> Iterator[tuple[str, Any,
 
 
 def marks(schema: Any, keyword: str) -> tuple[list[Any], list[str]]:
-    """What the keyword says wherever `spoken_of` can come, and each place where it stands in
-    vain.
+    """Return the keyword's values wherever `spoken_of` can come, and each place where it has no
+    effect.
     """
     reached = _reached(schema)
     found = [one[keyword] for one in reached.values() if keyword in one]
@@ -71,8 +71,8 @@ def marks(schema: Any, keyword: str) -> tuple[list[Any], list[str]]:
 
 
 def said_of(part: Any, root: Any, keyword: str) -> list[Any]:
-    """What the keyword says of a value that this part of the schema `root` describes."""
-    return _Walk(root).state([part]).says(keyword)
+    """Return the keyword's values for a value that this part of the schema `root` describes."""
+    return _SchemaWalk(root).state([part]).says(keyword)
 
 
 def unresolved(schema: Any) -> list[str]:
@@ -104,11 +104,11 @@ class _State:
 
     @property
     def first_items(self) -> int:
-        """How many items have a schema by their number."""
+        """Count the items that have a schema by their position."""
         return max((len(_list(one.get("prefixItems"))) for one in self.schemas), default=0)
 
 
-class _Walk:
+class _SchemaWalk:
     """The states that parts of a value can be in: as many as there are sets of schemas, however
     large the value is.
     """
@@ -193,7 +193,7 @@ def _map(given: Any) -> Schema:
 
 
 def _resolved(reference: str, root: Any) -> Any:
-    """What a reference within the schema points to; None for any other."""
+    """Return the target of a reference within the schema; None for any other."""
     if reference == "#":
         return root
     if not reference.startswith("#/"):

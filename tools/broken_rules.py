@@ -1,4 +1,4 @@
-"""Which rule of a schema a value breaks, found at a cost that is bounded by the schema."""
+"""Search for the rule of a schema that a value breaks, at a cost bounded by the schema."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def broken_rule(
 
 
 def _size_of(value: Any) -> int:
-    """How many values there are in it, itself among them."""
+    """Count the values in it, including itself."""
     waiting, count = [value], 0
     while waiting:
         part = waiting.pop()
@@ -61,8 +61,8 @@ def _size_of(value: Any) -> int:
 
 
 def _parts_of(root: Mapping[str, Any], limit: int) -> int | None:
-    """How many parts the schema has, with what it refers to in the place of references; None if
-    there are more than the limit, or if it cannot be known.
+    """Count the parts of the schema with its references resolved; None if there are more than the
+    limit, or if it cannot be known.
     """
     waiting: list[Any] = [root]
     for count in range(limit):

@@ -18,7 +18,9 @@ class Catalog:
     endpoints: Mapping[tuple[str, str], EndpointSpec]
 
     def address_of(self, spec: ToolSpec, environment: str) -> str:
-        """Where the tool's calls go in the environment; empty if nowhere or in this process."""
+        """Return the address of the tool's calls in the environment; empty if there is none or it
+        is in this process.
+        """
         endpoint = self.endpoints.get((spec.system, environment))
         return endpoint.base_url if endpoint is not None else ""
 

@@ -32,8 +32,8 @@ def apart_class(names: Iterable[Any]) -> str:
 
 
 def problem_of(schema: Mapping[str, Any]) -> str:
-    """What the schema says of classes and identifiers in vain: where the portal would not see it
-    in a value, or in other words than it knows; "" if nothing.
+    """Return the problem of classes and identifiers that have no effect: declared where the portal
+    would not see them in a value, or with unknown words; "" if there is none.
     """
     unknown = sorted(str(name) for name in classes_in(schema) if name not in CLASSES)
     if unknown:

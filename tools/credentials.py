@@ -86,7 +86,7 @@ def _spellings(text: str) -> set[str]:
 
 
 def _in_base64(raw: bytes) -> set[str]:
-    """What base64 of any text that contains it has in common, for each way it can lie in it."""
+    """Return, for each alignment, the base64 that every text containing it shares."""
     found = set()
     for before in range(3):
         padded = bytes(before) + raw

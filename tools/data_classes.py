@@ -26,7 +26,7 @@ from tools.classes import (
     classes_in,
     problem_of,
 )
-from tools.errors import InvalidDefinition
+from tools.errors import InvalidToolDefinition
 
 MAX_THINGS = 50
 # Characters of all places together: paths may be long, and items many.
@@ -39,7 +39,7 @@ def ensure_class(name: Any, what: str) -> str:
         return ""
     if not isinstance(name, str) or name not in CLASSES or name == SECRET:
         message = f"{what}: its data_class is one of {', '.join(CLASSES[:-1])}."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     return name
 
 
@@ -54,14 +54,14 @@ def declared_classes(*schemas: Mapping[str, Any] | None) -> tuple[str, ...]:
     unknown = sorted(str(name) for name in found if name not in CLASSES)
     if unknown:
         message = f"{KEYWORD} {unknown[0][:40]} is none of {', '.join(CLASSES)}."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     return tuple(name for name in CLASSES if name in found)
 
 
 def ensure_acted_on(*schemas: Mapping[str, Any] | None) -> None:
     """Raises InvalidDefinition for what the schemas say of classes in vain; see `problem_of`."""
     for problem in filter(None, map(problem_of, filter(None, schemas))):
-        raise InvalidDefinition(problem)
+        raise InvalidToolDefinition(problem)
 
 
 def things_in(*pairs: tuple[Any, Mapping[str, Any] | None]) -> list[dict[str, str]]:
@@ -124,9 +124,7 @@ def without_secrets(value: Any, schema: Mapping[str, Any] | None) -> Any:
 
 
 def secrets_in(value: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """What the schema declares to be a secret, by its place (RFC 6901); of a secret within another
-    one the outer.
-    """
+    """Return the places (RFC 6901) that the schema declares secret; of nested secrets the outer."""
     found = {
         where: given
         for where, (name, given) in _classes(value, schema).items()
@@ -136,7 +134,7 @@ def secrets_in(value: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def secret_mark(secret: Any) -> str:
-    """What stands in the place of a declared secret."""
+    """Return the placeholder of a declared secret."""
     return mark_of("declared", secret if isinstance(secret, str) else canonical_json(secret))
 
 

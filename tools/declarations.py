@@ -1,4 +1,4 @@
-"""What a tool's definition declares for decisions: sources, facts, claims and labels, parsed."""
+"""Declarations of a tool for decisions, parsed: sources, facts, claims and labels."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from common.cel import Expression, InvalidExpression, compiled
 from tools.data_classes import ensure_class
-from tools.errors import InvalidDefinition
+from tools.errors import InvalidToolDefinition
 
 _LABEL = re.compile(r"[a-z0-9_-]{1,50}")
 # CEL's own words, and the names that expressions get from us.
@@ -78,7 +78,7 @@ def parsed_expression(what: str, text: Any, variables: Sequence[str]) -> Express
         message = f"{what}: {error}"
         if "undeclared reference" in message:
             message += f" The names there are: {', '.join(variables)}."
-        raise InvalidDefinition(message) from error
+        raise InvalidToolDefinition(message) from error
 
 
 def parsed_sources(rows: Any) -> tuple[Source, ...]:
@@ -86,7 +86,7 @@ def parsed_sources(rows: Any) -> tuple[Source, ...]:
     for row in _objects("sources", rows, {"name", "tool", "arguments"}):
         if not isinstance(row["arguments"], dict):
             message = f"source {row['name']}: its arguments must be an object."
-            raise InvalidDefinition(message)
+            raise InvalidToolDefinition(message)
         variables = ("args", *(source.name for source in found))
         arguments = {
             name: parsed_expression(f"source {row['name']}, argument {name}", text, variables)
@@ -108,7 +108,7 @@ def parsed_facts(rows: Any, variables: Sequence[str]) -> tuple[Fact, ...]:
                 f"and list of strings. Convert it, as in string(x) or int(x), or of a list each "
                 f"item, as in .map(x, string(x))."
             )
-            raise InvalidDefinition(message)
+            raise InvalidToolDefinition(message)
         name, title = _identifier(row["name"]), str(row["title"])
         data_class = ensure_class(row.get("data_class"), what)
         found.append(Fact(name, title, expression, policy_type, data_class))
@@ -124,7 +124,7 @@ def parsed_claims(rows: Any) -> tuple[Claim, ...]:
                 f"claim {row['name']}: its type is one of {', '.join(CLAIM_TYPES)}, and its "
                 "default is of that type."
             )
-            raise InvalidDefinition(message)
+            raise InvalidToolDefinition(message)
         name, title = _identifier(row["name"]), str(row["title"])
         data_class = ensure_class(row.get("data_class"), f"claim {name}")
         found.append(Claim(name, title, row["type"], row["default"], data_class))
@@ -139,11 +139,11 @@ def _objects(
         not isinstance(row, dict) or set(row) - set(more) != members for row in rows
     ):
         message = f"{what} must be a list of objects with {', '.join(sorted(members))}."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     names = [str(row["name"]) for row in rows]
     if len(names) != len(set(names)):
         message = f"{what} must have distinct names."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     return rows
 
 
@@ -151,19 +151,19 @@ def _identifier(name: Any) -> str:
     text = str(name)
     if not text.isidentifier() or not text.isascii() or text in _RESERVED:
         message = f"{text} cannot be used as a name."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     return text
 
 
 def parsed_labels(rows: Any) -> tuple[str, ...]:
     if not isinstance(rows, list):
         message = "labels must be a list of short names."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     for row in rows:
         if not isinstance(row, str) or not _LABEL.fullmatch(row):
             message = (
                 f"labels must be a list of short names: {str(row)[:60]!r} is none. Lower-case "
                 "letters, digits, - and _, at most 50."
             )
-            raise InvalidDefinition(message)
+            raise InvalidToolDefinition(message)
     return tuple(rows)

@@ -1,4 +1,4 @@
-"""What a tool is, compiled once: validator, facts, claims, amount, digest.
+"""A tool's definition, compiled once: validator, facts, claims, amount, digest.
 
 Pure: made from a tool's plain attributes, without a query.
 """
@@ -39,7 +39,7 @@ from tools.declarations import (
     parsed_labels,
     parsed_sources,
 )
-from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
+from tools.errors import InvalidArguments, InvalidClaims, InvalidToolDefinition
 from tools.json_schema import MAX_ENUMERATED_PARTS, enumerated_parts, with_defaults
 from tools.secret_arguments import (
     ensure_few,
@@ -146,7 +146,7 @@ class ToolSpec:
         return GovernedArguments(shown, digest(shown), secrets)
 
     def open_arguments(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What facts and amounts are computed from: all but what is secret."""
+        """Return the arguments that facts and amounts are computed from: all but secret ones."""
         if not self.takes_secrets:
             return arguments
         return without_secret_arguments(arguments, self.input_schema)
@@ -216,7 +216,7 @@ def compile_spec(row: Mapping[str, Any]) -> ToolSpec:
     schema = row["input_schema"]
     if not isinstance(schema, dict) or schema.get("type") != "object":
         message = "The input schema must describe an object."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     validator = _validator("input", schema)
     sources = parsed_sources(row["sources"])
     facts = parsed_facts(row["facts"], ("args", "claims", *(s.name for s in sources)))
@@ -274,17 +274,17 @@ def ensure_output_schema(schema: Any) -> None:
         return
     if not isinstance(schema, dict):
         message = "The output schema is not valid: it must be an object."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     _validator("output", schema)
 
 
 def _validator(which: str, schema: dict[str, Any]) -> jsonschema_rs.Validator:
     if enumerated_parts(schema) > MAX_ENUMERATED_PARTS:
         message = f"The {which} schema enumerates lists and objects of too many parts."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     if schema.get("$schema", _DIALECT) != _DIALECT:
         message = f"The {which} schema is not valid: its $schema must be {_DIALECT}."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     try:
         return jsonschema_rs.Draft202012Validator(
             schema,
@@ -294,7 +294,7 @@ def _validator(which: str, schema: dict[str, Any]) -> jsonschema_rs.Validator:
         )
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         message = f"The {which} schema is not valid: {str(error).splitlines()[0]}"
-        raise InvalidDefinition(message) from error
+        raise InvalidToolDefinition(message) from error
 
 
 def linked(spec: ToolSpec, tools: Mapping[str, ToolSpec]) -> ToolSpec:
@@ -342,7 +342,7 @@ def _digest(row: Mapping[str, Any]) -> str:
         return definition_digest(row)
     except NotCanonical as error:
         message = f"The definition cannot be written down: {error}"
-        raise InvalidDefinition(message) from error
+        raise InvalidToolDefinition(message) from error
 
 
 _DEFINING = (
@@ -371,7 +371,7 @@ def definition_digest(row: Mapping[str, Any]) -> str:
 def _exclusive_by(name: str, schema: Mapping[str, Any]) -> str:
     if name and name not in (schema.get("properties") or {}):
         message = f"exclusive_by: there is no argument {name}."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     if name:
         ensure_secrets_unused(schema, expressions={"exclusive_by": f"args.{name}"})
     return name

@@ -16,7 +16,7 @@ class InvalidClaims(InvalidInput):
     sentence = "The claims are not ones that the tool declares."
 
 
-class InvalidDefinition(InvalidInput):
+class InvalidToolDefinition(InvalidInput):
     code = "invalid_tool_definition"
     sentence = "The tool's definition is not valid."
 
@@ -39,7 +39,7 @@ class SecretUnusable(GovernanceError):
 
 
 class FactsUnavailable(GovernanceError):
-    """What a decision needs to know could not be found out, so nothing can be allowed."""
+    """A fact that the decision needs could not be read, so nothing can be allowed."""
 
     code = "facts_unavailable"
     sentence = "The facts that the decision needs could not be established."

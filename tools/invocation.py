@@ -75,7 +75,7 @@ def call_tool(
 def _answer(
     endpoint: EndpointSpec, spec: ToolSpec, arguments: Mapping[str, Any], call: Call
 ) -> ToolResult:
-    """What the system answers, without our credentials for it; what else is secret is still there.
+    """Return the system's answer without our credentials for it; other secrets are still in it.
 
     An answer that cannot be kept is that of a call which was carried out. Raises ConnectorError.
     """
@@ -96,7 +96,9 @@ def _answer(
 
 
 def _words_of(refusal: Refused, hidden: Sequence[Credential]) -> str:
-    """What the system said with its no, without secrets, so that an agent can do it otherwise."""
+    """Return the system's reason for its refusal, without secrets, so that an agent can correct the
+    call.
+    """
     if not refusal.body:
         return ""
     text = refusal.body.decode("utf-8", "replace").replace("\x00", "")

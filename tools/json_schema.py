@@ -57,7 +57,7 @@ def resolved(
 def _parts(
     schema: Mapping[str, Any], root: Mapping[str, Any], depth: int, left: Iterator[int]
 ) -> list[Resolved] | None:
-    """What the schema is put together from, each in one piece."""
+    """Yield the parts of the schema, each in one piece."""
     wanted: list[Any] = []
     nullable = False
     if "$ref" in schema:
@@ -132,7 +132,7 @@ def _merged(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] 
 
 
 def target(reference: Any, root: Mapping[str, Any]) -> Any:
-    """What a reference within the schema points at (RFC 6901); None for any other."""
+    """Return the target of a reference within the schema (RFC 6901); None for any other."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     found: Any = root
@@ -152,7 +152,7 @@ MAX_ENUMERATED_PARTS = 200
 
 
 def enumerated_parts(schema: Any) -> int:
-    """How many parts the lists and objects have that `enum` and `const` name, in all."""
+    """Count the parts of the lists and objects that `enum` and `const` name."""
     found, waiting = 0, [schema]
     while waiting:
         part = waiting.pop()

@@ -17,7 +17,7 @@ from tools.annotations import said_of
 from tools.classes import KEYWORD, SECRET
 from tools.credentials import Credential, Hidden
 from tools.data_classes import secret_mark, secrets_in
-from tools.errors import InvalidArguments, InvalidDefinition, SecretUnusable
+from tools.errors import InvalidArguments, InvalidToolDefinition, SecretUnusable
 
 # Shorter ones are part of too many texts to be masked in an answer.
 _SHORTEST_MASKED = 4
@@ -130,7 +130,7 @@ def ensure_secrets_unused(schema: Mapping[str, Any], *, expressions: Mapping[str
                 if used[:shorter] == path[:shorter]:
                     secret, name = ".".join(path), ".".join(("args", *used))
                     message = f"{what}: {name} has to do with {secret}, which is a secret."
-                    raise InvalidDefinition(message)
+                    raise InvalidToolDefinition(message)
 
 
 _ARGS = re.compile(r"\bargs\b")
@@ -155,11 +155,11 @@ def ensure_secrets_named(schema: Mapping[str, Any]) -> None:
     """
     if composed(schema) != schema:
         message = "The input schema must be in Unicode's composed form (NFC)."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
     said = [one for one in marks_of(schema, KEYWORD)[0] if one == SECRET]
     if len(said) != len(list(_secret_paths(schema))):
         message = f"{KEYWORD} {SECRET} stands at a property by its name, and nowhere else."
-        raise InvalidDefinition(message)
+        raise InvalidToolDefinition(message)
 
 
 def _secret_paths(schema: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -46,7 +46,7 @@ def levels(spec: WorkflowSpec) -> list[list[StepSpec]]:
 
 @dataclass(frozen=True)
 class Mark:
-    """What is known of a step of a run, to be shown in its box."""
+    """The state of a step of a run, shown in its box."""
 
     status: str
     note: str = ""
@@ -130,7 +130,7 @@ def _cut(text: str, fits: int = _FITS) -> str:
 
 
 def in_short(step: StepSpec) -> str:
-    """What a step does, in a few words."""
+    """Describe a step in a few words."""
     if step.call is not None:
         return step.call.tool.name + (" ↶" if step.compensate else "")
     if step.approval is not None:

@@ -1,7 +1,7 @@
 from common.errors import GovernanceError, InvalidInput
 
 
-class InvalidDefinition(InvalidInput):
+class InvalidWorkflow(InvalidInput):
     """`problems` holds every problem found, each with its line and a sentence."""
 
     code = "invalid_workflow_definition"

@@ -1,4 +1,4 @@
-"""What the expressions of a run may name, with the values they have at one moment. Pure."""
+"""The values that expressions of a run may name, at one moment. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,7 +10,7 @@ from workflows.run_state import StepState, WorkflowState, index_of, item_scope
 
 
 def build_context(spec: WorkflowSpec, case: WorkflowState, now: datetime) -> dict[str, Any]:
-    """What expressions may name, by dotted name."""
+    """Return the values that expressions may name, by dotted name."""
     run = case.run
     known: dict[str, Any] = {
         "run.id": str(run.id),
@@ -46,7 +46,7 @@ def add_step_result(known: dict[str, Any], name: str, status: str, output: Any) 
 def item_values(
     known: Mapping[str, Any], case: WorkflowState, foreach: StepSpec, index: int, item: Any
 ) -> dict[str, Any]:
-    """What a step inside a foreach sees: the item, and the steps of the same item."""
+    """Return the values for a step inside a foreach: the item, and the steps of the same item."""
     values = {**known, "item": item, "index": index}
     scope = item_scope(foreach.name, index)
     for name in foreach.foreach.steps if foreach.foreach else ():
@@ -70,7 +70,7 @@ def is_true(
 def values_of(
     spec: WorkflowSpec, case: WorkflowState, state: StepState, now: datetime
 ) -> Mapping[str, Any]:
-    """What the expressions of a step that has begun may name."""
+    """Return the values for the expressions of a step that has begun."""
     known = build_context(spec, case, now)
     return values_at(
         spec, case, known, case.steps[state.compensates] if state.compensates else state

@@ -11,7 +11,7 @@ from common.actors import Actor
 from common.admin.fields import JSONTextField
 from common.admin.pages import CommandForm, Created, ReasonForm, ShowOnce
 from common.ids import uuid7
-from workflows.errors import InvalidDefinition
+from workflows.errors import InvalidWorkflow
 from workflows.models import Schedule, Workflow
 from workflows.models.definitions import WHOLE
 from workflows.services import operator_commands, rollouts, run_signals, runs, schedules, versions
@@ -60,7 +60,7 @@ class WriteVersionForm(CommandForm):
             version = versions.draft_version(
                 self.cleaned_data["text"], actor=actor, note=self.cleaned_data["note"]
             )
-        except InvalidDefinition as refusal:
+        except InvalidWorkflow as refusal:
             for problem in refusal.details["problems"]:
                 self.add_error("text", f"Line {problem['line']}: {problem['message']}")
             raise
@@ -77,7 +77,7 @@ class WriteVersionForm(CommandForm):
         return [(line, number in wrong) for number, line in enumerate(lines, start=1)]
 
 
-class AskToPublishForm(CommandForm):
+class RequestVersionForm(CommandForm):
     share = forms.FloatField(
         min_value=0.01,
         max_value=100,
@@ -92,7 +92,7 @@ class AskToPublishForm(CommandForm):
         return None
 
 
-class RetireForm(ReasonForm):
+class RetireVersionForm(ReasonForm):
     def perform(self, *, actor: Actor) -> ShowOnce | None:
         versions.retire_version(self.target.pk, actor=actor, reason=self.cleaned_data["reason"])
         return None

@@ -1,4 +1,4 @@
-"""How workflows, tools and endpoints have done of late: bounded reads, by keys that grow."""
+"""Recent figures of workflows, tools and endpoints: bounded reads, by keys that grow."""
 
 import statistics
 from collections import Counter, defaultdict

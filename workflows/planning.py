@@ -1,4 +1,4 @@
-"""What is to be done next in a run. Pure: a definition, a run's state and a moment in, moves out.
+"""The planner of a run. Pure: a definition, a run's state and a moment in, a plan out.
 
 No database, no clock, no network. The engine calls it under the run's lock, and once before to see
 which call to prepare.
@@ -56,7 +56,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """How the run ends, rests or turns round: a status of the run, with the reason."""
+    """The end, rest or reversal of a run: a status, with the reason."""
 
     status: str
     reason: str = ""
@@ -77,7 +77,7 @@ class Plan:
     end: RunEnd | None = None
 
     def nothing_new(self) -> None:
-        """Whatever was found so far is left alone."""
+        """Drop the moves planned so far."""
         self.begin, self.skip, self.go_on, self.fold, self.settle = [], [], [], {}, []
 
     def wait_until(self, moment: datetime | None) -> None:
@@ -116,7 +116,9 @@ def plan(spec: WorkflowSpec, case: WorkflowState, now: datetime) -> Plan:
 def _stopped(
     spec: WorkflowSpec, case: WorkflowState, known: Mapping[str, Any], now: datetime
 ) -> RunEnd | None:
-    """What ends the run whatever its steps do: checked wherever a step could begin."""
+    """Return the end of the run that does not depend on its steps: checked wherever a step could
+    begin.
+    """
     if case.run.status != "open":
         return RunEnd("halted", "Its run was halted or closed.")
     if case.cut_off:
@@ -135,7 +137,7 @@ def _stopped(
 
 
 def failing(then: str, reason: str) -> RunEnd:
-    """How a run ends that does not succeed, by what its definition says."""
+    """Return the end of a run that does not succeed, as its definition says."""
     if then == "compensate":
         return RunEnd("compensating", reason, ending="compensated")
     return RunEnd("halted" if then == "halt" else "failed", reason)

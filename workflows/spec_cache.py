@@ -35,7 +35,7 @@ def pinned(spec: ToolSpec) -> PinnedTool:
 
 
 def current_references() -> References:
-    """What a definition may speak of at this moment."""
+    """Return the things that a definition may refer to at this moment."""
     tools = catalog.current().tools.values()
     return References(
         tools={spec.full_name: pinned(spec) for spec in tools if not spec.serves_facts_only},

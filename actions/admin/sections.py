@@ -1,4 +1,4 @@
-"""What actions contribute to the pages of an agent and of an elevation: how they were used."""
+"""Sections that actions add to the pages of an agent and of an elevation: their use."""
 
 from datetime import timedelta
 from typing import Any

@@ -32,7 +32,7 @@ class AgentRequestView(Protocol):
 
 
 def long_poll(view: AgentRequestView, read: Callable[[], T], is_over: Callable[[T], bool]) -> T:
-    """What `read` gives: at once, or with `?wait=` when it is over or the time is up.
+    """Return the result of `read`: at once, or with `?wait=` when it is final or the time is up.
 
     A waiting caller holds a thread. When many wait, the next is answered at once instead. Raises
     InvalidToken as soon as the caller was stopped.

@@ -1,4 +1,4 @@
-"""What the log keeps of arguments and answers: what is personal or sensitive kept apart."""
+"""The arguments and results that the log keeps, with personal and sensitive values apart."""
 
 from typing import Any
 
@@ -29,12 +29,12 @@ def of_decision(action: Action, spec: ToolSpec) -> dict[str, Any]:
 
 
 def of_resolution(action: Action, spec: ToolSpec) -> dict[str, Any]:
-    """What a person says that a call brought, as details of its event."""
+    """Return an operator's resolution of a call as details of its event."""
     return _kept("result", action.result, spec, spec.output_schema)
 
 
 def of_answer(action: Action, value: Any, spec: ToolSpec) -> dict[str, Any]:
-    """What a tool answered, and what it read, made or changed, as details of its event."""
+    """Return a tool's result, and what it read, made or changed, as details of its event."""
     found = _kept("result", value, spec, spec.output_schema)
     if spec.names_things:
         given = (action.arguments, spec.input_schema)

@@ -147,8 +147,8 @@ def decide_all(proposals: Sequence[Proposal]) -> list[DecisionResult | Governanc
 def _replayed(
     proposal: Proposal, held: Snapshot, refusal: GovernanceError
 ) -> DecisionResult | None:
-    """What the same request was answered before, though it would be refused today. Whoever may
-    no longer act is not answered at all.
+    """Return the earlier answer to the same request, even if it would be refused today. An identity
+    that may no longer act gets none.
     """
     if isinstance(refusal, InvalidToken):
         return None
@@ -375,7 +375,7 @@ def _action(item: PreparedProposal, run: LockedRun, decision: Decision, *, now: 
 
 
 def question(item: PreparedProposal, action: Action, run: LockedRun) -> NewApprovalRequest:
-    """What people are asked, with a frozen picture of what would be executed."""
+    """Build the approval request, with a frozen snapshot of the call it would execute."""
     tool, identity = item.call.tool, item.call.caller.identity
     return NewApprovalRequest(
         kind=EXECUTE,
@@ -443,7 +443,9 @@ def decision_event(
     now: datetime,
     chain: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What was decided, and from what: the values beside the leaf, where they can be erased."""
+    """Build the event of a decision; the values it rests on lie beside the leaf, where they can be
+    erased.
+    """
     return event_row(
         events.DECISION_MADE,
         actor=actor,

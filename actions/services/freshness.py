@@ -30,7 +30,7 @@ _PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.02, 0.25
 
 @dataclass(frozen=True, slots=True)
 class ReadAt:
-    """What was counted before the facts were read; `key` is empty if the tool shares nothing."""
+    """Counters read before the facts were; `key` is empty if the tool shares nothing."""
 
     effects: int
     key: str = ""
@@ -38,7 +38,7 @@ class ReadAt:
 
 
 def exclusive_key(spec: ToolSpec, arguments: Mapping[str, Any], environment: str) -> str:
-    """What calls of the system with the same value of the argument have in common; or nothing."""
+    """Return the key shared by calls of the system with the same argument value; or nothing."""
     if not spec.exclusive_by:
         return ""
     name = spec.exclusive_by

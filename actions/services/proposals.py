@@ -1,4 +1,4 @@
-"""What a caller wants to do, and what the portal finds out before deciding on it."""
+"""A call that a caller proposes, and the context the portal gathers before deciding on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

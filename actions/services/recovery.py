@@ -1,4 +1,4 @@
-"""What moves an action from outside its own call: people, a worker that went away, lost hints."""
+"""Changes to an action from outside its own call: people, a lost worker, lost hints."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -58,8 +58,8 @@ def people_decided(request: ApprovalRequest, actor: Actor) -> None:
 
 
 def involved_in_action(request: ApprovalRequest) -> set[int]:
-    """Who owns or sponsors the agent by now, or did in the last 90 days; and the same of agents
-    that handed the work over.
+    """Return the users who own or sponsor the agent, or did in the last 90 days; and those of
+    agents that handed the work over.
     """
     return involved_in_run(request.run_id)
 
@@ -147,7 +147,7 @@ def hint_overdue(*, now: datetime | None = None, limit: int = 200) -> int:
 
 
 class Resolution(StrEnum):
-    """What a person says an unknown call had done, and what is to follow."""
+    """An operator's account of an unknown call: its effect, and what is to follow."""
 
     TOOK_EFFECT = "took_effect"
     FAILED = "did_not_take_effect"

@@ -1,4 +1,4 @@
-"""What an attempt came to, as rows: its end, the action's progress, and the event.
+"""Rows that record the outcome of an attempt: its end, the action's progress, and the event.
 
 Whoever writes them has made sure, under lock, that the attempt is still open.
 """

@@ -1,4 +1,4 @@
-"""What the deciding transaction reads under lock: the generation, runs, and repeated requests."""
+"""Reads of the deciding transaction under lock: the generation, runs, and repeated requests."""
 
 import json
 from collections.abc import Mapping, Sequence

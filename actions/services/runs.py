@@ -30,7 +30,7 @@ from policies.snapshot import snapshot
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a run may use up; None is no limit."""
+    """The most a run may use; None is no limit."""
 
     actions: int | None = None
     amount: Decimal | None = None

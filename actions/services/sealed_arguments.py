@@ -58,12 +58,12 @@ def reseal_all() -> int:
         batch = list((rows.filter(pk__gt=last) if last else rows)[:BATCH])
         if not batch:
             return number
-        number += sum(_resealed(row.pk) for row in batch)
+        number += sum(_reencrypt(row.pk) for row in batch)
         last = batch[-1].pk
 
 
 @transaction.atomic
-def _resealed(action_id: UUID) -> bool:
+def _reencrypt(action_id: UUID) -> bool:
     row = SealedArguments.objects.select_for_update().filter(pk=action_id).first()
     if row is None or key_id_of(base64.b64decode(row.sealed)) == sealing_key_id():
         return False

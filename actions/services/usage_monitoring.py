@@ -1,4 +1,4 @@
-"""How identities are used: counted by the hour, and looked at for what is unusual.
+"""Use of identities: counted by the hour, and searched for anomalies.
 
 Rules that need no past are looked at all the time, over windows of keys that grow with time, so
 that their cost does not grow with the log. What is compared with the past is judged once an hour.

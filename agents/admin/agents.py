@@ -107,7 +107,7 @@ class AgentAdmin(GovernedAdmin):
         CommandPage(
             "retire",
             "Retire",
-            forms.RetireForm,
+            forms.RetireAgentForm,
             "agents.change_agent",
             explains="The end of the agent's life. Its history stays; this cannot be undone.",
             danger=True,

@@ -1,4 +1,4 @@
-"""What agents contribute to pages of the floors below."""
+"""Sections that agents add to the pages of layers below."""
 
 from typing import Any
 

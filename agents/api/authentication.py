@@ -20,7 +20,7 @@ from common.request_context import client_address
 
 
 class AgentPrincipal:
-    """What DRF calls a user: an agent's identity, which is no row of the user table."""
+    """An agent's identity in the place of DRF's user; it is no row of the user table."""
 
     is_authenticated = True
 

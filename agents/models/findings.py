@@ -1,4 +1,4 @@
-"""What is unusual in how an identity is used, with the evidence and what was done about it."""
+"""Findings of unusual use of an identity, with the evidence and the response."""
 
 from datetime import datetime
 

@@ -69,8 +69,8 @@ class Agent(models.Model):
 
 
 class FormerPerson(models.Model):
-    """Who owned or sponsored an agent until when: who named another person does not thereby get to
-    approve what the agent asks.
+    """A former owner or sponsor of an agent, and until when. Naming a successor must not give them
+    the right to approve what the agent requests.
     """
 
     agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="former_people")

@@ -58,14 +58,14 @@ def ask_people(identity: AgentIdentity, *, actor: Actor, reason: str) -> None:
 
 
 def involved_in_identity(request: ApprovalRequest) -> list[int]:
-    """Who owns or sponsors the agent by now, or did in the last 90 days."""
+    """Return the users who own or sponsor the agent, or did in the last 90 days."""
     identities = AgentIdentity.objects.select_related("agent")
     identity = identities.filter(pk=request.subject_id).first()
     return identity.agent.involved if identity is not None else []
 
 
 def finish(request: ApprovalRequest, actor: Actor) -> None:
-    """What follows when people have decided."""
+    """Apply the decision on an activation request."""
     is_approved = request.status == ApprovalRequest.Status.APPROVED
     if is_approved:
         spend(request.pk, actor=actor, action=f"activate {request.subject_label}")
@@ -74,7 +74,7 @@ def finish(request: ApprovalRequest, actor: Actor) -> None:
 
 @deciding_command
 def _settle(identity_id: int, *, actor: Actor, approved: bool) -> None:
-    """What was stopped or retired since it was asked for stays so."""
+    """Leave an identity as it is if it was stopped or retired since the request."""
     rows = AgentIdentity.objects.select_for_update(of=("self",))
     identity = rows.select_related("agent__sponsor").get(pk=identity_id)
     if identity.status != AgentIdentity.Status.PENDING:

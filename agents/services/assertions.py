@@ -1,4 +1,4 @@
-"""Who is asking: an agent's own signed assertion, or one by an issuer that is trusted for it.
+"""Client authentication: an agent's own signed assertion, or one by a trusted issuer.
 
 RFC 7523 (`private_key_jwt`): no client secrets, no API keys. Every way to fail has one answer, and
 about as much work is done for each.
@@ -105,7 +105,7 @@ def _kid(assertion: str) -> str:
 
 
 def _unverified(assertion: str) -> dict[str, Any]:
-    """What the assertion says of itself, to find out by which keys it is to be verified."""
+    """Return the unverified claims of the assertion, to find the keys that verify it."""
     try:
         return tokens.jwt_claims(assertion)
     except (JoseError, ValueError, TypeError, RecursionError) as error:

@@ -192,7 +192,7 @@ def as_actor(identity: AgentIdentity) -> Actor:
 
 
 def _may_enrol(identity: AgentIdentity) -> bool:
-    """What is not yet active may get its key before it is; what is stopped gets none."""
+    """Return whether the identity may get a key: before it is active, yes; once stopped, no."""
     return identity.status != AgentIdentity.Status.SUSPENDED and identity.agent.status in {
         Agent.Status.DRAFT,
         Agent.Status.ACTIVE,

@@ -50,7 +50,7 @@ _STEPS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """What was seen: of which identity, by which rule, about what."""
+    """An anomaly: of which identity, by which rule, about what."""
 
     identity_id: int
     rule: Finding.Rule

@@ -130,7 +130,7 @@ def ask_to_lift(halt_id: UUID, *, actor: Actor, reason: str) -> ApprovalRequest:
 
 
 def finish_lifting(request: ApprovalRequest, actor: Actor) -> None:
-    """What follows when the second person has decided."""
+    """Apply the second person's decision on lifting a halt."""
     if request.status == ApprovalRequest.Status.APPROVED:
         spend(request.pk, actor=actor, action=f"lift {request.subject_label}")
         _lift_approved(UUID(request.subject_id), asked_by=request.requester_label, actor=actor)

@@ -186,8 +186,8 @@ def _locked(agent_id: int, actor: Actor) -> Agent:
 def declare_use(
     identity_id: int, *, actor: Actor, replicas: int, hours: str, reason: str
 ) -> AgentIdentity:
-    """How the identity is used, so that what is unusual is noticed. Raises NotFound,
-    NotAnswerable, InvalidInput for hours that are not like `mon-fri 8-18`.
+    """Declare the expected use of an identity, so that other use is noticed. Raises NotFound,
+    NotResponsibleForAgent, InvalidInput for hours that are not like `mon-fri 8-18`.
     """
     reason = clean_reason(reason)
     identity = locked_identity(identity_id, actor)

@@ -1,4 +1,4 @@
-"""How many requests a minute an identity, its owner's agents and a person's agents may make.
+"""Limits of requests a minute, of an identity, an owner's agents and a person's agents.
 
 Many agents do not add up to more than one person may ask for. A limit that is reached is an event,
 once in its minute; what is refused after it is not.

@@ -1,4 +1,4 @@
-"""Who may manage an agent: its owner, its sponsor, and whoever manages every agent."""
+"""The right to manage an agent: its owner, its sponsor, and users who manage every agent."""
 
 from accounts.models import User
 from agents.errors import NotResponsibleForAgent

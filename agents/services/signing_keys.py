@@ -69,7 +69,7 @@ def activate(
         raise SigningKeyNotReady
     active.status, active.retired_at = SigningKey.Status.RETIRING, moment
     active.save(update_fields=["status", "retired_at"])
-    _used_from(key, moment)
+    _mark_used_from(key, moment)
     record(
         events.SIGNING_KEY_ACTIVATED,
         actor=actor,
@@ -134,7 +134,7 @@ def _replace(environment: str, *, actor: Actor, reason: str) -> None:
         environment=environment, status=SigningKey.Status.NEXT
     ).first()
     key = waiting or _create(environment, SigningKey.Status.NEXT)
-    _used_from(key, timezone.now())
+    _mark_used_from(key, timezone.now())
     record(
         events.SIGNING_KEY_ACTIVATED,
         actor=actor,
@@ -146,7 +146,8 @@ def _replace(environment: str, *, actor: Actor, reason: str) -> None:
 
 
 def rotate_due(*, now: datetime | None = None) -> int:
-    """What is due of all environments: publish, take into use, let go; how many steps were taken.
+    """Take the steps that are due in all environments (publish, activate, retire) and return their
+    number.
 
     Any number of these may run: each step is looked at again under lock, and what another has done
     or what is not ready yet keeps none of the others back.
@@ -164,7 +165,7 @@ def rotate_due(*, now: datetime | None = None) -> int:
 
 
 def _step(key: SigningKey, moment: datetime) -> bool:
-    """What is due of one key, if anything is."""
+    """Take the step that is due for one key, if any is."""
     if key.status == SigningKey.Status.RETIRING:
         is_over = key.retired_at is not None and key.retired_at <= moment - ACCEPTED_FOR
         if is_over:
@@ -208,6 +209,6 @@ def _create(environment: str, status: SigningKey.Status) -> SigningKey:
     )
 
 
-def _used_from(key: SigningKey, moment: datetime) -> None:
+def _mark_used_from(key: SigningKey, moment: datetime) -> None:
     key.status, key.activated_at = SigningKey.Status.ACTIVE, moment
     key.save(update_fields=["status", "activated_at"])

@@ -102,7 +102,7 @@ def _ask_for_successor(agent: Agent, now: datetime, *, actor: Actor) -> bool:
 
 
 def finish_succession(request: ApprovalRequest, actor: Actor) -> None:
-    """Who approved is the sponsor now. The agent stays suspended until somebody activates it."""
+    """Make the user who approved the sponsor. The agent stays suspended until it is activated."""
     if request.status != ApprovalRequest.Status.APPROVED:
         return
     spend(request.pk, actor=actor, action=f"sponsor {request.subject_label}")

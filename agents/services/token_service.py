@@ -257,7 +257,7 @@ def prune_revoked() -> int:
 
 
 def introspect(*, assertion: str, token: str) -> dict[str, Any]:
-    """What a token stands for, for systems that agents call directly (RFC 7662).
+    """Return the meaning of a token, for systems that agents call directly (RFC 7662).
 
     Asked by an identity of the same environment; to everybody else, and of every token that may
     not be used now, the answer is only that it is not active. Raises InvalidClient.

@@ -100,14 +100,14 @@ def _erased_up_to() -> int:
 
 
 @dataclass
-class _Written:
+class _BundleStream:
     shown: int = 0
     withheld: int = 0
     erased_by: set[str] = field(default_factory=set)
 
 
 class _Sink(io.RawIOBase):
-    """Where the archive is written to; what has come since the last look is taken away."""
+    """A file-like target of the archive; its new bytes are taken away piece by piece."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -129,7 +129,7 @@ def bundle(
     export: Export, of: Range, *, progress: Progress = lambda done, total: None
 ) -> Iterator[bytes]:
     """The archive in pieces, as they come: never more than a few thousand events in memory."""
-    sink, written = _Sink(), _Written()
+    sink, written = _Sink(), _BundleStream()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("events.jsonl", "w") as lines:
             for start in range(of.start, of.end, CHUNK):
@@ -151,7 +151,7 @@ def bundle(
     yield sink.taken()
 
 
-def _lines(export: Export, start: int, end: int, written: _Written) -> bytes:
+def _lines(export: Export, start: int, end: int, written: _BundleStream) -> bytes:
     places = {"place__seq__gte": start, "place__seq__lt": end}
     shown = {row[0]: row[1:] for row in wanted(export).filter(**places).values_list(*_FIELDS)}
     hashes = Leaf.objects.filter(seq__gte=start, seq__lt=end).order_by("seq")
@@ -177,7 +177,7 @@ def _usual(values: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in values.items() if name != SENSITIVE_FIELD}
 
 
-def _proofs(export: Export, of: Range, written: _Written) -> dict[str, Any]:
+def _proofs(export: Export, of: Range, written: _BundleStream) -> dict[str, Any]:
     size = of.checkpoint.size
     since, steps = None, []
     if export.previous_checkpoint:
@@ -213,7 +213,7 @@ def _keys(size: int) -> Iterator[dict[str, Any]]:
         previous = row
 
 
-def _erasures(written: _Written, size: int) -> Iterator[dict[str, Any]]:
+def _erasures(written: _BundleStream, size: int) -> Iterator[dict[str, Any]]:
     """The events that say who erased what, each with the proof that it is in the log."""
     uids = sorted(written.erased_by)
     for at in range(0, len(uids), CHUNK):

@@ -212,7 +212,7 @@ def key_of(vkey):
 
 
 def ensure_continues(old, size, root, proof, otherwise):
-    """That the log of this size and root is the one of the old checkpoint, grown."""
+    """Raise unless the log of this size and root is the one of the old checkpoint, grown."""
     steps = iter(hashes_of(proof))
     ensure(0 < old[0] <= size, otherwise)
     ensure(both_roots(*old, steps, 0, size) == (old[1], root) and not list(steps), otherwise)
@@ -288,7 +288,9 @@ def proved(one, kind, size, root):
 
 
 def requested(manifest, size, root):
-    """Who asked for the bundle, what for, and who approved it: as the log says, not the archive."""
+    """Return who requested the bundle and why, and who approved it: as the log says, not the
+    archive.
+    """
     asked, wanted = proved(manifest["asked"], "the request for this bundle", size, root)
     decided, reason = proved(manifest["decided"], "the approval of this bundle", size, root)
     ensure("values" in manifest["asked"] and "values" in manifest["decided"], "words are withheld")

@@ -1,4 +1,4 @@
-"""What the database's own triggers noticed, until it has been compared with the change log."""
+"""Changes captured by the database's own triggers, until compared with the change log."""
 
 from django.db import models
 

@@ -38,7 +38,7 @@ class EventQuerySet(AppendOnlyQuerySet["Event"]):
         return self.filter(run_id=run_id).order_by("id")
 
     def of_agent(self, client_id: str) -> "EventQuerySet":
-        """What an agent did, and all that happened in the runs in which it did something."""
+        """Return the events of an agent, and all of the runs in which it acted."""
         own = models.Q(actor_kind="agent", actor_id=client_id)
         runs = Event.objects.filter(own, run_id__isnull=False).values("run_id")
         return self.filter(own | models.Q(run_id__in=runs))
@@ -59,7 +59,7 @@ class EventQuerySet(AppendOnlyQuerySet["Event"]):
         return found
 
     def recorded_of_run(self, run_id: Any) -> int:
-        """How many events of the run are in the log by now; a later count is never less."""
+        """Count the events of the run in the log; a later count is never less."""
         return self.filter(run_id=run_id).count()
 
     def with_values(self) -> "EventQuerySet":
@@ -139,7 +139,7 @@ class Event(models.Model):
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the leaf says and what lies beside it; without what was erased."""
+        """Return the details in the leaf and beside it, without those that were erased."""
         beside = self.values().items()
         named = {name: value for name, value in beside if name.startswith("details.")}
         return self.plain() | {n.removeprefix("details."): value for n, value in named.items()}
@@ -149,7 +149,7 @@ class Event(models.Model):
         return dict(json.loads(self.leaf).get("details", {}))
 
     def values(self) -> dict[str, Any]:
-        """What lies beside the leaf, by field."""
+        """Return the values beside the leaf, by field."""
         return {name: decode_disclosure(text)[1] for name, text in self.payload.disclosures.items()}
 
 

@@ -51,7 +51,7 @@ class Leaf(_Written):
 
 
 class Term(models.Model):
-    """That an event is found by a term (`audit.blind_index`)."""
+    """A term that an event is found by (`audit.blind_index`)."""
 
     pk = models.CompositePrimaryKey("term", "event_number")
     term = models.BigIntegerField()
@@ -146,7 +146,7 @@ class Cosignature(_Written):
 
 
 class WitnessState(models.Model):
-    """How it stands with a witness: what it signed last, or what is wrong since when."""
+    """The state of a witness: what it signed last, or its fault and since when."""
 
     name = models.CharField(max_length=200, unique=True)
     size = models.BigIntegerField(default=0)
@@ -164,7 +164,7 @@ class WitnessState(models.Model):
 
 
 class SinkState(models.Model):
-    """How far a sink has got, or what is wrong since when."""
+    """The position of a sink in the log, or its fault and since when."""
 
     name = models.CharField(max_length=200, unique=True)
     next_seq = models.BigIntegerField(default=0)

@@ -1,4 +1,4 @@
-"""What an auditor from outside may see, and until when."""
+"""Passes of external auditors: what they may see, and until when."""
 
 from datetime import datetime
 

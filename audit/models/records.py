@@ -1,4 +1,4 @@
-"""What people ask of the log, each thing by one person and decided by another; and legal holds."""
+"""Requests about the log, each made by one person and decided by another; and legal holds."""
 
 from datetime import datetime, timedelta
 from typing import Any

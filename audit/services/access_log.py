@@ -1,4 +1,4 @@
-"""What was looked at, and by whom, is recorded like everything else."""
+"""Views of protected values, recorded like everything else."""
 
 from typing import Any
 
@@ -33,7 +33,8 @@ def note_verification(*, actor: Actor, size: int, values: int, problems: int, fi
 
 @command
 def view_values(event: Event, *, actor: Actor, sensitive: bool = False) -> dict[str, Any]:
-    """What lies beside an event, for a person to read, which is recorded; not what was erased.
+    """Return the values beside an event that were not erased, for a person to read; record the
+    view.
 
     `sensitive`: what tools declare to be personal or sensitive too, which is a right of its own.
     """

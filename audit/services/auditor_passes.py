@@ -28,7 +28,7 @@ _NO_WORK = frozenset({"accounts", "account", "admin", "audit", "auditlog", "auth
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a pass shows: of these agents (none: all), in this time, until it ends."""
+    """The range of a pass: these agents (none: all), in this time, until it ends."""
 
     ends_at: datetime
     agents: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""What the database noticed against what the change log says: the rest went round the portal.
+"""Comparison of captured changes with the change log: the rest was made outside the portal.
 
 An entry of the change log and the change that it is of are in one transaction, and so is the event
 that anchors the entry: an entry without one says nothing. Each change needs an entry for itself;
@@ -181,7 +181,7 @@ def _anchored(entries: QuerySet[LogEntry]) -> list[LogEntry]:
 
 
 def _details_of(leaf: str) -> dict[str, Any]:
-    """What the event says in the open; nothing of one that cannot be read."""
+    """Return the open details of the event; nothing of one that cannot be read."""
     try:
         found = json.loads(leaf)["details"]
     except (ValueError, LookupError, TypeError, RecursionError):

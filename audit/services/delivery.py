@@ -69,7 +69,7 @@ def _one_batch(sink: Sink) -> int:
 
 @transaction.atomic
 def _lease_batch(sink: Sink) -> _Order | None:
-    """What comes next, leased to this process; None if there is nothing, or somebody else has it.
+    """Lease the next batch to this process; None if there is none, or another process has it.
 
     What was delivered and not noted, because that process ended, comes again as the same batch.
     """

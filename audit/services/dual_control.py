@@ -1,4 +1,4 @@
-"""What one person asks and another decides."""
+"""Requests that one person makes and another decides."""
 
 from typing import TypeVar
 

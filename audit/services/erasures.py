@@ -103,7 +103,7 @@ def concerned(erasure: Erasure) -> EventQuerySet:
 
 
 def _entries(erasure: Erasure) -> QuerySet[LogEntry]:
-    """What the change log says of the person themselves; none for an erasure of other things."""
+    """Return the change log's entries about the person themselves; none for other erasures."""
     entries: QuerySet[LogEntry] = LogEntry.objects.all()
     if erasure.about != Erasure.About.PERSON or erasure.fields:
         return entries.none()

@@ -25,7 +25,7 @@ from common.input_checks import clean_reason
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which events to export; all if nothing is named.
+    """The events to export; all if nothing is named.
 
     `previous_checkpoint`: the auditor's checkpoint of an earlier bundle.
     `with_sensitive`: with values that are personal or sensitive, beside the others.
@@ -41,7 +41,7 @@ class Wanted:
 
 
 def _allowed(user: User, wanted: Wanted) -> Wanted:
-    """What this person may take away of it.
+    """Return the part of it that this person may export.
 
     Raises ValuesNotYours for values that they may not see, OutOfScope for more than a pass covers.
     """

@@ -120,7 +120,7 @@ def _mac_keys(ring: str) -> Mapping[str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What an event is about, by name."""
+    """The subject of an event, by name."""
 
     kind: str
     id: str

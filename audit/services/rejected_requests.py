@@ -11,7 +11,7 @@ from common.commands import command
 
 @command
 def record_refused_secret(by: Subject, found: Mapping[str, Any], *, actor: Actor) -> None:
-    """That somebody sent a credential: where it was, its kind and its keyed fingerprint."""
+    """Record that a request held a credential: its place, kind and keyed fingerprint."""
     record(
         events.SECRET_REFUSED,
         actor=actor,

@@ -67,7 +67,7 @@ def retain() -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """How long values of a class are kept: for all, and for the calls of single systems."""
+    """Retention periods of a class: for all calls, and for those of single systems."""
 
     kind: str
     usual: int
@@ -82,7 +82,7 @@ class _Rules:
         return self.systems.get(system, self.usual)
 
     def fields_of(self, event: Event) -> list[str]:
-        """What goes of an event whose time is over."""
+        """Return the fields to remove from an event whose retention period is over."""
         names = sorted(event.payload.disclosures)
         return [n for n in names if n == SENSITIVE_FIELD] if self.kind == "sensitive" else names
 

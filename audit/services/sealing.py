@@ -39,7 +39,7 @@ _Unsealed = tuple[int, str, bytes, str]
 
 
 class _Seen(NamedTuple):
-    """What there was before unsealed events were looked for.
+    """The state of the log before unsealed events were looked for.
 
     `top`: the highest identifier that was visible. `oldest`: the oldest transaction that was not
     over; `following`: the number of the next one.

@@ -47,7 +47,7 @@ def alone_with_index() -> IndexMark:
 
 
 def behind() -> int:
-    """How many sealed events are not found by terms yet."""
+    """Count the sealed events that are not indexed yet."""
     mark = IndexMark.objects.filter(pk=1).first()
     last = Leaf.objects.order_by("-seq").values_list("seq", flat=True).first()
     return (0 if last is None else last + 1) - (mark.next_seq if mark else 0)
@@ -71,7 +71,7 @@ def terms_by_event(uids: Sequence[UUID]) -> dict[int, set[int]]:
 
 
 def forget_terms(before: Mapping[int, set[int]], after: Mapping[int, set[int]]) -> None:
-    """What events had and have no more, they are found by no more."""
+    """Remove the terms of values that events no longer have."""
     for number, terms_before in before.items():
         gone = terms_before - after.get(number, set())
         Term.objects.filter(event_number=number, term__in=gone).delete()

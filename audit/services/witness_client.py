@@ -36,7 +36,7 @@ class WitnessConfig:
 
 
 class WitnessRefused(Exception):
-    """What a witness answered instead of signing; `code` says it in a word."""
+    """A witness's answer instead of a signature; `code` names it."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)

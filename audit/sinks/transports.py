@@ -44,7 +44,7 @@ _AT_HOME = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SinkInvalid(Exception):
-    """What CHANCERY_LOG_SINKS says cannot be meant."""
+    """CHANCERY_LOG_SINKS names a target that cannot be used."""
 
 
 class Undelivered(Exception):

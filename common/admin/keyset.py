@@ -11,7 +11,7 @@ BEFORE = "before"
 
 
 class UncountedPage(Paginator):
-    """What Django's templates expect of a paginator, without a count."""
+    """The part of a paginator that Django's templates expect, without a count."""
 
     def __init__(self, rows: list[Any], per_page: int) -> None:
         super().__init__(rows, per_page)

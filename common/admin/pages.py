@@ -36,7 +36,7 @@ class ShowOnce:
 
 @dataclass(frozen=True)
 class Created:
-    """What was made: its page is where to go on."""
+    """A new record: its page is the next one shown."""
 
     thing: models.Model
 
@@ -148,7 +148,7 @@ class GovernedAdmin(ModelAdmin):
     # -- detail --------------------------------------------------------------------------------
 
     def detail(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """What the detail template needs beyond the rows."""
+        """Return what the detail template needs beyond the rows."""
         return {}
 
     def rows(self, obj: Any) -> list[tuple[str, Any]]:
@@ -268,7 +268,7 @@ class GovernedAdmin(ModelAdmin):
         return page.form(request.POST if request.method == "POST" else None, target=target)
 
     def page_context(self, request: HttpRequest, page: CommandPage, target: Any) -> dict[str, Any]:
-        """What a page's own template needs beyond the form."""
+        """Return what a page's own template needs beyond the form."""
         return {}
 
     def after(self, page: CommandPage, target: Any) -> str:

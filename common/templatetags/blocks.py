@@ -184,7 +184,7 @@ def _title(name: str, titles: dict[str, str]) -> str:
 
 @register.filter
 def age(moment: Any) -> str:
-    """How long ago, in the largest whole unit."""
+    """Return the time since, in the largest whole unit."""
     seconds = int((timezone.now() - moment).total_seconds())
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if abs(seconds) >= length:
@@ -194,7 +194,7 @@ def age(moment: Any) -> str:
 
 @register.filter
 def left(moment: Any) -> str:
-    """How long until a moment; `over` once it has passed."""
+    """Return the time until a moment; `over` once it has passed."""
     remaining = moment - timezone.now()
     seconds = int(remaining.total_seconds())
     if seconds <= 0:
@@ -205,7 +205,7 @@ def left(moment: Any) -> str:
 
 @register.filter
 def timeleft(moment: Any) -> str:
-    """How long until a moment, in minutes and seconds."""
+    """Return the time until a moment, in minutes and seconds."""
     seconds = max(0, int((moment - timezone.now()).total_seconds()))
     return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
 

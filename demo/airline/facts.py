@@ -26,7 +26,7 @@ def get_current_time(sandbox: Sandbox, _arguments: Arguments) -> dict[str, str]:
 
 
 def flight_status(sandbox: Sandbox, flight_number: str, date: str) -> Row:
-    """What the airline knows of a flight on a day; null and unknown where it knows nothing."""
+    """Return the status of a flight on a day; null and unknown where the airline has none."""
     flight = sandbox.find("flights", flight_number) or {}
     day = flight.get("dates", {}).get(date)
     known = day is not None

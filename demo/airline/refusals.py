@@ -6,7 +6,7 @@ class ArgumentsRefused(AirlineRefusal):
     """The arguments do not have the shape that the tool's schema asks for."""
 
 
-class UnknownTool(Exception):
+class NoSuchTool(Exception):
     def __init__(self, tool: str) -> None:
         super().__init__(f"the airline has no tool {tool!r}")
 

@@ -7,7 +7,7 @@ from demo.airline.refusals import (
     AirlineRefusal,
     ArgumentsRefused,
     IdempotencyConflict,
-    UnknownTool,
+    NoSuchTool,
 )
 from demo.airline.store import Answer, Store, Write
 from demo.airline.tools import FACTS, READS, WRITES
@@ -20,7 +20,7 @@ __all__ = [
     "AirlineRefusal",
     "ArgumentsRefused",
     "IdempotencyConflict",
-    "UnknownTool",
+    "NoSuchTool",
 ]
 
 READ_TOOLS = frozenset(READS)
@@ -47,7 +47,7 @@ class Airline:
         Raises UnknownTool, AirlineRefusal or IdempotencyConflict; then nothing changed.
         """
         if tool not in _TOOLS:
-            raise UnknownTool(tool)
+            raise NoSuchTool(tool)
         known = understood(arguments, schemas()[tool])
         carry_out = _TOOLS[tool]
         if tool in WRITE_TOOLS:

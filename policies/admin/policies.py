@@ -123,7 +123,7 @@ class PolicyReleaseAdmin(GovernedAdmin):
         CommandPage(
             "ask",
             "Ask to make it live",
-            forms.AskToPublishForm,
+            forms.RequestReleaseForm,
             "policies.add_policyrelease",
             explains="Somebody who wrote none of what changes must approve. When the release is "
             "live, requests that wait for people, and approvals that were not used yet, are "
@@ -167,7 +167,7 @@ EXECUTE = "actions.execute"
 
 
 def _waiting_for_people() -> int:
-    """How many calls of agents would be decided again, and asked about again."""
+    """Count the agents' calls that would be decided again, and requested again."""
     return ApprovalRequest.objects.pending().filter(kind=EXECUTE).count()
 
 

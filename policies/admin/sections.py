@@ -1,6 +1,4 @@
-"""What policies contribute to the pages of others: what an agent was granted, and which rules name
-a thing.
-"""
+"""Sections that policies add to other pages: an agent's grants, and the rules that name a thing."""
 
 from collections.abc import Callable
 from typing import Any

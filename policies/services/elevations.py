@@ -98,8 +98,8 @@ def ask(
 
 
 def finish(request: ApprovalRequest, actor: Actor) -> None:
-    """What follows when people have decided. What they saw is what is given: if a tool has
-    changed since, or the row has, nothing is.
+    """Apply the decision on an elevation. People approve what they saw: if a tool or the row has
+    changed since, nothing is granted.
     """
     if request.status != ApprovalRequest.Status.APPROVED:
         _refuse(UUID(request.subject_id), actor=actor, reason=f"The request was {request.status}.")
@@ -210,7 +210,7 @@ def _involved(identity: KnownIdentity, initiator: str) -> list[int]:
 
 
 def involved_in_elevation(request: ApprovalRequest) -> list[int]:
-    """Who owns or sponsors the agent by now, or did in the last 90 days."""
+    """Return the users who own or sponsor the agent, or did in the last 90 days."""
     rows = Elevation.objects.select_related("identity__agent")
     elevation = rows.filter(pk=request.subject_id).first()
     return elevation.identity.agent.involved if elevation is not None else []
@@ -227,7 +227,7 @@ def _ensure_room(identity_id: int, run_id: UUID, tools: list[str]) -> None:
 def _picture(
     elevation: Elevation, agent: str, environment: str, specs: Sequence[ToolSpec]
 ) -> dict[str, object]:
-    """What people are shown, and what they approve."""
+    """Return the snapshot that people are shown and approve."""
     return {
         "agent": agent,
         "environment": environment,

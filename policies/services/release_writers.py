@@ -1,4 +1,4 @@
-"""Who wrote what a release changes: nobody of them may approve it."""
+"""The users who wrote what a release changes: none of them may approve it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -33,8 +33,8 @@ def writers_of(text: str, tools: Mapping[str, str], live: PolicyRelease | None) 
 
 
 def _rule_acts(rule_ids: Iterable[str]) -> Q:
-    """What was done to each rule since a release that has been live was drafted with it in; ever,
-    if none was. A rule that was switched off meanwhile keeps those who wrote it.
+    """Select the acts on each rule since the drafting of the last release with it that has been
+    live; all acts if there is none. A rule that was switched off meanwhile keeps its writers.
     """
     since = _last_drafted(rule_ids, lambda release: {one.id for one in parsed_rules(release.text)})
     found = Q(pk__in=[])
@@ -49,8 +49,8 @@ def _rule_acts(rule_ids: Iterable[str]) -> Q:
 
 
 def _tool_acts(names: Iterable[str]) -> Q:
-    """What was done to each tool, and to those that its facts come from, since a release that has
-    been live was drafted with it in; ever, if none was.
+    """Select the acts on each tool, and on those its facts come from, since the drafting of the
+    last release with it that has been live; all acts if there is none.
     """
     specs = catalog.current().tools
     listed = {name for name, spec in specs.items() if not spec.serves_facts_only}
@@ -121,7 +121,7 @@ def _drafting_of(release: PolicyRelease) -> int:
 
 
 def difference_from(live: PolicyRelease | None, text: str, tools: Mapping[str, str]) -> Difference:
-    """What this text and these tools would change of what is enforced."""
+    """Return what this text and these tools would change of the live release."""
     return difference(
         live.text if live else "", text, old_tools=live.tools if live else {}, new_tools=tools
     )

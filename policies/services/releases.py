@@ -59,7 +59,7 @@ def callable_specs() -> list[ToolSpec]:
 
 
 def check(slug: str, text: str) -> list[PolicyProblem]:
-    """What is wrong with a rule's text, against the tools and tiers of this moment."""
+    """Return the problems of a rule's text, against the tools and tiers of this moment."""
     schema = cedar_schema(callable_specs())
     return problems_of(
         text, expected_id=slug, schema=schema, tiers=terms_by_slug(), known=known_names()
@@ -67,7 +67,7 @@ def check(slug: str, text: str) -> list[PolicyProblem]:
 
 
 def known_names() -> Known:
-    """What rules may name at this moment."""
+    """Return the names that rules may use at this moment."""
     specs = catalog.current().tools.values()
     return Known(
         agents=frozenset(Agent.objects.values_list("slug", flat=True)),
@@ -88,11 +88,11 @@ def save_policy(slug: str, text: str, *, actor: Actor) -> Policy:
         first = found[0]
         message = f"Line {first.line}: {first.message}"
         raise InvalidPolicy(message, problems=[{"policy": slug, **p.plain()} for p in found])
-    return _saved(slug, text, actor=actor)
+    return _save(slug, text, actor=actor)
 
 
 @deciding_command
-def _saved(slug: str, text: str, *, actor: Actor) -> Policy:
+def _save(slug: str, text: str, *, actor: Actor) -> Policy:
     policy = Policy.objects.select_for_update().filter(slug=slug).first() or Policy(slug=slug)
     policy.text = text
     policy.written_by_id = actor.id
@@ -117,7 +117,7 @@ def switch_policy(policy_id: int, *, actor: Actor, enabled: bool, reason: str) -
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What a release would hold: its rules by their names, the tools, and the tools' schema."""
+    """Contents of a release: its rules by name, the tools, and the tools' schema."""
 
     rules: Mapping[str, str]
     tools: Mapping[str, str]
@@ -146,14 +146,14 @@ def draft_release(*, actor: Actor, note: str = "") -> PolicyRelease:
         if not content.rules:
             raise NothingToRelease
         _ensure_sound(content.rules, content.schema)
-        release = _drafted(content, actor=actor, note=note)
+        release = _draft(content, actor=actor, note=note)
         if release is not None:
             return release
     raise ReleaseOutOfDate
 
 
 @deciding_command
-def _drafted(content: _Content, *, actor: Actor, note: str) -> PolicyRelease | None:
+def _draft(content: _Content, *, actor: Actor, note: str) -> PolicyRelease | None:
     """The release of this content; None if it is not that of now any more."""
     if _Content.of_now() != content:
         return None
@@ -202,7 +202,7 @@ def _ensure_sound(texts: Mapping[str, str], schema: Mapping[str, Any]) -> None:
 
 
 def _ensure_names_exist(release: PolicyRelease) -> None:
-    """What the rules name may have gone since they were drafted. Raises ReleaseOutOfDate."""
+    """Check that everything the rules name still exists. Raises ReleaseOutOfDate."""
     known = known_names()
     for rule in parsed_rules(release.text):
         gone = unknown_names(rule, known)
@@ -325,7 +325,7 @@ def publish(release_id: int, *, actor: Actor) -> PolicyRelease:
 
 
 def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
-    """What follows when people have decided on a publication."""
+    """Apply the decision on a publication."""
     release_id = int(request.subject_id)
     if request.status == ApprovalRequest.Status.APPROVED:
         _locked_draft(release_id)

@@ -24,7 +24,7 @@ from tests.conftest import Api
 from tests.factories import Governed
 from tests.tools.secret_system import everything_stored, forms_of
 from tools.connectors.base import NoResponse
-from tools.errors import InvalidArguments, InvalidDefinition, SecretUnusable
+from tools.errors import InvalidArguments, InvalidToolDefinition, SecretUnusable
 from tools.secret_arguments import secrets_set_apart, with_secrets
 from tools.services.registration import define_tool
 
@@ -161,7 +161,7 @@ def test_rules_facts_and_amounts_cannot_look_at_it(logins: Governed) -> None:
     when { context.input has password && context.input.password == "12345" };"""
     with pytest.raises(InvalidPolicy, match="never true"):
         factories.publish(weak=rule)
-    with pytest.raises(InvalidDefinition, match="is a secret"):
+    with pytest.raises(InvalidToolDefinition, match="is a secret"):
         define_tool(logins.system, "t", actor=SYSTEM, **TOOL, exclusive_by="password")
 
 
@@ -190,7 +190,7 @@ def test_no_fact_is_computed_from_a_secret_or_what_has_one_in_it(
     logins: Governed, expression: str
 ) -> None:
     fact = {"name": "weak", "title": "Weak", "expression": expression}
-    with pytest.raises(InvalidDefinition, match="is a secret"):
+    with pytest.raises(InvalidToolDefinition, match="is a secret"):
         define_tool(logins.system, "set_password", actor=SYSTEM, **TOOL, facts=[fact])
 
 
@@ -233,7 +233,7 @@ def test_a_fact_tells_whether_a_secret_of_an_answer_is_right_and_never_what_it_i
     }
     try:
         define_tool(governed.system, "ship", actor=SYSTEM, **asking)
-    except InvalidDefinition:
+    except InvalidToolDefinition:
         assert fact is None
         return
     factories.publish()
@@ -350,7 +350,7 @@ def test_arguments_with_too_many_places_are_refused(logins: Governed, api: Api) 
 )
 def test_a_secret_is_a_property_by_its_name(logins: Governed, properties: Any) -> None:
     schema = {"type": "object", "properties": properties}
-    with pytest.raises(InvalidDefinition):
+    with pytest.raises(InvalidToolDefinition):
         define_tool(logins.system, "t", actor=SYSTEM, **{**TOOL, "input_schema": schema})
 
 

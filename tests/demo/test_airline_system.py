@@ -16,7 +16,7 @@ from demo.airline.system import (
     AirlineRefusal,
     ArgumentsRefused,
     IdempotencyConflict,
-    UnknownTool,
+    NoSuchTool,
 )
 
 RECORDED = Path(demo.airline.__file__).parent / "data"
@@ -120,7 +120,7 @@ def test_the_tools_are_the_published_ones_and_the_facts() -> None:
 
 
 def test_a_tool_the_airline_does_not_have_is_unknown(airline: Airline) -> None:
-    with pytest.raises(UnknownTool):
+    with pytest.raises(NoSuchTool):
         airline.call("delete_everything", {}, sandbox="a", idempotency_key=None)
 
 

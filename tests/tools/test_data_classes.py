@@ -10,7 +10,7 @@ from common.canonical import canonical_json
 from common.input_checks import SecretFound
 from tests.factories import Governed
 from tests.tools.definitions import compiled_tool
-from tools.annotations import _Walk
+from tools.annotations import _SchemaWalk
 from tools.data_classes import (
     declared_classes,
     ensure_acted_on,
@@ -20,7 +20,7 @@ from tools.data_classes import (
     without_secrets,
 )
 from tools.definitions import ensure_output_schema, with_facts_apart
-from tools.errors import InvalidDefinition
+from tools.errors import InvalidToolDefinition
 from tools.services.registration import define_tool
 
 NAME = "Hildegard"
@@ -119,7 +119,7 @@ def test_a_class_counts_wherever_a_schema_can_speak_of_a_value(way: str) -> None
     ],
 )
 def test_a_class_that_would_say_nothing_is_refused(schema: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidDefinition, match=says):
+    with pytest.raises(InvalidToolDefinition, match=says):
         ensure_acted_on(schema)
 
 
@@ -134,7 +134,7 @@ def test_a_tool_is_refused_with_a_class_in_vain_and_nothing_has_changed(
     governed: Governed,
 ) -> None:
     before = governed.system.tools.count()
-    with pytest.raises(InvalidDefinition):
+    with pytest.raises(InvalidToolDefinition):
         define_tool(
             governed.system, "new", actor=governed.actor, title="N", access="read",
             input_schema={"type": "object", "not": {"properties": {"a": PERSONAL}}},
@@ -212,7 +212,7 @@ def test_a_class_that_is_referred_to_counts_wherever_it_stands() -> None:
     ],
 )
 def test_what_is_no_schema_is_not_found_out_when_the_effect_is_done(schema: Any) -> None:
-    with pytest.raises(InvalidDefinition):
+    with pytest.raises(InvalidToolDefinition):
         ensure_output_schema(schema)
     if isinstance(schema, dict):  # one that was kept before it was looked at crashes nothing
         set_apart({"a": [NAME]}, schema)
@@ -229,7 +229,7 @@ def test_many_parts_and_branches_are_seen_in_few_states() -> None:
         "$defs": {"x": {"anyOf": branches}},
         "properties": {"list": {"$ref": "#/$defs/x"}, "name": PERSONAL},
     }
-    walk = _Walk(schema)
+    walk = _SchemaWalk(schema)
     state = walk.state([schema])
     for _ in range(4):
         parts = list(walk.members(state, {"list": [1] * 30_000}))
@@ -287,7 +287,7 @@ def test_a_fact_is_of_the_class_of_what_it_is_made_from() -> None:
     assert with_facts_apart(told, {}).facts_apart == {"told": "personal"}
     wrongs: list[Any] = ["secret", "intimate", ["personal"], {}]
     for wrong in wrongs:
-        with pytest.raises(InvalidDefinition):
+        with pytest.raises(InvalidToolDefinition):
             compiled_tool(facts=[fact("large", "args.amount > 1", data_class=wrong)])
 
 

@@ -18,7 +18,7 @@ from tests.tools.definitions import (
 )
 from tests.tools.servers import Answer, serving
 from tools.definitions import MAX_ARGUMENT_BYTES, compile_spec, definition_digest
-from tools.errors import InvalidArguments, InvalidClaims, InvalidDefinition
+from tools.errors import InvalidArguments, InvalidClaims, InvalidToolDefinition
 
 unhurried = settings(deadline=None, database=None)
 
@@ -51,7 +51,7 @@ def test_a_definition_is_compiled_with_everything_it_declares() -> None:
     ],
 )
 def test_a_schema_that_is_not_one_of_an_object_is_refused(schema: Any) -> None:
-    with pytest.raises(InvalidDefinition, match="schema"):
+    with pytest.raises(InvalidToolDefinition, match="schema"):
         compiled_tool(input_schema=schema)
 
 
@@ -67,7 +67,7 @@ def test_a_schema_elsewhere_is_refused_and_never_fetched(path: str) -> None:
             {"$id": f"{server.url}/here.json", "properties": {"a": {"$ref": "schema.json"}}},
             {"$defs": {"a": {"$schema": away, "$id": "urn:a", "$ref": away}}},
         ):
-            with pytest.raises(InvalidDefinition, match="schema"):
+            with pytest.raises(InvalidToolDefinition, match="schema"):
                 compiled_tool(input_schema={"type": "object", **schema})
         assert server.received == []
 
@@ -76,7 +76,7 @@ def test_a_schema_in_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "schema.json"
     file.write_text('{"type": "string"}')
     for away in (file.as_uri(), str(file), "schema.json"):
-        with pytest.raises(InvalidDefinition, match="schema"):
+        with pytest.raises(InvalidToolDefinition, match="schema"):
             compiled_tool(input_schema={"type": "object", "$ref": away})
 
 
@@ -87,7 +87,7 @@ def test_a_schema_of_another_dialect_is_refused_and_the_dialect_never_fetched(
     file.write_text('{"type": "object"}')
     with serving() as server:
         for away in (f"{server.url}/schema.json", server.url, file.as_uri(), str(file)):
-            with pytest.raises(InvalidDefinition, match="schema"):
+            with pytest.raises(InvalidToolDefinition, match="schema"):
                 compiled_tool(input_schema={"type": "object", "$schema": away})
         assert server.received == []
 
@@ -126,14 +126,14 @@ def test_a_schema_may_refer_to_itself() -> None:
     ],
 )
 def test_labels_are_short_plain_names(labels: Any) -> None:
-    with pytest.raises(InvalidDefinition, match="labels"):
+    with pytest.raises(InvalidToolDefinition, match="labels"):
         compiled_tool(labels=labels)
     assert compiled_tool(labels=["a-b_1", "x" * 50]).labels == ("a-b_1", "x" * 50)
 
 
 @pytest.mark.parametrize("arguments", [None, [], "args.account", 5, [["id", "args.account"]]])
 def test_a_sources_arguments_are_an_object(arguments: Any) -> None:
-    with pytest.raises(InvalidDefinition, match="source account"):
+    with pytest.raises(InvalidToolDefinition, match="source account"):
         compiled_tool(sources=[{**SOURCE, "arguments": arguments}])
 
 
@@ -146,7 +146,7 @@ RESERVED = (
 @pytest.mark.parametrize("name", RESERVED.split())
 def test_a_word_of_the_expression_language_is_no_name(name: str) -> None:
     for part, row in (("sources", SOURCE), ("facts", FACT), ("claims", CLAIM)):
-        with pytest.raises(InvalidDefinition, match="name"):
+        with pytest.raises(InvalidToolDefinition, match="name"):
             compiled_tool(**{part: [{**row, "name": name}]})
 
 
@@ -162,7 +162,7 @@ def test_a_word_of_the_expression_language_is_no_name(name: str) -> None:
     ],
 )
 def test_an_expression_that_does_not_compile_is_named(part: dict[str, Any], named: str) -> None:
-    with pytest.raises(InvalidDefinition, match=named):
+    with pytest.raises(InvalidToolDefinition, match=named):
         compiled_tool(**part)
 
 
@@ -170,7 +170,7 @@ def test_an_expression_that_does_not_compile_is_named(part: dict[str, Any], name
     "expression", ["args.amount", "1.5", "[1]", "null", "{}", "sum(args.list)", "facts"]
 )
 def test_a_fact_of_a_type_that_policies_do_not_have_is_refused(expression: str) -> None:
-    with pytest.raises(InvalidDefinition, match="fact large is of type"):
+    with pytest.raises(InvalidToolDefinition, match="fact large is of type"):
         compiled_tool(facts=[{**FACT, "expression": expression}])
 
 
@@ -188,13 +188,13 @@ def test_a_fact_of_a_type_that_policies_do_not_have_is_refused(expression: str) 
     ],
 )
 def test_parts_must_have_exactly_their_members(part: str, rows: Any) -> None:
-    with pytest.raises(InvalidDefinition, match=part):
+    with pytest.raises(InvalidToolDefinition, match=part):
         compiled_tool(**{part: rows})
 
 
 @pytest.mark.parametrize(("part", "row"), [("sources", SOURCE), ("facts", FACT), ("claims", CLAIM)])
 def test_a_name_is_given_once(part: str, row: dict[str, Any]) -> None:
-    with pytest.raises(InvalidDefinition, match="distinct"):
+    with pytest.raises(InvalidToolDefinition, match="distinct"):
         compiled_tool(**{part: [row, row]})
 
 
@@ -203,7 +203,7 @@ def test_a_name_is_given_once(part: str, row: dict[str, Any]) -> None:
 def test_a_name_is_an_identifier_that_is_not_taken(
     part: str, row: dict[str, Any], name: str
 ) -> None:
-    with pytest.raises(InvalidDefinition, match="name"):
+    with pytest.raises(InvalidToolDefinition, match="name"):
         compiled_tool(**{part: [{**row, "name": name}]})
 
 
@@ -223,7 +223,7 @@ def test_a_name_is_an_identifier_that_is_not_taken(
     ],
 )
 def test_a_claims_default_must_be_of_its_type(kind: str, default: Any) -> None:
-    with pytest.raises(InvalidDefinition, match="claim confirmed"):
+    with pytest.raises(InvalidToolDefinition, match="claim confirmed"):
         compiled_tool(claims=[{**CLAIM, "type": kind, "default": default}])
 
 

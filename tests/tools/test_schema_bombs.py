@@ -6,7 +6,7 @@ import pytest
 
 from tools import json_schema
 from tools.definitions import ensure_output_schema
-from tools.errors import InvalidDefinition
+from tools.errors import InvalidToolDefinition
 from tools.json_schema import (
     MAX_ENUMERATED_PARTS,
     MAX_PARTS,
@@ -48,7 +48,7 @@ def test_lists_and_objects_to_compare_with_are_few(keyword: str) -> None:
     schema = {"properties": {"a": {"items": {"anyOf": [rule, {"type": "string"}]}}}}
     assert enumerated_parts(schema) >= 600 > MAX_ENUMERATED_PARTS
     assert enumerated_parts({"enum": [*range(5_000), *"abc", None]}) == 0
-    with pytest.raises(InvalidDefinition, match="enumerates"):
+    with pytest.raises(InvalidToolDefinition, match="enumerates"):
         ensure_output_schema({"type": "object", **schema})
 
 

@@ -13,7 +13,7 @@ from tests.factories import Governed
 from tests.tools.definitions import SCHEMA, SOURCE
 from tools.catalog import catalog
 from tools.definitions import compile_spec
-from tools.errors import InvalidDefinition, ToolStateUnchanged
+from tools.errors import InvalidToolDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
 from tools.services import registration
 from tools.services.registration import (
@@ -142,7 +142,7 @@ def test_a_definition_that_does_not_compile_changes_nothing(
 ) -> None:
     before = state()
     for name in ("pay", "another"):
-        with pytest.raises(InvalidDefinition):
+        with pytest.raises(InvalidToolDefinition):
             defined(bank, name, **changes)
     assert state() == before
 
@@ -161,7 +161,7 @@ def test_the_database_keeps_the_bounds_of_a_tool(
 
 def test_a_source_must_exist(bank: System, pay: Tool) -> None:
     before = state()
-    with pytest.raises(InvalidDefinition, match="read_account"):
+    with pytest.raises(InvalidToolDefinition, match="read_account"):
         defined(bank, "pay", sources=[SOURCE])
     assert state() == before
     reader(bank)
@@ -171,7 +171,7 @@ def test_a_source_must_exist(bank: System, pay: Tool) -> None:
 def test_a_source_must_be_a_read_tool(bank: System, pay: Tool) -> None:
     defined(bank, "read_account", access="write")
     before = state()
-    with pytest.raises(InvalidDefinition, match="read_account"):
+    with pytest.raises(InvalidToolDefinition, match="read_account"):
         defined(bank, "pay", sources=[SOURCE])
     assert state() == before
 
@@ -180,7 +180,7 @@ def test_a_source_must_be_of_the_same_system(bank: System, pay: Tool) -> None:
     other = register_system("other", actor=SYSTEM, title="Other", kind=System.Kind.HTTP)
     reader(other)
     before = state()
-    with pytest.raises(InvalidDefinition, match="read_account"):
+    with pytest.raises(InvalidToolDefinition, match="read_account"):
         defined(bank, "pay", sources=[SOURCE])
     assert state() == before
 

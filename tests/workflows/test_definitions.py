@@ -8,11 +8,11 @@ import pytest
 from tests.workflows.definitions import NUMBER, TEXT, VENDOR_CREDIT, WORLD, pinned
 from workflows.definitions.compiling import compile_source, compile_text
 from workflows.definitions.source import SourceText
-from workflows.errors import InvalidDefinition
+from workflows.errors import InvalidWorkflow
 
 
 def problems(text: str) -> list[tuple[int, str]]:
-    with pytest.raises(InvalidDefinition) as refused:
+    with pytest.raises(InvalidWorkflow) as refused:
         compile_text(text, WORLD)
     return [(found["line"], found["message"]) for found in refused.value.details["problems"]]
 

@@ -21,7 +21,7 @@ from tests.workflows.test_running import later
 from tests.workflows.test_undoing import CHILD, bob, paid
 from tools.connectors.base import NoResponse
 from tools.services.registration import define_tool
-from workflows.errors import InvalidDefinition
+from workflows.errors import InvalidWorkflow
 from workflows.models import WorkflowRun
 from workflows.services import operator_commands, run_signals, sweeper, worker
 
@@ -229,13 +229,13 @@ def test_what_an_expression_failed_on_is_not_quoted(governed: Governed) -> None:
 def test_a_schema_that_could_take_long_to_check_is_refused(
     governed: Governed, inputs: str, sentence: str
 ) -> None:
-    with pytest.raises(InvalidDefinition) as refused:
+    with pytest.raises(InvalidWorkflow) as refused:
         workflow_helpers.publish(f"inputs: {inputs}\nsteps:\n  rest: {{wait: {{for: 1h}}}}\n")
     assert sentence in str(refused.value)
 
 
 def test_text_that_is_no_unicode_is_refused_with_a_sentence(governed: Governed) -> None:
-    with pytest.raises(InvalidDefinition) as refused:
+    with pytest.raises(InvalidWorkflow) as refused:
         workflow_helpers.publish('steps:\n  rest: {title: "\ud800", wait: {for: 1h}}\n')
     assert "UTF-8" in str(refused.value)
 

@@ -23,7 +23,7 @@ from tests.workflows.test_running import later
 from tools.services.registration import define_tool
 from workflows.errors import (
     AlreadyAsked,
-    InvalidDefinition,
+    InvalidWorkflow,
     VersionInUse,
     VersionNotADraft,
     VersionOutOfDate,
@@ -146,7 +146,7 @@ def test_a_wrong_definition_is_refused_with_every_problem_and_nothing_is_made(
 ) -> None:
     events = Event.objects.count()
     wrong = PAY.replace("toolbox.pay", "toolbox.pray") + "  mail: {tool: toolbox.mail}\n"
-    with pytest.raises(InvalidDefinition) as refusal:
+    with pytest.raises(InvalidWorkflow) as refusal:
         draft(wrong)
     assert refusal.value.code == "invalid_workflow_definition"
     problems = refusal.value.details["problems"]

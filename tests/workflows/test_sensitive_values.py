@@ -24,7 +24,7 @@ from tests.workflows import workflow_helpers
 from tests.workflows.test_running import vote
 from tools.connectors.base import NoResponse
 from tools.services.registration import define_tool
-from workflows.errors import InvalidDefinition
+from workflows.errors import InvalidWorkflow
 from workflows.models import WorkflowRun
 from workflows.services import run_signals
 
@@ -127,7 +127,7 @@ def test_a_class_is_that_of_runs_begun_for_one_another(governed: Governed, above
 
 
 def test_a_class_in_vain_is_a_problem_of_the_definition(governed: Governed) -> None:
-    with pytest.raises(InvalidDefinition, match="says nothing of a value"):
+    with pytest.raises(InvalidWorkflow, match="says nothing of a value"):
         workflow_helpers.publish(
             "inputs: {type: object, not: {properties: {a: {x-data-class: personal}}}}\n"
             "steps:\n  mail: {tool: toolbox.mail, with: {to: x}}\n"

@@ -1,4 +1,4 @@
-"""Which addresses of an endpoint the portal may call."""
+"""Addresses of an endpoint that the portal may call."""
 
 from urllib.parse import urlsplit
 

@@ -1,4 +1,4 @@
-"""What every connector promises, whatever it talks to."""
+"""The contract of every connector."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from tools.definitions import ToolSpec
 
 @dataclass(frozen=True, slots=True)
 class EndpointSpec:
-    """Where a system is in one environment."""
+    """The address of a system in one environment."""
 
     system: str
     environment: str
@@ -57,8 +57,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a call that was carried out brought. `unreadable` says why its answer could not be taken
-    in; it was carried out all the same, and is never made again for that.
+    """The result of a call that was carried out. `unreadable` is the reason why its answer could
+    not be read; the call is never repeated because of that.
     """
 
     value: Any

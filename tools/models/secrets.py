@@ -1,4 +1,4 @@
-"""What systems want to see before they answer: sealed in the database, never seen by an agent."""
+"""Credentials for systems: encrypted in the database, never seen by an agent."""
 
 from django.db import models
 from django.db.models import Q
@@ -105,7 +105,7 @@ class SecretVersion(models.Model):
 
 
 class SecretLease(models.Model):
-    """That a secret was opened for one call. Written before it is."""
+    """A record, written before, that a secret is decrypted for one call."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     version = models.ForeignKey(SecretVersion, on_delete=models.PROTECT, related_name="leases")

@@ -29,7 +29,7 @@ class System(models.Model):
 
 
 class Endpoint(models.Model):
-    """Where a system is in one environment."""
+    """The address of a system in one environment."""
 
     system = models.ForeignKey(System, on_delete=models.PROTECT, related_name="endpoints")
     environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="+")

@@ -38,7 +38,7 @@ class OpenBreaker:
     probe_until: datetime | None
 
     def next_chance(self, now: datetime) -> datetime:
-        """When a waiting call should look again: after the wait, or after another's probe."""
+        """Return when a waiting call looks again: after the wait, or after another's probe."""
         after = max(self.open_until, self.probe_until or self.open_until, now)
         return after + timedelta(seconds=_jitter.uniform(0.1, 1.0))
 

@@ -14,7 +14,7 @@ from tools import events
 from tools.catalog import plain
 from tools.data_classes import ensure_acted_on
 from tools.definitions import ToolSpec, compile_spec, ensure_output_schema
-from tools.errors import InvalidDefinition, ToolStateUnchanged
+from tools.errors import InvalidToolDefinition, ToolStateUnchanged
 from tools.models import Endpoint, System, Tool
 from tools.secret_arguments import ensure_secrets_named
 
@@ -45,7 +45,7 @@ def set_endpoint(
     base_url: str = "",
     allow_private: bool = False,
 ) -> Endpoint:
-    """Where the system is in the environment, made or changed."""
+    """Set the address of the system in the environment."""
     endpoint = (
         Endpoint.objects.select_for_update().filter(system=system, environment=environment).first()
     ) or Endpoint(system=system, environment=environment)
@@ -70,7 +70,7 @@ def define_tool(system: System, name: str, *, actor: Actor, **attributes: Any) -
         ensure_output_schema(spec.output_schema)
         ensure_acted_on(spec.input_schema, spec.output_schema)
         ensure_secrets_named(spec.input_schema)
-        defined = _defined(wanted, spec, actor=actor, seen=seen)
+        defined = _define(wanted, spec, actor=actor, seen=seen)
         if defined is not None:
             return defined
     raise ToolStateUnchanged
@@ -82,14 +82,14 @@ def _wanted(tool: Tool, attributes: Mapping[str, Any]) -> Tool:
     for attribute, value in attributes.items():
         if attribute not in {field.name for field in Tool._meta.concrete_fields}:
             message = f"A tool has no attribute {attribute}."
-            raise InvalidDefinition(message)
+            raise InvalidToolDefinition(message)
         setattr(wanted, attribute, value)
     validate_fields(wanted, exclude=("definition_digest",))
     return wanted
 
 
 @deciding_command
-def _defined(tool: Tool, spec: ToolSpec, *, actor: Actor, seen: Tool | None) -> Tool | None:
+def _define(tool: Tool, spec: ToolSpec, *, actor: Actor, seen: Tool | None) -> Tool | None:
     """The tool as it was compiled, saved; None if it is not what was `seen` any more."""
     rows = Tool.objects.select_for_update(of=("self",)).select_related("system")
     now = rows.filter(system=tool.system, name=tool.name).first()
@@ -128,10 +128,10 @@ def _ensure_sources_exist(tool: Tool, names: list[str]) -> None:
     for name in names:
         if name == tool.name:
             message = f"The source {name} is the tool itself: facts come from other read tools."
-            raise InvalidDefinition(message)
+            raise InvalidToolDefinition(message)
         if name not in readable:
             message = f"The source {name} is not a read tool of {tool.system}."
-            raise InvalidDefinition(message)
+            raise InvalidToolDefinition(message)
 
 
 @deciding_command

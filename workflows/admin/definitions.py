@@ -139,7 +139,7 @@ class WorkflowVersionAdmin(GovernedAdmin):
         CommandPage(
             "ask",
             "Ask to publish it",
-            forms.AskToPublishForm,
+            forms.RequestVersionForm,
             WRITE,
             explains="Somebody else must approve: a version is never published by its writer. "
             "Runs under way finish on their version.",
@@ -158,7 +158,7 @@ class WorkflowVersionAdmin(GovernedAdmin):
         CommandPage(
             "retire",
             "Retire",
-            forms.RetireForm,
+            forms.RetireVersionForm,
             CHANGE,
             explains="Only when no run is on it any more.",
             danger=True,

@@ -31,7 +31,7 @@ STUCK_AFTER = timedelta(hours=1)
 
 
 class AttentionFilter(SimpleListFilter):
-    """What people should look at."""
+    """A filter for runs that need a person."""
 
     title = "attention"
     parameter_name = "attention"

@@ -18,7 +18,7 @@ from workflows.definitions.source import Diagnostic, SourceText, Unreadable, rea
 from workflows.definitions.spec import Limits, StepSpec, StopRule, WorkflowSpec
 from workflows.definitions.steps import References, StepCompiler
 from workflows.definitions.templates import EMPTY
-from workflows.errors import InvalidDefinition
+from workflows.errors import InvalidWorkflow
 
 MAX_SCHEMA_NODES = 1_000
 MAX_SCHEMA_DEPTH = 20
@@ -49,10 +49,10 @@ def compile_source(source: SourceText, world: References) -> WorkflowSpec:
     return spec
 
 
-def _refused(problems: list[Diagnostic]) -> InvalidDefinition:
+def _refused(problems: list[Diagnostic]) -> InvalidWorkflow:
     first = problems[0]
     message = f"Line {first.line}: {first.message}"
-    return InvalidDefinition(message, problems=[problem.plain() for problem in problems])
+    return InvalidWorkflow(message, problems=[problem.plain() for problem in problems])
 
 
 class _Definition:
@@ -186,7 +186,9 @@ class _Definition:
 
 
 def _unbounded(schema: Mapping[str, Any]) -> str:
-    """What of a schema could make checking an input long; inputs are checked under locks."""
+    """Return the part of a schema that could make the check of an input slow; inputs are checked
+    under locks.
+    """
     nodes: list[tuple[Any, int]] = [(schema, 0)]
     size = 0
     while nodes:

@@ -21,7 +21,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Diagnostic:
-    """What is wrong, at which line of the text; lines count from 1."""
+    """A problem and its line in the text; lines count from 1."""
 
     line: int
     message: str

@@ -16,7 +16,7 @@ from workflows.definitions.templates import Template
 
 @dataclass(frozen=True, slots=True)
 class PinnedTool:
-    """What a version goes by of a tool: a changed tool has another digest and is not called."""
+    """A tool as a version pins it: a changed tool has another digest and is not called."""
 
     name: str
     digest: str
@@ -34,7 +34,7 @@ class PinnedTool:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What may follow an unknown outcome, the usual one first."""
+        """Return the ways to handle an unknown outcome, the default first."""
         found = ["retry"] if self.repeatable else []
         if self.probe:
             found.append("probe")
@@ -124,7 +124,9 @@ class StepSpec:
         return self.compensate if compensates else self.call
 
     def class_of(self, *, compensates: bool) -> str:
-        """What follows an unknown outcome: as the step says, or for its undoing as its tool is."""
+        """Return how an unknown outcome is handled: as the step says, or for its compensation as
+        its tool is.
+        """
         if compensates and self.compensate is not None:
             return self.compensate.tool.classes[0]
         return self.on_unknown

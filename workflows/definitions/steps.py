@@ -34,7 +34,7 @@ _FITS = {
 
 @dataclass(frozen=True)
 class References:
-    """What a definition may speak of, at the moment it is checked."""
+    """Things that a definition may refer to, at the moment it is checked."""
 
     tools: Mapping[str, PinnedTool]
     tiers: frozenset[str]
@@ -197,7 +197,7 @@ class StepCompiler:
         return ToolCall(tool, arguments, claims)
 
     def _check_arguments(self, given: Mapping[str, Any], tool: PinnedTool, path: Path) -> None:
-        """What can be told before the values are known: names, and types of expressions."""
+        """Check what is known before the values are: names, and types of expressions."""
         properties = tool.input_schema.get("properties", {})
         for name in tool.input_schema.get("required", ()):
             if name not in given and "default" not in properties.get(name, {}):

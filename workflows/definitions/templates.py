@@ -53,7 +53,7 @@ EMPTY = Template({})
 
 
 def json_of(value: Any) -> Any:
-    """What an expression gave, as JSON that can be kept. Raises ExpressionFailed."""
+    """Return the value of an expression as JSON that can be stored. Raises ExpressionFailed."""
     return _kept(plain(value))
 
 

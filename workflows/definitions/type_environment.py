@@ -1,4 +1,4 @@
-"""Which names an expression may use, and of what type each is."""
+"""Names that an expression may use, and the type of each."""
 
 from collections.abc import Mapping
 from typing import Any

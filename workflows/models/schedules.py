@@ -14,7 +14,7 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
 
 
 class Schedule(models.Model):
-    """When a workflow starts by itself, as which agent, with which inputs."""
+    """A time table for starting a workflow, with the agent and the inputs."""
 
     class CatchUp(models.TextChoices):
         NONE = "none", "leave out what was missed"

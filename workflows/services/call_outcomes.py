@@ -1,4 +1,4 @@
-"""What follows for a step from what its call came to."""
+"""Consequences of a call's outcome for its step."""
 
 import random
 from dataclasses import dataclass
@@ -125,7 +125,9 @@ def _on_failure(
 
 
 def _answered_since(where: Where, since: datetime) -> int:
-    """How many calls to an endpoint were answered since a moment; by keys that grow with time."""
+    """Count the calls to an endpoint that were answered since a moment; by keys that grow with
+    time.
+    """
     system, environment = where
     return Attempt.objects.filter(
         pk__gte=first_key_at(since),
@@ -176,7 +178,7 @@ def mark_outcome_unknown(turn: RunUnitOfWork, state: StepState, step: StepSpec) 
 
 
 def _time_limit(state: StepState, step: StepSpec) -> datetime:
-    """When the last call of the step can no longer be under way."""
+    """Return when the last call of the step can no longer be in flight."""
     call = step.call_of(compensates=bool(state.compensates))
     begun: datetime = Attempt.objects.filter(action_id=str(state.action_id)).aggregate(
         at=Max("started_at")

@@ -116,7 +116,7 @@ def _handed_to(
 
 
 def _left(run: LockedRun) -> Budget:
-    """What a child may use up at most."""
+    """Return the most that a child run may use."""
     actions = amount = None
     if run.budget_actions is not None:
         actions = max(0, run.budget_actions - run.actions)
@@ -158,7 +158,7 @@ def _settle_up(turn: RunUnitOfWork, used: Run) -> None:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What one item of a foreach brought."""
+    """The results of one item of a foreach."""
 
     index: int
     status: str
@@ -188,7 +188,7 @@ def gathered(turn: RunUnitOfWork, step: StepSpec, state: StepState) -> list[dict
 
 
 def answerable(turn: RunUnitOfWork) -> list[int]:
-    """Who began this, and who answers for the agents in it: not the ones to approve."""
+    """Return who began this, and who is responsible for its agents: they may not approve it."""
     known = snapshot.current().directory.identities
     run = turn.case.run
     behind = people_named(run.initiator)

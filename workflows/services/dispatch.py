@@ -125,7 +125,7 @@ def _seconds(call: ToolCall, step: StepSpec) -> float:
 
 
 def _apply_decision(turn: RunUnitOfWork, state: StepState, action: Action) -> None:
-    """What the decision means for the step, where it does not begin a call."""
+    """Apply a decision to the step where it does not begin a call."""
     decided = action.redecision or {"outcome": action.outcome, "reasons": action.reasons}
     outcome = str(decided["outcome"])
     if outcome == "needs_approval":

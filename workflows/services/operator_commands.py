@@ -1,4 +1,4 @@
-"""What people order about a run: cancel, resume, try again, undo."""
+"""Commands of operators on a run: cancel, resume, retry, compensate."""
 
 from uuid import UUID
 

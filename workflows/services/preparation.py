@@ -32,7 +32,7 @@ EXECUTOR = "workflows"
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What the system says about a call by its key. `error`: it could not say."""
+    """The system's answer about a call by its key. `error`: it could not tell."""
 
     found: bool = False
     result: Any = None
@@ -42,7 +42,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class PreparedStep:
-    """What was prepared for one step."""
+    """The prepared call of one step."""
 
     path: str
     kind: Literal["begin", "resume", "probe"]
@@ -59,7 +59,7 @@ class PreparedStep:
 def prepare_next(
     spec: WorkflowSpec, case: WorkflowState, lease: timedelta, *, answered: UUID | None = None
 ) -> PreparedStep | None:
-    """What the next call needs; None if no call comes next. `answered`: see `wait_for_turn`."""
+    """Prepare the next call; None if no call comes next. `answered`: see `wait_for_turn`."""
     moves = plan(spec, case, case.now)
     if moves.end is not None or case.is_resting:
         return None

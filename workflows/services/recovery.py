@@ -1,4 +1,4 @@
-"""What a run that has stopped goes on with: forward again, or back."""
+"""Continuation of a run that has stopped: forward again, or back."""
 
 from django.db.models import F
 
@@ -28,7 +28,7 @@ def reopen(turn: RunUnitOfWork, *, actor: Actor, reason: str) -> None:
 
 
 def keep_result(run: WorkflowRun) -> None:
-    """What a run within this one does counts again as done for its agent, as that stands today."""
+    """Count the work of a child run again for its agent, as that stands today."""
     epoch = run.run.identity.epoch
     if run.epoch != epoch:
         WorkflowRun.objects.filter(pk=run.pk).update(epoch=epoch, revision=F("revision") + 1)

@@ -21,7 +21,7 @@ _BAD = ("failed", "compensated", "compensation_failed", "halted")
 
 @dataclass(frozen=True)
 class Record:
-    """How the runs of one version have done since its rollout began."""
+    """The results of one version's runs since its rollout began."""
 
     ended: int
     failed: int

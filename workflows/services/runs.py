@@ -51,7 +51,7 @@ MAX_INPUT_BYTES = 64_000
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What is to be started, and why."""
+    """A request to start a run, and its reason."""
 
     workflow: str
     inputs: Mapping[str, Any]
@@ -110,7 +110,7 @@ def _start(caller: Caller, asked: Start, key: str, *, actor: Actor) -> WorkflowR
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a start needs to know of its workflow, read under the generation's lock."""
+    """The workflow's state for a start, read under the generation's lock."""
 
     pk: int
     version_id: int
@@ -196,7 +196,7 @@ def _found(asked: Start) -> _Found:
 
 
 def _snapshot_of(mark: int) -> Snapshot:
-    """What is held of the generation, made anew only if it has moved."""
+    """Return the cached snapshot of the generation, rebuilt only if it has moved."""
     held_mark, held = snapshot.cached_with_version()
     return held if held_mark == mark else snapshot.current()
 
@@ -276,6 +276,6 @@ def checked_inputs(spec: WorkflowSpec, given: Any) -> dict[str, Any]:
 
 
 def bucket(slug: str, run_id: UUID) -> int:
-    """Where a run falls among WHOLE parts; stable, so that repeats go to the same version."""
+    """Return the place of a run among WHOLE parts; stable: repeats go to the same version."""
     found = hashlib.sha256(f"{slug}:{run_id}".encode()).digest()
     return int.from_bytes(found[:8], "big") % WHOLE

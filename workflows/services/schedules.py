@@ -41,7 +41,7 @@ LATE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Times:
-    """When a schedule fires and which of those times it makes up for."""
+    """The times a schedule fires, and those it makes up for."""
 
     cron: str
     timezone: str = "UTC"

@@ -41,7 +41,7 @@ def begin(turn: RunUnitOfWork, one: StepStart) -> None:
 
 
 def go_on(turn: RunUnitOfWork, state: StepState, step: StepSpec) -> None:
-    """What a step waited for has come about, or its time is over."""
+    """Resume a waiting step because its condition was met or it timed out."""
     _GO_ON[step.kind](turn, state, step)
 
 

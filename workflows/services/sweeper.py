@@ -1,4 +1,4 @@
-"""What makes up for everything that can get lost: any number of sweepers, none of them needed.
+"""The sweeper makes up for everything that can get lost. Any number may run; none is needed.
 
 Hints get lost, workers die, brokers are emptied: a run that has work says so in `next_wake_at`,
 in the same transaction, and is found here.

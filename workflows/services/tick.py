@@ -264,7 +264,7 @@ def _is_same_call(turn: RunUnitOfWork, one: StepStart, look: PreparedStep) -> bo
 
 
 def _calls_left(turn: RunUnitOfWork, moves: Plan) -> int:
-    """How many calls could be made that this turn has not claimed."""
+    """Count the calls that could be made and that this turn has not claimed."""
     if turn.case.is_resting:
         return 0
     begin = sum(1 for one in moves.begin if one.step.call_of(compensates=bool(one.compensates)))
@@ -279,7 +279,7 @@ def _calls_left(turn: RunUnitOfWork, moves: Plan) -> int:
 def _set_alarm(
     turn: RunUnitOfWork, moves: Plan, *, has_more: bool, claimed: DispatchedCall | None
 ) -> None:
-    """When somebody must look again, whatever becomes of this worker and of its hints."""
+    """Set when the run must be looked at again, even if this worker and its hints are lost."""
     case = turn.case
     if case.is_resting:
         case.next_wake_at = None

@@ -171,11 +171,11 @@ class RunUnitOfWork:
             self.case.steps = {**folded_steps(self.case.id), **self.case.steps}
 
     def recorded(self) -> int:
-        """How many events of the run are in the log by now."""
+        """Count the events of the run that are in the log."""
         return Event.objects.recorded_of_run(self.case.id)
 
     def _cancel_open(self) -> None:
-        """What waits will not go on. Questions to people are taken back."""
+        """Cancel the steps that wait, and withdraw their approval requests."""
         for state in list(self.case.steps.values()):
             if state.is_open and not state.in_flight:
                 self.finish(
@@ -203,7 +203,7 @@ class RunUnitOfWork:
             self._note_unresolved(state)
 
     def _note_unresolved(self, state: StepState) -> None:
-        """That a call counts as unknown again is recorded like the first time."""
+        """Record that a call counts as unknown again, like the first time."""
         action = Action.objects.only("tool", "attempts_count").get(pk=str(state.action_id))
         self.batch.events.append(
             event_row(

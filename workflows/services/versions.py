@@ -52,11 +52,11 @@ def draft_version(text: str, *, actor: Actor, note: str = "") -> WorkflowVersion
     """
     world = current_references()
     spec, plain = compile_text(text, world)
-    return _drafted(text, spec, plain, world, actor=actor, note=note)
+    return _draft(text, spec, plain, world, actor=actor, note=note)
 
 
 @command
-def _drafted(
+def _draft(
     text: str, spec: WorkflowSpec, plain: Any, world: Any, *, actor: Actor, note: str
 ) -> WorkflowVersion:
     workflow, _ = Workflow.objects.get_or_create(slug=spec.slug, defaults={"title": spec.title})
@@ -186,7 +186,7 @@ def publish(version_id: int, *, actor: Actor, share: int = WHOLE) -> WorkflowVer
 
 
 def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
-    """What follows when people have decided on a publication."""
+    """Apply the decision on a publication."""
     version_id = int(request.subject_id)
     if request.status == ApprovalRequest.Status.APPROVED:
         _locked_draft(version_id)

@@ -46,7 +46,7 @@ ending = threading.Event()
 
 
 def lease() -> timedelta:
-    """How long without a sign of life a worker counts as gone."""
+    """Return how long a worker may give no sign of life before it counts as lost."""
     return timedelta(seconds=settings.WORKFLOW_LEASE_SECONDS)
 
 
@@ -137,7 +137,7 @@ def _ahead(taken: TickResult, outcome: CallOutcome) -> PreparedStep | None:
 
 
 def _looked(case: WorkflowState, *, answered: UUID | None = None) -> PreparedStep | None:
-    """What comes next, from what is held of the generation; made anew if that has moved."""
+    """Prepare the next call from the cached generation; rebuild it if it has moved."""
     if snapshot.cached_with_version()[0] != case.mark:
         snapshot.current()
     spec = spec_of(case.version_id)

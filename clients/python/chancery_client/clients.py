@@ -22,7 +22,7 @@ TIMEOUT_SECONDS = 60
 
 
 class _Base:
-    """Where the portal is, and who the agent is there."""
+    """The portal's address, and the agent's identity there."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What can come of a call instead of its result."""
+"""Errors of a call."""
 
 from typing import Any
 

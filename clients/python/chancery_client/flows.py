@@ -1,4 +1,4 @@
-"""What is said to the portal, step by step, without saying how it is sent.
+"""The protocol with the portal, step by step, independent of how it is sent.
 
 Each flow is a generator: it yields a request to be sent, or a pause to be made, and is given the
 answer. The synchronous and the asynchronous client drive the same flows.
@@ -51,7 +51,7 @@ Flow = Generator[Step, Answer, Any]
 
 @dataclass(frozen=True)
 class Options:
-    """How long to wait for people, in seconds, and what the runtime declares."""
+    """Seconds to wait for people, and the runtime's declarations."""
 
     approval_timeout: float = 600
     claims: Mapping[str, Any] | None = None

@@ -17,7 +17,7 @@ FILE, NEXT_FILE = "identity.json", "identity.next.json"
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the agent is at a portal, and the key that proves it."""
+    """The agent's identity at a portal, and the key that proves it."""
 
     issuer: str
     client_id: str
@@ -58,7 +58,7 @@ class KeyFolder:
 
     @property
     def changed_at(self) -> int:
-        """When the file was last written, in nanoseconds; 0 without one."""
+        """Return when the file was last written, in nanoseconds; 0 without one."""
         try:
             return self.path.stat().st_mtime_ns
         except FileNotFoundError:

@@ -38,7 +38,7 @@ def assertion(key: ECKey, subject: str, audience: str, **claims: str) -> str:
 
 
 def proof(key: ECKey, request: httpx.Request, token: str = "") -> str:
-    """That the sender of this one request holds the key (RFC 9449)."""
+    """Return a proof that the sender of this one request holds the key (RFC 9449)."""
     url = request.url.copy_with(query=None, fragment=None)
     claims = {
         "htm": request.method,
