@@ -6,7 +6,7 @@ from celery import shared_task
 
 from actions import worker_shares
 from actions.errors import CallInFlight
-from actions.services import recovery, redecision, run_elevations, usage_monitoring
+from actions.services import recovery, redecision, run_elevations, usage_monitor
 from actions.worker_shares import ShareTaken, share_of_workers
 
 # Beyond its identity's share of the workers: soon again, and not all at the same moment.
@@ -52,9 +52,9 @@ def end_elevations() -> int:
 
 @shared_task(name="actions.watch_usage")
 def watch_usage() -> int:
-    return usage_monitoring.watch()
+    return usage_monitor.watch()
 
 
 @shared_task(name="actions.prune_usage")
 def prune_usage() -> int:
-    return usage_monitoring.prune()
+    return usage_monitor.prune()

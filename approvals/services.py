@@ -26,7 +26,7 @@ from approvals.errors import (
 from approvals.models import ApprovalRequest, Tier, Vote
 from audit.bounded_values import event_value
 from audit.generation import hold_exclusive
-from audit.services.recording import EVENTS, Subject, event_row, record
+from audit.services.recorder import EVENTS, Subject, event_row, record
 from common.actors import SYSTEM, Actor
 from common.canonical import digest, normalise
 from common.clock import database_now

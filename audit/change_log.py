@@ -11,7 +11,7 @@ from auditlog.registry import auditlog
 from django.db import models
 
 from audit import change_capture, events, generation
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import SYSTEM, acting_now
 
 _EVENT_OF_ACTION = {

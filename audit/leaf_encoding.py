@@ -68,7 +68,7 @@ class EncodedEvent:
 
 
 def encode_event(event: Mapping[str, Any], *, writer: list[Any]) -> EncodedEvent:
-    """The leaf and the disclosures of an event's row, as `audit.services.recording` makes it.
+    """The leaf and the disclosures of an event's row, as `audit.services.recorder` makes it.
 
     Raises LeafInvalid for one that is too large.
     """

@@ -5,7 +5,7 @@ from audit.services import (
     change_reconciliation,
     delivery,
     retention,
-    sealing,
+    sealer,
     search_index,
     witness_client,
 )
@@ -13,7 +13,7 @@ from audit.services import (
 
 @shared_task(name="audit.seal")
 def seal() -> int:
-    return sealing.seal()
+    return sealer.seal()
 
 
 @shared_task(name="audit.index_events")

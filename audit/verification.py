@@ -19,7 +19,7 @@ from audit.leaf_encoding import decode_disclosure, digest_of, mac_of, moment, pa
 from audit.merkle import EMPTY_ROOT, Growing, leaf_hash, root_of
 from audit.models import Checkpoint, Event, EventPayload, Leaf, LogKey, Quarantine, SealerMark, Tile
 from audit.proofs import handover_of
-from audit.services.recording import mac_keys
+from audit.services.recorder import mac_keys
 from audit.signed_notes import (
     NoteInvalid,
     Verifier,

@@ -81,7 +81,7 @@ def racers() -> list[Any]:
 def opened(begun: int, number: int) -> list[Any]:
     """Requests whose time runs out one after the other."""
     from approvals.services import NewApprovalRequest, open_request, tier_terms
-    from audit.services.recording import Subject
+    from audit.services.recorder import Subject
     from common.actors import SYSTEM
 
     terms = tier_terms("race")

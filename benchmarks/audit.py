@@ -54,7 +54,7 @@ def append_events(seconds: float, pause: float = 0) -> int:
     """Transactions with one event each; `pause` is what else a transaction does after it."""
     from django.db import transaction
 
-    from audit.services.recording import write_events
+    from audit.services.recorder import write_events
     from benchmarks.logbook import events, now
     from common.ids import uuid7
 
@@ -93,7 +93,7 @@ def paced(seconds: float) -> int:
     """Events at a steady PACE divided among the writers."""
     from django.db import transaction
 
-    from audit.services.recording import write_events
+    from audit.services.recorder import write_events
     from benchmarks.logbook import events, now
     from common.ids import uuid7
 
@@ -158,7 +158,7 @@ def appending(seconds: float, rounds: int = 3) -> list[str]:
 def filling(number: int, show: Progress) -> None:
     from django.db import transaction
 
-    from audit.services.recording import write_events
+    from audit.services.recorder import write_events
     from benchmarks.logbook import events, now
 
     task = show.add_task("Events written", total=number)
@@ -171,7 +171,7 @@ def filling(number: int, show: Progress) -> None:
 def sealing(show: Progress) -> float:
     """Events a second."""
     from audit.models import Event
-    from audit.services.sealing import seal
+    from audit.services.sealer import seal
 
     waiting = Event.objects.filter(place__isnull=True).count()
     task = show.add_task("Sealed", total=waiting)

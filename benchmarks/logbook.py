@@ -28,7 +28,7 @@ def tool(number: int) -> str:
 
 def events(number: int, *, until: datetime, seed: int = 1) -> Iterator[list[dict[str, Any]]]:
     """Rows of runs of six events each, oldest first, a batch at a time; the last is at `until`."""
-    from audit.services.recording import event_row
+    from audit.services.recorder import event_row
 
     chance = random.Random(seed)
     at = until - STEP * number
@@ -49,7 +49,7 @@ def events(number: int, *, until: datetime, seed: int = 1) -> Iterator[list[dict
 def _steps(run: UUID, number: int, chance: random.Random) -> list[tuple[Any, Any, Any, Any]]:
     """One run: begun, a call decided, made and answered, another one decided, closed."""
     from actions import events as kinds
-    from audit.services.recording import Subject
+    from audit.services.recorder import Subject
     from common.actors import SYSTEM, Actor
 
     doer = Actor("agent", agent(number), agent(number))

@@ -16,7 +16,7 @@ from actions.services import run_elevations, runs, submission
 from actions.services.proposals import Proposal
 from agents.api.authentication import AgentAuthentication, IsAgent
 from agents.tokens import Caller
-from audit.services.recording import Subject
+from audit.services.recorder import Subject
 from audit.services.rejected_requests import record_refused_secret
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound

@@ -9,7 +9,7 @@ from uuid import UUID
 from actions import events
 from actions.models import Action, Attempt
 from actions.services.freshness import exclusive_key
-from audit.services.recording import Subject, event_row
+from audit.services.recorder import Subject, event_row
 from common.actors import Actor
 from common.ids import uuid7
 from tools.definitions import ToolSpec

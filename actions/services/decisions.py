@@ -32,7 +32,7 @@ from agents.tokens import Caller
 from approvals.services import REQUESTS, NewApprovalRequest, question_rows
 from approvals.visible_values import APART
 from audit.generation import current_mark, hold_shared
-from audit.services.recording import EVENTS, Subject, event_row
+from audit.services.recorder import EVENTS, Subject, event_row
 from common.actors import SYSTEM, Actor
 from common.amounts import amount_text
 from common.errors import GovernanceError, InvalidInput, NotFound

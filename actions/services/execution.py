@@ -21,7 +21,7 @@ from actions.services import results, sealed_arguments, tables
 from actions.services.attempts import OpenAttempt, attempt_rows
 from actions.services.decisions import EXECUTE
 from audit.generation import current_mark, hold_shared
-from audit.services.recording import EVENTS
+from audit.services.recorder import EVENTS
 from common.actors import SYSTEM
 from common.sql import Expanding, Row, Write, write
 from common.task_queue import queue

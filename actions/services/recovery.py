@@ -19,7 +19,7 @@ from actions.services.execution import MAX_ATTEMPTS, may_be_repeated
 from actions.services.results import progress
 from agents.models import AgentIdentity
 from approvals.models import ApprovalRequest
-from audit.services.recording import EVENTS, event_row, record
+from audit.services.recorder import EVENTS, event_row, record
 from common.actors import SYSTEM, Actor
 from common.canonical import normalise
 from common.clock import database_now

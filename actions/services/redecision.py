@@ -37,7 +37,7 @@ from approvals.eligibility import is_backed
 from approvals.models import ApprovalRequest
 from approvals.services import REQUESTS, question_rows, spend
 from audit.generation import current_mark, hold_shared
-from audit.services.recording import EVENTS, event_row
+from audit.services.recorder import EVENTS, event_row
 from common.actors import SYSTEM, Actor
 from common.canonical import normalise
 from common.sql import Row, write

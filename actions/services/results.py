@@ -14,7 +14,7 @@ from actions.services import audit_details
 from actions.services.attempts import OpenAttempt
 from actions.services.decisions import action_subject
 from audit.event_types import EventType
-from audit.services.recording import event_row, record
+from audit.services.recorder import event_row, record
 from common.actors import SYSTEM
 from common.canonical import digest
 from common.sql import Row

@@ -17,7 +17,7 @@ from approvals.models import ApprovalRequest
 from approvals.services import withdraw
 from audit.generation import hold_shared
 from audit.models import Event
-from audit.services.recording import EVENTS, Subject, event_row, record
+from audit.services.recorder import EVENTS, Subject, event_row, record
 from common.actors import Actor
 from common.commands import command
 from common.errors import NotFound

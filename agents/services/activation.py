@@ -8,7 +8,7 @@ from agents.models import Agent, AgentIdentity
 from approvals.models import ApprovalRequest
 from approvals.services import NewApprovalRequest, open_request, spend, tier_terms, withdraw
 from audit.generation import deciding_command
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import Actor
 
 ACTIVATE = "agents.activate"

@@ -20,7 +20,7 @@ from agents.models import Agent, AgentIdentity, AgentKey, EnrolmentCode
 from agents.services.assertions import VerifiedAssertion, checked_assertion, spend, verify_assertion
 from agents.services.permissions import ensure_may_manage, locked_identity
 from audit.generation import deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor, acting
 from common.commands import command
 from common.errors import NotFound

@@ -12,7 +12,7 @@ from agents.services.issuer_keys import fetched, record_keys
 from agents.services.permissions import ensure_may_manage, locked_identity
 from agents.tokens import granted_scope
 from audit.generation import deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
 from common.input_checks import clean_reason

@@ -22,7 +22,7 @@ from agents.services.lifecycle import suspend_identity
 from agents.services.notifications import notify_responsible
 from agents.services.permissions import ensure_manages_every_agent, ensure_may_manage
 from audit.generation import deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound
 from common.input_checks import clean_reason

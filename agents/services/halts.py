@@ -20,7 +20,7 @@ from agents.models import Agent, Halt
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from audit.generation import deciding_command
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import Actor
 from common.errors import NotFound
 from common.input_checks import clean_reason

@@ -16,7 +16,7 @@ from django.utils import timezone
 from agents import events, keys
 from agents.errors import InvalidKey, IssuerUnreachable
 from agents.models import FederatedCredential
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import SYSTEM, Actor
 from common.addresses import AddressRefused, resolved
 from common.commands import command

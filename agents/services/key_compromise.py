@@ -6,7 +6,7 @@ from agents.models import AgentKey, Finding
 from agents.services.findings import Anomaly, report
 from agents.services.lifecycle import suspend_identity
 from audit.generation import deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor
 
 

@@ -13,7 +13,7 @@ from agents.services.activation import ask_people, needs_people, take_back_quest
 from agents.services.permissions import ensure_may_manage, ensure_may_name, locked_identity
 from agents.usage_hours import Hours
 from audit.generation import deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
 from common.input_checks import clean_reason

@@ -10,7 +10,7 @@ from django.db import transaction
 from agents import events
 from agents.directory import KnownIdentity, directory
 from agents.tokens import Caller
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import SYSTEM
 from common.rate_limits import TooManyRequests, count_in_minute
 

@@ -12,7 +12,7 @@ from agents.services import lifecycle
 from agents.services.notifications import notify_responsible
 from agents.services.permissions import ensure_may_manage
 from audit.generation import deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import SYSTEM, Actor
 from common.commands import command
 from common.errors import NotFound

@@ -14,7 +14,7 @@ from agents.errors import InvalidLifecycleTransition, SigningKeyNotReady
 from agents.models import SigningKey
 from audit.change_log import note_sealed
 from audit.generation import deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import SYSTEM, Actor
 from common.encryption import key_id_of, sealing_key_id
 from common.errors import NotFound

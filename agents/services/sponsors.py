@@ -13,7 +13,7 @@ from agents.services.permissions import ensure_may_manage
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from audit.generation import deciding_command
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import SYSTEM, Actor
 from common.errors import NotFound
 from common.input_checks import clean_reason

@@ -24,7 +24,7 @@ from agents.services.assertions import VerifiedAssertion, claim_once, spend, ver
 from agents.services.enrolment import as_actor
 from agents.services.limits import ensure_tokens_within
 from audit.generation import advance, deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor
 
 

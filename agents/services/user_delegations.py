@@ -14,7 +14,7 @@ from agents.models import AgentIdentity, PersonDelegation
 from agents.services.permissions import ensure_manages_every_agent
 from agents.tokens import granted_scope
 from audit.generation import deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
 from common.input_checks import clean_reason

@@ -19,7 +19,7 @@ from approvals.models import ApprovalRequest, Vote
 from approvals.visible_values import shown_to
 from audit.admission import IsAdmitted
 from audit.auditor_scope import scope_of
-from audit.services.recording import Subject
+from audit.services.recorder import Subject
 from audit.services.rejected_requests import record_refused_secret
 from common.actors import Actor
 from common.errors import InvalidInput

@@ -77,7 +77,7 @@ class Event(models.Model):
 
     Actor and subject are names, not foreign keys: the log must not change or vanish with what it
     speaks of. What counts is `leaf`, to the byte; the other columns repeat parts of it, to find
-    events by. Rows are written by `audit.services.recording` and by the deciding transaction.
+    events by. Rows are written by `audit.services.recorder` and by the deciding transaction.
     """
 
     id = models.BigAutoField(primary_key=True)

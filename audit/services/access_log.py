@@ -7,7 +7,7 @@ from audit.models import Event
 from audit.permissions import SEE_VALUES
 from audit.retention import SENSITIVE_FIELD
 from audit.search import NamedIn, Search, named_in
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import Actor
 from common.commands import command
 

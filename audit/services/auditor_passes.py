@@ -14,7 +14,7 @@ from audit.auditor_scope import ALLOWED
 from audit.errors import PassEnded, PassInForce, PassNotApplicable
 from audit.models import AuditorPass
 from audit.services.dual_control import person
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor
 from common.clock import database_now
 from common.commands import command

@@ -2,7 +2,7 @@
 
 from accounts.models import User
 from audit import events
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import Actor
 from common.commands import command
 

@@ -23,7 +23,7 @@ from django.db.models import QuerySet
 from audit import events
 from audit.change_capture import ENTRIES, is_related, related_owners, spoken
 from audit.models import DbChange, Event
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import SYSTEM
 from common.clock import database_now
 

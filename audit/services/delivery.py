@@ -14,7 +14,7 @@ from django.db import transaction
 from audit import events
 from audit.models import Leaf, SinkState
 from audit.services.access_log import LOG
-from audit.services.recording import record
+from audit.services.recorder import record
 from audit.sinks.formats import Sealed
 from audit.sinks.transports import Sink, Undelivered, sinks
 from common.actors import SYSTEM

@@ -19,7 +19,7 @@ from audit.leaf_encoding import MAX_ITEMS
 from audit.models import Erasure, Event, EventPayload, EventQuerySet
 from audit.services.dual_control import decide, person
 from audit.services.legal_holds import alone_with_holds, held
-from audit.services.recording import Subject, event_row, record, write_events
+from audit.services.recorder import Subject, event_row, record, write_events
 from audit.services.search_index import alone_with_index, forget_terms, terms_by_event
 from common.actors import Actor
 from common.clock import database_now

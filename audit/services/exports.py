@@ -14,7 +14,7 @@ from audit.leaf_encoding import moment
 from audit.models import Event, Export, LogKey
 from audit.permissions import SEE_SENSITIVE, SEE_VALUES
 from audit.services.dual_control import decide, person
-from audit.services.recording import record
+from audit.services.recorder import record
 from audit.signed_notes import NoteInvalid, Verifier, verify_checkpoint
 from common.actors import Actor
 from common.clock import database_now

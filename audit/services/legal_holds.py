@@ -8,7 +8,7 @@ from audit import events
 from audit.errors import AlreadyReleased
 from audit.models import Event, EventQuerySet, Hold
 from audit.services.dual_control import person
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor
 from common.clock import database_now
 from common.commands import command

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from audit import events
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import Actor
 from common.commands import command
 

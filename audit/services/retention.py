@@ -13,7 +13,7 @@ from audit.retention import CLASSES, FLOOR_DAYS, SENSITIVE_FIELD, types_of
 from audit.services.access_log import LOG
 from audit.services.erasures import remove
 from audit.services.legal_holds import alone_with_holds, held
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import SYSTEM, Actor
 from common.clock import database_now
 from common.commands import command

@@ -16,7 +16,7 @@ from audit import events
 from audit.models import Checkpoint, Cosignature, WitnessState
 from audit.proofs import continuation
 from audit.services.access_log import LOG
-from audit.services.recording import record
+from audit.services.recorder import record
 from audit.signed_notes import Note, NoteInvalid, Verifier, cosigned_at, hash_lines, parse_note
 from common.actors import SYSTEM
 from common.clock import database_now

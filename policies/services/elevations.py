@@ -13,7 +13,7 @@ from approvals.models import ApprovalRequest
 from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from approvals.services import withdraw as withdraw_request
 from audit.generation import deciding_command
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
 from common.errors import InvalidInput, NotFound

@@ -5,7 +5,7 @@ from guardian.shortcuts import assign_perm, get_group_perms, remove_perm
 
 from agents.models import AgentIdentity
 from audit.generation import deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor
 from common.input_checks import clean_reason
 from policies import events

@@ -20,7 +20,7 @@ from approvals.services import (
     withdraw,
 )
 from audit.generation import deciding_command
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import Actor
 from common.canonical import composed, digest
 from common.commands import command

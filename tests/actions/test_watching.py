@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from accounts.models import User
 from actions.anomaly_score import ENOUGH, is_outlier, score
 from actions.models import Action, FirstToolUse, UsageHour
-from actions.services import usage_monitoring
+from actions.services import usage_monitor
 from agents.models import AgentIdentity, Finding
 from agents.services import lifecycle
 from common.actors import SYSTEM
@@ -53,7 +53,7 @@ def test_trying_one_door_after_another(
     found: bool,
 ) -> None:
     denied_on(governed, number)
-    usage_monitoring.watch()
+    usage_monitor.watch()
     assert ("probing" in rules()) is found
     if found:
         assert rules()["probing"].evidence["denied on"] == [
@@ -66,26 +66,26 @@ def test_the_same_door_is_no_probing(governed: Governed) -> None:
     for _ in range(6):
         governed.toolbox.accounts["a"] = {"frozen": True}
         governed.pay(governed.run())
-    usage_monitoring.watch()
+    usage_monitor.watch()
     assert "probing" not in rules()
 
 
 def test_denials_of_long_ago_are_no_probing(governed: Governed) -> None:
     denied_on(governed, 4)
-    usage_monitoring.watch(now=timezone.now() + usage_monitoring.WINDOW)
+    usage_monitor.watch(now=timezone.now() + usage_monitor.WINDOW)
     assert "probing" not in rules()
 
 
 def test_a_new_tool_of_an_identity_that_is_known(governed: Governed) -> None:
     governed.pay(governed.run())
-    usage_monitoring.watch()
+    usage_monitor.watch()
     assert rules() == {}
     FirstToolUse.objects.update(first_at=timezone.now() - timedelta(days=2))
     governed.propose(governed.run(), "toolbox.mail", {"to": "x"})
-    usage_monitoring.watch()
+    usage_monitor.watch()
     finding = rules()["first_use"]
     assert (finding.about, finding.response) == ("toolbox.mail", "note")
-    usage_monitoring.watch()
+    usage_monitor.watch()
     assert Finding.objects.count() == 1
     assert FirstToolUse.objects.count() == 2
 
@@ -95,10 +95,10 @@ def test_outside_production_a_new_tool_is_no_news(governed: Governed) -> None:
     environment.is_production = False
     environment.save()
     governed.pay(governed.run())
-    usage_monitoring.watch()
+    usage_monitor.watch()
     FirstToolUse.objects.update(first_at=timezone.now() - timedelta(days=2))
     governed.propose(governed.run(), "toolbox.mail", {"to": "x"})
-    usage_monitoring.watch()
+    usage_monitor.watch()
     assert rules() == {}
 
 
@@ -115,7 +115,7 @@ def test_more_tokens_than_runtimes_need(
     runtime = enrolled(governed.identity)
     for _ in range(number):
         assert runtime.ask().status_code == 200
-    usage_monitoring.watch()
+    usage_monitor.watch()
     assert ("mint_rate" in rules()) is found
     if found:
         assert rules()["mint_rate"].evidence["expected"] == 3
@@ -130,7 +130,7 @@ def test_use_at_night(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> No
     for hour, found in ((10, False), (22, True)):
         moment = monday.replace(hour=hour, minute=1, second=0, microsecond=0)
         a_call(governed, moment)
-        usage_monitoring.watch(now=moment + timedelta(seconds=5))
+        usage_monitor.watch(now=moment + timedelta(seconds=5))
         assert ("outside_hours" in rules()) is found
 
 
@@ -154,11 +154,11 @@ def test_hours_are_counted_however_often(governed: Governed, olga: User) -> None
     a_call(governed, now - HOUR, number=3)
     a_call(governed, now - HOUR, outcome="denied", number=2)
     for _ in range(3):
-        usage_monitoring.count_hours(now)
+        usage_monitor.count_hours(now)
     row = UsageHour.objects.get(hour=(now - HOUR).replace(minute=0, second=0, microsecond=0))
     assert (row.allowed, row.denied, row.tools, row.calls) == (3, 2, 1, 5)
     a_call(governed, now - HOUR, number=1)
-    usage_monitoring.count_hours(now)
+    usage_monitor.count_hours(now)
     row.refresh_from_db()
     assert row.allowed == 4
 
@@ -181,8 +181,8 @@ def test_an_hour_unlike_the_others(
         for index in range(ENOUGH)
     )
     a_call(governed, now - HOUR, number=number)
-    usage_monitoring.watch(now=now)
-    usage_monitoring.watch(now=now)
+    usage_monitor.watch(now=now)
+    usage_monitor.watch(now=now)
     assert ("many_calls" in rules()) is found
     if found:
         assert rules()["many_calls"].response == "note"
@@ -192,7 +192,7 @@ def test_an_hour_unlike_the_others(
 def test_without_a_past_nothing_is_compared(governed: Governed) -> None:
     now = timezone.now().replace(minute=30)
     a_call(governed, now - HOUR, number=500)
-    usage_monitoring.watch(now=now)
+    usage_monitor.watch(now=now)
     assert rules() == {}
 
 
@@ -200,7 +200,7 @@ def test_old_hours_are_forgotten(governed: Governed) -> None:
     now = timezone.now()
     for days in (399, 401):
         UsageHour.objects.create(identity=governed.identity, hour=now - timedelta(days=days))
-    assert usage_monitoring.prune(now=now) == 1
+    assert usage_monitor.prune(now=now) == 1
 
 
 @settings(deadline=None)
@@ -224,7 +224,7 @@ def test_grants_are_seen_on_the_page_of_an_agent(governed: Governed, admin_user:
     office = Client()
     office.force_login(admin_user)
     governed.pay(governed.run())
-    usage_monitoring.watch()
+    usage_monitor.watch()
     grants.mark(
         governed.role,
         governed.system,

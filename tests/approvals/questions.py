@@ -8,7 +8,7 @@ from accounts.models import User
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import NewApprovalRequest, cast_vote, open_request, tier_terms
 from audit.models import Event
-from audit.services.recording import Subject
+from audit.services.recorder import Subject
 from common.actors import Actor
 
 KIND = "tests.question"

@@ -29,7 +29,7 @@ from approvals.services import (
     withdraw,
 )
 from audit.models import Event
-from audit.services.recording import Subject
+from audit.services.recorder import Subject
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
 from common.errors import NotFound, ReasonRequired

@@ -22,7 +22,7 @@ from audit.services import (
     retention,
     witness_client,
 )
-from audit.services.recording import event_row, write_events
+from audit.services.recorder import event_row, write_events
 from audit.signed_notes import Signer
 from common.actors import Actor
 from common.ids import uuid7

@@ -7,8 +7,8 @@ from django.db import transaction
 from agents import events as agent_events
 from audit.merkle import leaf_hash, root_of
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine
-from audit.services.recording import Subject, record
-from audit.services.sealing import seal
+from audit.services.recorder import Subject, record
+from audit.services.sealer import seal
 from audit.signed_notes import Verifier, verify_checkpoint
 from common.actors import Actor
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from agents import events as agent_events
 from audit.errors import AppendOnly
 from audit.models import Event, EventPayload
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import SYSTEM
 from common.ids import uuid7
 

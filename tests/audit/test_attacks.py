@@ -17,8 +17,8 @@ from django.db import connection, transaction
 from audit.events import PAYLOAD_ERASED
 from audit.models import Checkpoint, Event, Leaf
 from audit.services.access_log import LOG
-from audit.services.recording import record
-from audit.services.sealing import seal
+from audit.services.recorder import record
+from audit.services.sealer import seal
 from audit.signed_notes import Signer, Verifier
 from audit.verification import Report, verify
 from audit.writer_sequences import forget_writers

@@ -30,7 +30,7 @@ from audit.event_types import declared
 from audit.models import ERASED, Erasure, Event, EventPayload, Hold, SystemRetention
 from audit.retention import CLASSES, class_of, types_of
 from audit.services import erasures, legal_holds, retention
-from audit.services.recording import Subject, event_row, record, write_events
+from audit.services.recorder import Subject, event_row, record, write_events
 from audit.verification import verify
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, NotFound

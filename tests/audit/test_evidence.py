@@ -29,8 +29,8 @@ from audit.event_types import declared
 from audit.evidence.bundle import bundle, range_for
 from audit.models import Checkpoint, Cosignature, Erasure, Event, Export, Leaf, LogKey
 from audit.services import erasures, exports
-from audit.services.recording import Subject, record
-from audit.services.sealing import seal
+from audit.services.recorder import Subject, record
+from audit.services.sealer import seal
 from common.actors import SYSTEM, Actor
 from common.errors import GovernanceError, InvalidInput, NotFound
 from common.ids import uuid7

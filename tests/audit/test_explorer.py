@@ -15,7 +15,7 @@ from audit import blind_index
 from audit.models import Erasure, Event, Leaf, Term
 from audit.search import Search
 from audit.services import erasures, search_index
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import SYSTEM, Actor
 from tests.audit.sealed_log import many, said, sealed_all
 from tests.audit.test_pages import person, url

@@ -31,8 +31,8 @@ from audit.merkle import leaf_hash, root_of
 from audit.models import Checkpoint, Event, LogKey
 from audit.services import exports
 from audit.services.access_log import LOG
-from audit.services.recording import record
-from audit.services.sealing import seal
+from audit.services.recorder import record
+from audit.services.sealer import seal
 from audit.signed_notes import Handover, Note, Signer, Verifier
 from audit.signed_notes import LogCheckpoint as Statement
 from audit.verification import verify

@@ -17,7 +17,7 @@ from audit.event_proof import shield_of
 from audit.health import alarms
 from audit.models import Erasure, Event, Export, Hold, Quarantine, RetentionRule, WitnessState
 from audit.services import access_log
-from audit.services.recording import event_row, write_events
+from audit.services.recorder import event_row, write_events
 from common.actors import SYSTEM
 from tests.audit.sealed_log import ROSE, THING, many, said, sealed_all
 

@@ -23,7 +23,7 @@ from audit.evidence.bundle import range_for, wanted
 from audit.models import AuditorPass, Event, Export
 from audit.services import auditor_passes, exports, search_index
 from audit.services.auditor_passes import Bounds
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import SYSTEM, Actor
 from common.errors import InvalidInput, NotFound, ReasonRequired
 from tests.approvals.conftest import told  # noqa: F401 - a fixture

@@ -13,7 +13,7 @@ from agents import events as agent_events
 from audit.errors import RecordOutsideTransaction, UnknownEvent
 from audit.event_types import EventType, declare, declared, title_of
 from audit.models import Event
-from audit.services.recording import Subject, event_row, record
+from audit.services.recorder import Subject, event_row, record
 from common.actors import SYSTEM, Actor
 from common.canonical import NotCanonical
 from common.commands import command

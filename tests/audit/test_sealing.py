@@ -13,7 +13,7 @@ from audit.errors import LogInconsistent, LogSigningKeyMissing
 from audit.events import HEARTBEAT
 from audit.leaf_encoding import parsed_leaf
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
-from audit.services.sealing import seal
+from audit.services.sealer import seal
 from audit.signed_notes import NoteInvalid, Verifier, parse_note, verify_checkpoint
 from audit.tree import StoredTree
 from common import triggers
@@ -65,7 +65,7 @@ def test_tiles_of_the_second_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """With tiles of four, so that there are three rows of them."""
     monkeypatch.setattr("audit.tree.HEIGHT", 2)
     monkeypatch.setattr("audit.tree.WIDTH", 4)
-    monkeypatch.setattr("audit.services.sealing.WIDTH", 4)
+    monkeypatch.setattr("audit.services.sealer.WIDTH", 4)
     for number in (3, 14, 40, 8, 70):
         many(number)
         sealed_all()
@@ -165,7 +165,7 @@ def test_silence_is_broken_every_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     beats = Event.objects.filter(type=HEARTBEAT.name)
     assert [beat.details for beat in beats] == [{"size": 1}]
     later = timezone.now() + timedelta(minutes=61)
-    monkeypatch.setattr("audit.services.sealing.database_now", lambda: later)
+    monkeypatch.setattr("audit.services.sealer.database_now", lambda: later)
     sealed_all()
     assert beats.all().count() == 2
 

@@ -42,7 +42,7 @@ from audit.models import Event
 from audit.search import Search
 from audit.services import access_log
 from audit.services.change_reconciliation import reconcile
-from audit.services.recording import Subject
+from audit.services.recorder import Subject
 from audit.services.rejected_requests import record_refused_secret
 from common.actors import SYSTEM, Actor
 from common.ids import uuid7

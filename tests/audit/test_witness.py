@@ -20,7 +20,7 @@ from audit.merkle import consistency_proof, root
 from audit.models import Checkpoint, Cosignature, Event, WitnessState
 from audit.proofs import as_text, receipt
 from audit.services import witness_client
-from audit.services.sealing import signers
+from audit.services.sealer import signers
 from audit.signed_notes import LogCheckpoint as Statement
 from audit.signed_notes import (
     Note,

@@ -14,7 +14,7 @@ from agents import events as agent_events
 from audit.errors import RecordOutsideTransaction
 from audit.leaf_encoding import parsed_leaf
 from audit.models import Event
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from audit.writer_sequences import next_numbers
 from common.actors import SYSTEM
 

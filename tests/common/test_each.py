@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Every loop over things that have nothing to do with each other.
 LOOPS = (
     "actions/services/recovery.py",
-    "actions/services/usage_monitoring.py",
+    "actions/services/usage_monitor.py",
     "agents/services/recertification.py",
     "agents/services/issuer_keys.py",
     "agents/services/signing_keys.py",

@@ -9,7 +9,7 @@ from pytest_django import DjangoAssertNumQueries
 from accounts.models import Environment
 from audit.errors import RecordOutsideTransaction
 from audit.models import Event
-from audit.services.recording import EVENTS
+from audit.services.recorder import EVENTS
 from common.actors import SYSTEM
 from common.ids import uuid7
 from common.sql import Expanding, Insert, Row, Update, Write, write

@@ -19,8 +19,8 @@ from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote
 from audit.controls import controls
 from audit.models import Checkpoint, Event
-from audit.services.recording import Subject, record
-from audit.services.sealing import seal
+from audit.services.recorder import Subject, record
+from audit.services.sealer import seal
 from common.actors import SYSTEM, Actor
 from insights import event_data
 from insights.components import Content, duration, middle

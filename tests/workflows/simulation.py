@@ -24,7 +24,7 @@ from workflows.services import step_handlers, tick
 from workflows.services.call_outcomes import MAX_CRASHES, MAX_PROBES, PROBE_AFTER
 from workflows.services.preparation import required_preparation
 from workflows.services.recovery import resume_steps, start_compensation
-from workflows.services.run_loading import Loaded
+from workflows.services.run_loader import Loaded
 from workflows.services.unit_of_work import RunUnitOfWork
 
 Decision = Literal["allowed", "asked", "denied", "halted", "held_back", "not_proposed"]

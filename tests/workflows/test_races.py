@@ -101,7 +101,7 @@ def test_a_child_ends_while_its_parent_is_held(governed: Governed) -> None:
         worker.run_until_idle(child.pk)
         done.set()
 
-    from workflows.services.run_loading import lock_state  # noqa: PLC0415 - only here
+    from workflows.services.run_loader import lock_state  # noqa: PLC0415 - only here
 
     with transaction.atomic():
         assert lock_state(run.pk, wait=True) is not None

@@ -18,7 +18,7 @@ from tests.factories import Governed
 from tests.workflows import workflow_helpers
 from workflows.models import StepRun, WakeUp, WorkflowRun
 from workflows.services import run_signals, sweeper, wakeups, worker
-from workflows.services.run_loading import lock_state
+from workflows.services.run_loader import lock_state
 
 pytestmark = pytest.mark.django_db
 

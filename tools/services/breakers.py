@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import connection
 
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import SYSTEM
 from tools import events
 from tools.models import Breaker

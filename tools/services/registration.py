@@ -5,7 +5,7 @@ from typing import Any
 
 from accounts.models import Environment
 from audit.generation import deciding_command
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor
 from common.errors import InvalidInput, NotFound
 from common.input_checks import clean_reason

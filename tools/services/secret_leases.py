@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from audit.services.recording import EVENTS, Subject, event_row
+from audit.services.recorder import EVENTS, Subject, event_row
 from common.actors import Actor
 from common.commands import command
 from common.encryption import CannotUnseal

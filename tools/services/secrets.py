@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from audit.generation import deciding_command
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import Actor
 from common.commands import command
 from common.encryption import sealing_key_id

@@ -12,7 +12,7 @@ from actions.services import results
 from actions.services.attempts import OpenAttempt
 from actions.services.decisions import action_subject
 from actions.services.execution import was_not_carried_out
-from audit.services.recording import event_row
+from audit.services.recorder import event_row
 from common.actors import SYSTEM
 from common.ids import first_key_at
 from tools.connectors.base import ConnectorError, NoResponse, NotSent, ToolResult

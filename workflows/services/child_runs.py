@@ -23,7 +23,7 @@ from workflows.models import StepRun, WorkflowRun
 from workflows.planning import StepStart
 from workflows.run_state import StepState, index_of
 from workflows.services.recovery import reopen, start_compensation
-from workflows.services.run_loading import lock_state
+from workflows.services.run_loader import lock_state
 from workflows.services.runs import Start, request_key, start_in_transaction
 from workflows.services.unit_of_work import RunUnitOfWork
 from workflows.spec_cache import spec_of

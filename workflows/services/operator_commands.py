@@ -12,7 +12,7 @@ from workflows import events
 from workflows.errors import InvalidRunState
 from workflows.models import StepRun, WorkflowRun, WorkflowVersion
 from workflows.services.recovery import keep_result, reopen, resume_steps, start_compensation
-from workflows.services.run_loading import lock_state
+from workflows.services.run_loader import lock_state
 from workflows.services.unit_of_work import RunUnitOfWork
 from workflows.services.wakeups import wake
 from workflows.services.worker import lease

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import SYSTEM, Actor
 from common.commands import command
 from common.errors import InvalidInput

@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from audit.bounded_values import event_value
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import Actor
 from common.canonical import digest, normalise
 from common.clock import database_now

@@ -18,7 +18,7 @@ from agents.errors import InvalidToken
 from agents.tokens import Caller, revalidate
 from audit.bounded_values import event_value
 from audit.generation import holding
-from audit.services.recording import EVENTS, Subject, event_row
+from audit.services.recorder import EVENTS, Subject, event_row
 from common.actors import Actor
 from common.canonical import digest, normalise
 from common.commands import command

@@ -20,7 +20,7 @@ from agents.directory import directory
 from agents.errors import InvalidToken
 from agents.models import AgentIdentity
 from agents.tokens import Caller
-from audit.services.recording import record
+from audit.services.recorder import record
 from common.actors import SYSTEM, Actor
 from common.clock import database_now
 from common.commands import command

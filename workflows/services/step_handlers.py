@@ -7,7 +7,7 @@ from approvals.eligibility import is_backed
 from approvals.models import ApprovalRequest
 from approvals.services import NewApprovalRequest, question_rows, spend, tier_terms
 from approvals.visible_values import APART
-from audit.services.recording import Subject
+from audit.services.recorder import Subject
 from common.actors import SYSTEM, Actor
 from common.cel import ExpressionFailed, WorkBudget
 from common.errors import GovernanceError

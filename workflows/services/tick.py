@@ -21,7 +21,7 @@ from workflows.services import call_outcomes, child_runs, dispatch, step_handler
 from workflows.services.call_outcomes import CallOutcome
 from workflows.services.dispatch import DispatchedCall
 from workflows.services.preparation import PreparedStep, required_preparation
-from workflows.services.run_loading import lock_state
+from workflows.services.run_loader import lock_state
 from workflows.services.unit_of_work import CHECK_AGAIN, LOOK_AGAIN, RunUnitOfWork
 from workflows.spec_cache import spec_of
 

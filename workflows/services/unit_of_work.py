@@ -15,7 +15,7 @@ from actions.services.runs import run_subject, withdraw_questions
 from audit.bounded_values import event_value
 from audit.event_types import EventType
 from audit.models import Event
-from audit.services.recording import Subject, event_row
+from audit.services.recorder import Subject, event_row
 from common.actors import SYSTEM, Actor
 from common.canonical import digest
 from common.sql import Row, write
@@ -25,7 +25,7 @@ from workflows.definitions.spec import WorkflowSpec
 from workflows.models import Signal, StepRun, WakeUp
 from workflows.run_state import StepState, WorkflowState, index_of
 from workflows.services import tables
-from workflows.services.run_loading import Loaded, folded_steps
+from workflows.services.run_loader import Loaded, folded_steps
 
 DRIVE = "workflows.drive"
 MAX_ERROR_LENGTH = 500

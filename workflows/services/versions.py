@@ -10,7 +10,7 @@ from django.utils import timezone
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from audit.generation import deciding_command
-from audit.services.recording import Subject, record
+from audit.services.recorder import Subject, record
 from common.actors import Actor
 from common.canonical import digest
 from common.commands import command

@@ -28,7 +28,7 @@ from workflows.run_state import WorkflowState
 from workflows.services.call_outcomes import CallOutcome
 from workflows.services.dispatch import DispatchedCall
 from workflows.services.preparation import PreparedStep, prepare_next
-from workflows.services.run_loading import seen_case
+from workflows.services.run_loader import seen_case
 from workflows.services.tick import TickResult, tick
 from workflows.services.unit_of_work import DRIVE
 from workflows.spec_cache import spec_of

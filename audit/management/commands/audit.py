@@ -3,7 +3,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from audit.services import sealing
+from audit.services import sealer
 from audit.signed_notes import NoteInvalid, Verifier
 from audit.verification import Report, verify
 from audit.verifying import note
@@ -66,7 +66,7 @@ def _own_key() -> str:
     if not settings.LOG_SIGNING_KEY:
         message = "This process has no CHANCERY_LOG_SIGNING_KEY. Ask where the sealer runs."
         raise CommandError(message)
-    return str(sealing.signers()[0].verifier)
+    return str(sealer.signers()[0].verifier)
 
 
 def _trusted(given: list[str]) -> list[Verifier]:
@@ -76,4 +76,4 @@ def _trusted(given: list[str]) -> list[Verifier]:
             return [Verifier.from_text(one) for one in given]
     except NoteInvalid as error:
         raise CommandError(str(error)) from error
-    return [one.verifier for one in sealing.signers()] if settings.LOG_SIGNING_KEY else []
+    return [one.verifier for one in sealer.signers()] if settings.LOG_SIGNING_KEY else []

@@ -15,7 +15,7 @@ from audit.errors import NotSealed
 from audit.evidence.bundle import Range, bundle, range_for
 from audit.models import Export
 from audit.services import exports
-from audit.services.sealing import seal
+from audit.services.sealer import seal
 from common.actors import Actor
 from common.console import bar, text_of
 from common.errors import GovernanceError

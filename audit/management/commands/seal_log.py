@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from audit.services import sealing
+from audit.services import sealer
 
 _ending = threading.Event()
 
@@ -33,7 +33,7 @@ class Command(BaseCommand):
 
 def _everything() -> int:
     total = 0
-    while sealed := sealing.seal():
+    while sealed := sealer.seal():
         total += sealed
     return total
 

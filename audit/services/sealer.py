@@ -19,7 +19,7 @@ from audit.merkle import ProofInvalid, check_consistency, consistency_proof, lea
 from audit.models import Checkpoint, Event, Leaf, LogKey, Quarantine, SealerMark, Tile
 from audit.proofs import stated_handover
 from audit.services.access_log import LOG
-from audit.services.recording import mac_keys, record
+from audit.services.recorder import mac_keys, record
 from audit.signed_notes import Handover, Note, Signer
 from audit.signed_notes import LogCheckpoint as Statement
 from audit.tree import WIDTH, StoredTree, tile_of
