@@ -54,3 +54,10 @@ class UnknownTier(GovernanceError):
 class StepUpRequired(GovernanceError):
     code = "step_up_required"
     sentence = "This needs your second factor, shown in the last five minutes."
+
+
+class AlreadyRequested(GovernanceError):
+    """An approval request about the same thing is pending."""
+
+    code = "already_requested"
+    sentence = "A request about this is waiting for a decision already."

@@ -28,11 +28,6 @@ class ReleaseOutOfDate(GovernanceError):
     sentence = "Tools have changed since this release was checked: make a new one."
 
 
-class AlreadyAsked(GovernanceError):
-    code = "already_asked"
-    sentence = "People are being asked about this already."
-
-
 class TooManyQuestions(GovernanceError):
     code = "too_many_questions"
     sentence = "People have several requests of this agent before them: wait for their answers."

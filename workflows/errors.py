@@ -58,11 +58,6 @@ class VersionInUse(GovernanceError):
     sentence = "Runs of this version are not finished, or it is the one that new runs start on."
 
 
-class AlreadyAsked(GovernanceError):
-    code = "already_asked"
-    sentence = "People have already been asked to publish this version."
-
-
 class RolloutUnderWay(GovernanceError):
     code = "rollout_under_way"
     sentence = "Another version is being rolled out: finish that or roll it back first."

@@ -5,7 +5,6 @@ from actions.api import views
 urlpatterns = [
     path("actions", views.ActionsView.as_view(), name="actions"),
     path("runs", views.RunsView.as_view(), name="runs"),
-    path("runs/<uuid:run_id>", views.RunView.as_view(), name="run"),
     path("runs/<uuid:run_id>/close", views.CloseRunView.as_view(), name="run-close"),
     path("actions/<uuid:action_id>", views.ActionView.as_view(), name="action"),
     path("elevations", views.ElevationsView.as_view(), name="elevations"),

@@ -92,16 +92,6 @@ class RunsView(AgentView):
         return Response(serializers.run_body(run), status=201)
 
 
-class RunView(AgentView):
-    @extend_schema(
-        summary="A run of this agent",
-        operation_id="get_run",
-        responses={200: serializers.RunSerializer, **PROBLEMS},
-    )
-    def get(self, request: Request, run_id: UUID) -> Response:
-        return Response(serializers.run_body(self.own_run(run_id)))
-
-
 class CloseRunView(AgentView):
     @extend_schema(
         summary="Close a run",

@@ -9,6 +9,7 @@ from django.utils import timezone
 from accounts.people import people_named
 from agents.directory import KnownIdentity
 from agents.models import AgentIdentity
+from approvals.errors import AlreadyRequested
 from approvals.models import ApprovalRequest
 from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from approvals.services import withdraw as withdraw_request
@@ -19,7 +20,7 @@ from common.canonical import digest
 from common.errors import InvalidInput, NotFound
 from common.input_checks import clean_reason
 from policies import events
-from policies.errors import AlreadyAsked, ElevationExpired, TooManyQuestions
+from policies.errors import ElevationExpired, TooManyQuestions
 from policies.models import Elevation
 from tools.catalog import Catalog, catalog
 from tools.definitions import ToolSpec
@@ -44,7 +45,8 @@ def ask(
     """Ask people for tools in one run. Two managers answer for tools that change something, or
     for an agent of high risk; one for reading. Owner, sponsor and whoever the run is for do not.
 
-    Raises UnknownTool, InvalidInput, ReasonRequired, AlreadyAsked, TooManyQuestions, UnknownTier.
+    Raises UnknownTool, InvalidInput, ReasonRequired, AlreadyRequested, TooManyQuestions or
+    UnknownTier.
     """
     reason = clean_reason(reason)
     held = catalog.current()
@@ -219,7 +221,7 @@ def involved_in_elevation(request: ApprovalRequest) -> list[int]:
 def _ensure_room(identity_id: int, run_id: UUID, tools: list[str]) -> None:
     asked = list(Elevation.objects.asked().filter(identity_id=identity_id))
     if any(one.run_id == run_id and one.tools == tools for one in asked):
-        raise AlreadyAsked
+        raise AlreadyRequested
     if len(asked) >= MAX_ASKED:
         raise TooManyQuestions
 

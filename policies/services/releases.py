@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts.models import Environment
 from agents.models import Agent
+from approvals.errors import AlreadyRequested
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import (
     NewApprovalRequest,
@@ -29,7 +30,6 @@ from common.input_checks import clean_reason
 from policies import events
 from policies.differences import plain
 from policies.errors import (
-    AlreadyAsked,
     InvalidPolicy,
     NothingToRelease,
     ReleaseNotADraft,
@@ -227,8 +227,10 @@ def rules_naming(kind: str, identifier: str) -> list[str]:
 
 @command
 def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
-    """Ask people to make a draft live. Who drafted it, or did something that is in its difference
-    to the live release, cannot approve. Raises ReleaseNotADraft, AlreadyAsked, ReleaseUnchanged.
+    """Request approval to make a draft live. Its writers, and users whose act is in its difference
+    to the live release, cannot approve.
+
+    Raises ReleaseNotADraft, AlreadyRequested, ReleaseUnchanged.
     """
     release = _locked_draft(release_id)
     tier = Tier.objects.order_by("rank").filter(slug="policy").first()
@@ -263,7 +265,7 @@ def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
         conflicted_users=sorted(writers),
     )
     if ApprovalRequest.objects.pending().about(*subject_of(release)).exists():
-        raise AlreadyAsked
+        raise AlreadyRequested
     return open_request(question, actor=actor)
 
 
@@ -271,7 +273,7 @@ def ask_to_publish(release_id: int, *, actor: Actor) -> ApprovalRequest:
 def discard_draft(release_id: int, *, actor: Actor, reason: str) -> PolicyRelease:
     """Give a draft up; people are no longer asked about it.
 
-    Raises NoSuchRelease, ReleaseNotADraft, ReasonRequired, and AlreadyAsked if people are asked
+    Raises NoSuchRelease, ReleaseNotADraft, ReasonRequired, and AlreadyRequested if people are asked
     about it at this very moment.
     """
     reason = clean_reason(reason)
@@ -281,7 +283,7 @@ def discard_draft(release_id: int, *, actor: Actor, reason: str) -> PolicyReleas
         withdraw(request.pk, actor=actor, reason=reason)
     release = _locked_draft(release_id)
     if asked.all().exists():  # between the withdrawal and the lock
-        raise AlreadyAsked
+        raise AlreadyRequested
     release.status = PolicyRelease.Status.REJECTED
     release.save(update_fields=["status"])
     record(

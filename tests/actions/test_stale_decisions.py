@@ -19,11 +19,10 @@ from agents.services.enrolment import revoke_key
 from agents.services.halts import place_halt
 from agents.services.lifecycle import activate, suspend
 from agents.tokens import verify
-from approvals.errors import OwnAgent
+from approvals.errors import AlreadyRequested, OwnAgent
 from approvals.models import ApprovalRequest, Vote
 from approvals.services import cast_vote, expire_overdue
 from common.actors import SYSTEM, Actor, acting
-from policies.errors import AlreadyAsked
 from policies.models import Policy
 from policies.services import releases
 from policies.snapshot import snapshot
@@ -202,7 +201,7 @@ def test_a_release_is_asked_about_once_at_a_time(governed: Governed) -> None:
     another_rule()
     release = releases.draft_release(actor=SYSTEM)
     releases.ask_to_publish(release.pk, actor=SYSTEM)
-    with pytest.raises(AlreadyAsked):
+    with pytest.raises(AlreadyRequested):
         releases.ask_to_publish(release.pk, actor=SYSTEM)
     assert ApprovalRequest.objects.count() == 1
 

@@ -314,7 +314,7 @@ def test_a_narrow_token_asks_within_its_scope(governed: Governed) -> None:
 def test_people_are_not_flooded(api: Api) -> None:
     run = opened(api)
     assert asked(api, run).status_code == 201
-    assert asked(api, run).json()["code"] == "already_asked"
+    assert asked(api, run).json()["code"] == "already_requested"
     for _ in range(elevations.MAX_ASKED - 1):
         assert asked(api, opened(api)).status_code == 201
     refused = asked(api, opened(api))

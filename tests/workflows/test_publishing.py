@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from actions.models import Action, Run
-from approvals.errors import NotAnApprover, OwnAgent, OwnRequest
+from approvals.errors import AlreadyRequested, NotAnApprover, OwnAgent, OwnRequest
 from approvals.models import ApprovalRequest, Tier, Vote
 from approvals.services import cast_vote, expire_overdue
 from audit.models import Event
@@ -22,7 +22,6 @@ from tests.workflows import workflow_helpers
 from tests.workflows.test_running import later
 from tools.services.registration import define_tool
 from workflows.errors import (
-    AlreadyAsked,
     InvalidWorkflow,
     VersionInUse,
     VersionNotADraft,
@@ -297,9 +296,9 @@ def test_a_version_that_nobody_decides_on_is_never_published(
 def test_people_are_asked_once_at_a_time(governed: Governed, olga: User, clara: User) -> None:
     version, request = asked(olga)
     for person in (olga, clara):
-        with pytest.raises(AlreadyAsked) as refusal:
+        with pytest.raises(AlreadyRequested) as refusal:
             versions.ask_to_publish(version.pk, actor=Actor.from_user(person), share=10)
-        assert refusal.value.code == "already_asked"
+        assert refusal.value.code == "already_requested"
     assert ApprovalRequest.objects.get() == request
     vote(request, clara)
     assert live() == version

@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db.models import Max
 from django.utils import timezone
 
+from approvals.errors import AlreadyRequested
 from approvals.models import ApprovalRequest, Tier
 from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from audit.generation import deciding_command
@@ -19,13 +20,7 @@ from common.input_checks import clean_reason
 from workflows import events
 from workflows.definitions.compiling import compile_text
 from workflows.definitions.spec import WorkflowSpec
-from workflows.errors import (
-    AlreadyAsked,
-    RolloutUnderWay,
-    VersionInUse,
-    VersionNotADraft,
-    VersionOutOfDate,
-)
+from workflows.errors import RolloutUnderWay, VersionInUse, VersionNotADraft, VersionOutOfDate
 from workflows.models import Rollout, Workflow, WorkflowRun, WorkflowVersion
 from workflows.models.definitions import WHOLE
 from workflows.services.rollouts import begin_rollout
@@ -116,14 +111,14 @@ def _writers(version: WorkflowVersion, live: WorkflowVersion | None) -> list[int
 def ask_to_publish(version_id: int, *, actor: Actor, share: int = WHOLE) -> ApprovalRequest:
     """Ask people to publish a draft, for all new runs or for a share of them (of 10,000).
 
-    Who wrote it cannot approve. Raises VersionNotADraft, AlreadyAsked, VersionOutOfDate.
+    Who wrote it cannot approve. Raises VersionNotADraft, AlreadyRequested, VersionOutOfDate.
     """
     _ensure_a_share(share)
     version = _locked_draft(version_id)
     ensure_current(version)
     subject = Subject.of(version)
     if ApprovalRequest.objects.pending().about(subject.kind, subject.id).exists():
-        raise AlreadyAsked
+        raise AlreadyRequested
     live = version.workflow.live
     tier = Tier.objects.filter(slug="policy").first()
     question = NewApprovalRequest(

@@ -146,11 +146,11 @@ class Chancery(_Base):
         try:
             while True:
                 step = flow.send(answer)
-                answer = self._stepped(step)
+                answer = self._step(step)
         except StopIteration as over:
             return over.value
 
-    def _stepped(self, step: flows.Step) -> httpx.Response | None:
+    def _step(self, step: flows.Step) -> httpx.Response | None:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return None
@@ -283,11 +283,11 @@ class AsyncChancery(_Base):
         try:
             while True:
                 step = flow.send(answer)
-                answer = await self._stepped(step)
+                answer = await self._step(step)
         except StopIteration as over:
             return over.value
 
-    async def _stepped(self, step: flows.Step) -> httpx.Response | None:
+    async def _step(self, step: flows.Step) -> httpx.Response | None:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
