@@ -7,8 +7,9 @@ DEV := $(VENV)/.installed-dev
 CHECK_ENV := DJANGO_SETTINGS_MODULE=tests.settings
 WORKERS ?= 2
 ARGS ?=
+SINCE ?= HEAD
 
-.PHONY: help demo run test check lint types contracts system test-sqlite test-postgresql demo-trace format lock benchmarks chaos
+.PHONY: help demo run test check check-fast lint types contracts system test-sqlite test-postgresql demo-trace format lock benchmarks chaos
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -42,6 +43,10 @@ test-postgresql: $(DEV)
 	@$(BIN)/python -m tests.on_postgresql $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(DEV) lint types contracts system test demo-trace  ## exactly what CI runs
+
+check-fast: $(DEV) lint types contracts  ## lint, types, contracts and the tests changed SINCE=HEAD
+	@$(BIN)/python -m pytest -q -n $(WORKERS) tests/architecture/test_naming.py tests/architecture/test_documents.py \
+		$$(git diff --name-only --diff-filter=d $(SINCE) -- 'tests/test_*.py' 'tests/**/test_*.py')
 
 lint: $(DEV)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
