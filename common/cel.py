@@ -4,6 +4,8 @@ The engine is Google's C++ runtime: it type-checks on compilation, has no loops,
 and an iteration budget, so an expression that somebody writes in the admin cannot hang a worker.
 """
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -79,13 +81,17 @@ Declared = tuple[tuple[str, str], ...]
 
 @dataclass
 class WorkMeter:
-    """The steps that several budgets have spent: some 0.2 seconds when it is full."""
+    """The steps that several budgets have spent, and the time that may pass meanwhile.
+
+    Steps are what an expression does with its values; to hand them over takes time too.
+    """
 
     steps: int = 0
+    until: float = math.inf
 
     @property
     def is_full(self) -> bool:
-        return self.steps >= MAX_WORK
+        return self.steps >= MAX_WORK or time.monotonic() >= self.until
 
 
 @dataclass
@@ -98,7 +104,7 @@ class WorkBudget:
     def spend(self, steps: int) -> None:
         """Raises ExpressionFailed."""
         if self.meter is not None:
-            self.meter.steps += min(steps, self.left)
+            self.meter.steps += max(min(steps, self.left), 0)
         self.left -= steps
         if self.left < 0:
             message = "The expression looks at too much: its lists and texts are too long."

@@ -37,6 +37,7 @@ _MATCHES = re.compile(r"(?<!\w)matches(?!\w)")
 _MATCHES_TEXT = re.compile(r"(?<!\w)matches\s*\((?:[^()]*,)?\s*0\s*\)")
 _UNICODE_CLASS = re.compile(r"\\[pP]")
 _COUNTED = re.compile(r"\{(?:\d+,)?(\d+)\}|\{(\d+),\}")
+_LONGEST_RANGE = 300
 _KEYWORDS = frozenset({"in", "true", "false", "null"})
 # An exact sum makes a decimal number of each one.
 _STEPS_OF_SUM = 10
@@ -74,7 +75,9 @@ class Work:
     def __init__(self, text: str) -> None:
         code = _code_of(text)
         self.mentions = _mentions(code)
-        self._loops = _loops_in(code)
+        # Before they are read, which takes a while for each.
+        self._has_too_many_loops = len(_MACRO.findall(code)) > MAX_COMPREHENSIONS
+        self._loops = [] if self._has_too_many_loops else _loops_in(code)
         self._growth = prod(_growth(loop.body) for loop in self._loops)
         # Lists that are put together are longer than each of them.
         self._joins = 1 + code.count("+")
@@ -89,7 +92,7 @@ class Work:
         """Say why the text is refused whatever its values are; nothing if it is not."""
         if "`" in text:
             return "Names in backticks cannot be read here."
-        if len(self._loops) > MAX_COMPREHENSIONS or self._growth > MAX_GROWTH:
+        if self._has_too_many_loops or self._growth > MAX_GROWTH:
             return "The expression has too many comprehensions, or they make values grow too much."
         if self._matches != len(_MATCHES_TEXT.findall(code)):
             return "matches takes a pattern that is written there."
@@ -204,12 +207,12 @@ def _loops_in(code: str) -> list[Loop]:
     for place, start in sorted(opens.items()):
         around = [n for n, other in enumerate(places) if place < ends.get(other, len(code))]
         body = code[place + 1 : ends.get(place, len(code))]
-        over = _RANGE.search(code[:start])
+        over = _range_before(code, start)
         found.append(
             Loop(
                 parent=around[-1] if around else None,
                 depth=len(around) + 1,
-                over=_parts(over[1]) if over else (),
+                over=over,
                 variable=body.partition(",")[0].strip(),
                 body=body,
                 mentions=_mentions(body),
@@ -217,6 +220,15 @@ def _loops_in(code: str) -> list[Loop]:
         )
         places.append(place)
     return found
+
+
+def _range_before(code: str, end: int) -> tuple[str, ...]:
+    """Return the name with fields that ends there; nothing for anything else, or a longer one."""
+    begin = max(end - _LONGEST_RANGE, 0)
+    found = _RANGE.search(code[begin:end])
+    if found is None or code[: begin + found.start()].rstrip().endswith((".", ")", "]")):
+        return ()
+    return _parts(found[1])
 
 
 def _brackets(code: str) -> Iterator[tuple[int, int]]:

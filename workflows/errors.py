@@ -78,6 +78,14 @@ class SignalReused(GovernanceError):
     sentence = "This signal identifier was used for another signal."
 
 
+class TooManySignals(GovernanceError):
+    code = "too_many_signals"
+    sentence = (
+        "Too many signals wait in this run, or they are too large together: each is matched "
+        "whenever the run moves. Send this one when the run has taken others up."
+    )
+
+
 class RunKeyReused(GovernanceError):
     code = "idempotency_key_reused"
     sentence = "This idempotency key was used for other inputs."

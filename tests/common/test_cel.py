@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from common import cel_work
 from common.cel import (
     MAX_EXPRESSION_LENGTH,
     ExpressionFailed,
@@ -181,6 +182,25 @@ def test_what_stands_in_a_comment_is_not_counted_and_hides_nothing() -> None:
     assert Work(text).deepest == 1
     assert Work('[0, // [\n"a"].map(x, x).size() > 0').deepest == 1
     assert Work('[0, [ // a\n"a"]].map(x, x).size() > 0').deepest == 1
+
+
+def test_a_refusal_takes_no_longer_than_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops are counted before they are read, and what they run over is looked for nearby."""
+    read: list[str] = []
+    real = cel_work._range_before
+
+    def counted(code: str, end: int) -> tuple[str, ...]:
+        read.append(code)
+        return real(code, end)
+
+    monkeypatch.setattr(cel_work, "_range_before", counted)
+    many = "a" + " . a" * 500 + ".map(x,x)" * 200
+    assert "too many" in Work(many).problem
+    assert read == []
+    few = "a" + " . a" * 900 + ".map(x, x)" * 12
+    assert len(Work(few)._loops) == 12
+    assert Work(few)._loops[0].over == ()
+    assert Work("args.lines.map(x, x)")._loops[0].over == ("args", "lines")
 
 
 def test_expressions_share_a_budget() -> None:

@@ -1,9 +1,12 @@
 """Signals: what has happened outside, kept for the run until a step takes it up."""
 
+import json
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import Count, Sum, TextField
+from django.db.models.functions import Cast, Length
 
 from audit.bounded_values import event_value
 from audit.services.recorder import record
@@ -13,10 +16,14 @@ from common.clock import database_now
 from common.commands import command
 from common.errors import NotFound
 from workflows import events
-from workflows.errors import InvalidRunState, SignalReused
+from workflows.errors import InvalidRunState, SignalReused, TooManySignals
 from workflows.models import Signal, WorkflowRun
 from workflows.services.wakeups import wake
 from workflows.spec_cache import data_class_of, spec_of
+
+# All that wait are matched, one after the other, whenever their run moves.
+MAX_WAITING = 100
+MAX_WAITING_LENGTH = 1_000_000
 
 
 @command
@@ -31,9 +38,9 @@ def send(
 ) -> tuple[Signal, bool]:
     """The signal, and whether it is new: the same key sent twice is one signal.
 
-    Raises NotFound (also for another agent's run), WrongRunState if the run has ended,
-    SignalReused for the same key with other contents, NotCanonical for a payload that cannot be
-    written down the same everywhere.
+    Raises NotFound (also for another agent's run), InvalidRunState if the run has ended,
+    SignalReused for the same key with other contents, TooManySignals, NotCanonical for a payload
+    that cannot be written down the same everywhere.
     """
     runs = WorkflowRun.objects.filter(pk=run_id)
     if identity_id is not None:
@@ -47,6 +54,7 @@ def send(
         return found, False
     if run.is_ended:
         raise InvalidRunState
+    _ensure_room(run_id, payload)
     try:
         with transaction.atomic():
             signal = Signal.objects.create(
@@ -68,6 +76,16 @@ def send(
     )
     wake(run.pk)
     return signal, True
+
+
+def _ensure_room(run_id: UUID, payload: Any) -> None:
+    """Raises TooManySignals. Signals sent at the same moment may exceed the bound by themselves."""
+    waiting = Signal.objects.filter(run_id=run_id, consumed_at=None).aggregate(
+        count=Count("pk"), length=Sum(Length(Cast("payload", TextField())))
+    )
+    length = (waiting["length"] or 0) + len(json.dumps(payload))
+    if waiting["count"] >= MAX_WAITING or length > MAX_WAITING_LENGTH:
+        raise TooManySignals
 
 
 def _known(run_id: UUID, key: str, name: str, payload: Any) -> Signal | None:

@@ -184,7 +184,9 @@ def _take_signal(turn: RunUnitOfWork, state: StepState, wait: Wait, values: Any)
     ).order_by("pk")
     # One budget for all: many signals must not keep the run, and every halt, waiting.
     budget = WorkBudget(meter=turn.case.work)
-    for signal in waiting:
+    for signal in waiting.iterator(chunk_size=10):
+        if budget.left < 0:
+            break
         if signal.pk not in taken and _fits(wait, signal, values, budget):
             turn.consumed.append((signal.pk, state.path))
             turn.note(events.SIGNAL_CONSUMED, name=signal.name, path=state.path)

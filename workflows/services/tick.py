@@ -4,6 +4,7 @@ Locks in the order of everywhere: the generation (shared), the Run with its work
 approvals, actions, breakers.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +27,8 @@ from workflows.services.unit_of_work import CHECK_AGAIN, LOOK_AGAIN, RunUnitOfWo
 from workflows.spec_cache import spec_of
 
 MAX_PASSES = 300
+# A turn holds the generation meanwhile, and a halt waits for it.
+MAX_SECONDS = 0.5
 MAX_HINTS = 4
 
 
@@ -60,7 +63,7 @@ def tick(
         )
         if loaded is None:
             return TickResult()
-        loaded.case.work = WorkMeter()
+        loaded.case.work = WorkMeter(until=time.monotonic() + MAX_SECONDS)
         turn = RunUnitOfWork(spec_of(loaded.case.version_id), loaded, lease)
         if outcome is not None:
             call_outcomes.apply(turn, outcome)
@@ -154,6 +157,8 @@ def _open_ones(turn: RunUnitOfWork, moves: Plan) -> bool:
             before = (state.status, state.due_at, state.waiting_for)
             _go_on(turn, state, step)
             moved = moved or before != (state.status, state.due_at, state.waiting_for)
+            if moved and turn.case.work.is_full:
+                break
     return moved
 
 
