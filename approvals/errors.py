@@ -60,4 +60,4 @@ class AlreadyRequested(GovernanceError):
     """An approval request about the same thing is pending."""
 
     code = "already_requested"
-    sentence = "A request about this is waiting for a decision already."
+    sentence = "People are being asked about this already."

@@ -118,7 +118,8 @@ def ask_to_publish(version_id: int, *, actor: Actor, share: int = WHOLE) -> Appr
     ensure_current(version)
     subject = Subject.of(version)
     if ApprovalRequest.objects.pending().about(subject.kind, subject.id).exists():
-        raise AlreadyRequested
+        message = "People have already been asked to publish this version."
+        raise AlreadyRequested(message)
     live = version.workflow.live
     tier = Tier.objects.filter(slug="policy").first()
     question = NewApprovalRequest(
