@@ -2,7 +2,7 @@ from audit.event_types import declare
 
 RUN_STARTED = declare(
     "run.started",
-    "A run was started",
+    "Run started",
     "initiator_kind",
     "initiator",
     "purpose",
@@ -13,13 +13,11 @@ RUN_STARTED = declare(
     "chain",
     "delegation",
 )
-RUN_CLOSED = declare(
-    "run.closed", "A run was closed", "outcome", "actions", "events", words=("outcome",)
-)
-RUN_HALTED = declare("run.halted", "A run was halted", "rules")
+RUN_CLOSED = declare("run.closed", "Run closed", "outcome", "actions", "events", words=("outcome",))
+RUN_HALTED = declare("run.halted", "Run halted", "rules")
 DECISION_MADE = declare(
     "decision.made",
-    "A decision was made",
+    "Action decided",
     "tool",
     "outcome",
     "tier",
@@ -39,12 +37,10 @@ DECISION_MADE = declare(
     "elevation",
     "delegation",
 )
-CALL_REQUESTED = declare(
-    "tool.call.requested", "A tool was called", "tool", "attempt", "args_digest"
-)
+CALL_REQUESTED = declare("tool.call.requested", "Tool call sent", "tool", "attempt", "args_digest")
 CALL_COMPLETED = declare(
     "tool.call.completed",
-    "A tool answered",
+    "Tool call succeeded",
     "tool",
     "attempt",
     "args_digest",
@@ -56,28 +52,26 @@ CALL_COMPLETED = declare(
     "things",
     "error",
 )
-CALL_FAILED = declare("tool.call.failed", "A tool call failed", "tool", "attempt", "error", "again")
+CALL_FAILED = declare("tool.call.failed", "Tool call failed", "tool", "attempt", "error", "again")
 CALL_UNRESOLVED = declare(
-    "tool.call.unresolved", "Whether a call took effect is unknown", "tool", "attempt", "error"
+    "tool.call.unresolved", "Tool call with unknown outcome", "tool", "attempt", "error"
 )
 CALL_ANSWERED_LATE = declare(
     "tool.call.answered_late",
-    "A call that had been given up was answered; the answer is kept and not applied",
+    "Late answer to a tool call recorded and not applied",
     "tool",
     "attempt",
     "outcome",
     "result_digest",
 )
-CALL_PROBED = declare(
-    "tool.call.probed", "The tool was asked whether a call took effect", "tool", "probe", "found"
-)
+CALL_PROBED = declare("tool.call.probed", "Outcome of a tool call probed", "tool", "probe", "found")
 CALL_RESOLVED = declare(
     "tool.call.resolved",
-    "A person said what an unknown call had done",
+    "Outcome of a tool call recorded by an operator",
     "tool",
     "answer",
     "reason",
     "result",
     "sensitive",
 )
-RUN_REOPENED = declare("run.reopened", "An ended run was opened again by a person", "reason")
+RUN_REOPENED = declare("run.reopened", "Run reopened by an operator", "reason")

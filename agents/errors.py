@@ -104,7 +104,10 @@ class HaltNotInForce(GovernanceError):
 
 class SecondApproverRequired(GovernanceError):
     code = "second_approver_required"
-    sentence = "The halt of everything is lifted by two people: ask, and somebody else agrees."
+    sentence = (
+        "Lifting the global halt requires a second approver: request it, and another person "
+        "approves."
+    )
 
 
 class AlreadyAskedToLift(GovernanceError):
@@ -114,7 +117,7 @@ class AlreadyAskedToLift(GovernanceError):
 
 class FindingResolved(GovernanceError):
     code = "finding_resolved"
-    sentence = "Somebody has said already what this was."
+    sentence = "This finding has already been resolved."
 
 
 class IssuerUnreachable(InvalidInput):

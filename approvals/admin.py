@@ -207,11 +207,11 @@ class TierAdmin(GovernedAdmin):
     pages = (
         CommandPage(
             "factor",
-            "Ask for a second factor",
+            "Require step-up authentication",
             AskForFactorForm,
             "approvals.change_tier",
-            explains="Who answers shows a passkey or a code of the last five minutes. A session "
-            "that was left open, and a sign-in of yesterday, do not sign.",
+            explains="Approvers must confirm with a passkey or a one-time code within the last "
+            "five minutes. An open session, or an earlier sign-in, is not enough.",
             submit="Save",
         ),
     )

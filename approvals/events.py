@@ -2,7 +2,7 @@ from audit.event_types import declare
 
 APPROVAL_REQUESTED = declare(
     "approval.requested",
-    "People were asked",
+    "Approval requested",
     "approval",
     "tier",
     "quorum",
@@ -13,34 +13,32 @@ APPROVAL_REQUESTED = declare(
     "sensitive",
 )
 APPROVAL_VOTED = declare(
-    "approval.voted", "A person voted", "approval", "answer", "reason", "tier", "factor"
+    "approval.voted", "Vote cast", "approval", "answer", "reason", "tier", "factor"
 )
 VOTE_STRUCK = declare(
     "approval.vote_struck",
-    "A vote no longer counts, because its voter may no longer decide",
+    "Vote struck: its voter may no longer decide",
     "approval",
     "voter",
     "error",
 )
 APPROVAL_UNDECIDABLE = declare(
-    "approval.undecidable", "Too few people are left to decide a request", "approval", "tier"
+    "approval.undecidable", "Too few people can decide a request", "approval", "tier"
 )
-APPROVAL_APPROVED = declare("approval.approved", "People approved", "approval", "tier", "votes")
-APPROVAL_REJECTED = declare("approval.rejected", "People rejected", "approval", "tier", "votes")
-APPROVAL_EXPIRED = declare("approval.expired", "Nobody decided in time", "approval", "tier")
+APPROVAL_APPROVED = declare("approval.approved", "Request approved", "approval", "tier", "votes")
+APPROVAL_REJECTED = declare("approval.rejected", "Request rejected", "approval", "tier", "votes")
+APPROVAL_EXPIRED = declare("approval.expired", "Request expired", "approval", "tier")
 APPROVAL_ESCALATED = declare(
     "approval.escalated",
-    "The question went to a higher tier",
+    "Request escalated to a higher tier",
     "approval",
     "from_tier",
     "to_tier",
 )
-APPROVAL_WITHDRAWN = declare(
-    "approval.withdrawn", "The question was withdrawn", "approval", "reason"
-)
-APPROVAL_SPENT = declare("approval.spent", "The approval was used", "approval", "action")
+APPROVAL_WITHDRAWN = declare("approval.withdrawn", "Request withdrawn", "approval", "reason")
+APPROVAL_SPENT = declare("approval.spent", "Approval spent", "approval", "action")
 TIER_STEP_UP_CHANGED = declare(
-    "tier.step_up_changed", "Whether a tier asks for a second factor", "required", "reason"
+    "tier.step_up_changed", "Step-up requirement of a tier changed", "required", "reason"
 )
 # Those that say what has become of a request.
 OF_STATUS = (

@@ -59,8 +59,8 @@ class AlreadyReleased(GovernanceError):
 class PassNotApplicable(GovernanceError):
     code = "pass_not_applicable"
     sentence = (
-        "A pass binds an account for good: it is for somebody else, whose account may look and do "
-        "nothing more, and not for an administrator, whom it would not limit."
+        "Auditor passes can be granted only to another person whose account has read-only access, "
+        "and not to an administrator, whom a pass would not limit."
     )
 
 
@@ -76,7 +76,7 @@ class PassInForce(GovernanceError):
 
 class ValuesNotPermitted(GovernanceError):
     code = "values_not_permitted"
-    sentence = "What you may not see yourself, you cannot take away."
+    sentence = "You cannot export values that you are not permitted to view."
 
 
 class OutOfScope(GovernanceError):

@@ -75,7 +75,7 @@ class AskExportForm(CommandForm):
     purpose = forms.CharField(widget=_WORDS, help_text="What for; it is in the log and the bundle.")
     runs = forms.CharField(
         required=False, widget=forms.Textarea(attrs={"rows": 2}),
-        help_text="Identifiers of runs, one on a line. Nothing: all.",
+        help_text="Run IDs, one per line. Leave empty for all runs.",
     )  # fmt: skip
     agents = forms.CharField(
         required=False, widget=forms.Textarea(attrs={"rows": 2}),
@@ -196,7 +196,7 @@ class AskErasureForm(CommandForm):
     )  # fmt: skip
     fields_named = forms.CharField(
         required=False, widget=forms.Textarea(attrs={"rows": 2}), label="Fields",
-        help_text="Such as details.reason, one on a line. Nothing: all.",
+        help_text="Such as details.reason, one per line. Leave empty for all fields.",
     )  # fmt: skip
     basis = forms.ChoiceField(choices=list(erasures.BASES.items()))
     purpose = forms.CharField(widget=_WORDS, help_text="Recorded in the audit log with your name.")

@@ -70,7 +70,7 @@ def _passed_by() -> Iterator[str]:
     recent = Event.objects.filter(type=events.BYPASS_DETECTED.name).order_by("-pk")
     last = recent.values_list("recorded_at", flat=True).first()
     if last is not None and timezone.now() - last < SAID_FOR:
-        yield "A governed record was changed by passing the portal by in the last day."
+        yield "A governed record was changed outside the portal in the last day."
 
 
 def _is_late(one: WitnessState, now: datetime) -> bool:

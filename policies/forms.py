@@ -37,7 +37,9 @@ class _TextForm(CommandForm):
 
 
 class WritePolicyForm(_TextForm):
-    slug = forms.SlugField(max_length=100, label="Rule", help_text="Its @id; it stays.")
+    slug = forms.SlugField(
+        max_length=100, label="Rule", help_text="The rule's @id. It cannot be changed later."
+    )
     field_order = ("slug", "text")
 
     def perform(self, *, actor: Actor) -> ShowOnce | None:

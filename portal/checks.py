@@ -36,7 +36,8 @@ def secrets_are_set(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     except ValueError as error:
         found.append(
             Error(
-                f"CHANCERY_ENCRYPTION_KEYS must be base64 of 32 bytes, several by comma: {error}.",
+                "CHANCERY_ENCRYPTION_KEYS must be one or more base64-encoded 32-byte keys, "
+                f"separated by commas: {error}.",
                 hint="python -m common.local_env makes one.",
                 id="chancery.E002",
             )

@@ -46,13 +46,13 @@ class ActionAdmin(KeysetAdmin):
     pages = (
         CommandPage(
             "resolve",
-            "Say what it had done",
+            "Record the outcome",
             forms.ResolveForm,
             "actions.resolve_action",
-            explains="It was sent, and no answer came. Look it up in the system, then say here "
-            "whether it took effect. What waits for it goes on from there.",
-            submit="Record the answer",
-            done="Recorded. What waited for it goes on.",
+            explains="The call was sent but no response was received. Check the target system and "
+            "record whether it took effect; waiting workflow steps then continue.",
+            submit="Record outcome",
+            done="Outcome recorded.",
             available=lambda action: action.status == Action.Status.UNKNOWN,
         ),
         CommandPage(

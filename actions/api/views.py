@@ -289,7 +289,7 @@ class RevokeElevationView(ElevationView):
     http_method_names = ("post", "options")
 
     @extend_schema(
-        summary="Give an elevation back before its time",
+        summary="End an elevation early",
         operation_id="revoke_elevation",
         request=None,
         responses={200: serializers.ElevationSerializer, **PROBLEMS},

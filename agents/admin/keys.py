@@ -80,7 +80,7 @@ class FederatedCredentialAdmin(GovernedAdmin):
             "Trust it no more",
             forms.RemoveIssuerForm,
             "agents.change_agentidentity",
-            explains="Its word proves nothing any more, and every token of the identity is dead.",
+            explains="The issuer is no longer trusted, and all tokens of the identity are revoked.",
             danger=True,
             available=lambda row: row.withdrawn_at is None,
         ),

@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('client_id', models.CharField(editable=False, max_length=100, unique=True)),
                 ('status', models.CharField(choices=[('pending', 'waiting for approval'), ('active', 'active'), ('suspended', 'suspended')], default='active', max_length=16)),
-                ('epoch', models.PositiveIntegerField(default=1, help_text='Tokens of an earlier epoch are dead; every stop raises it.')),
+                ('epoch', models.PositiveIntegerField(default=1, help_text='Tokens of an earlier epoch are invalid; each suspension increments it.')),
                 ('dpop_required', models.BooleanField(default=False, help_text='Its tokens are bound to a key, which proves itself with every request.')),
                 ('token_seconds', models.PositiveSmallIntegerField(default=300, help_text='How long its tokens live; shorter while something is looked into.')),
                 ('replicas', models.PositiveSmallIntegerField(default=1, help_text='How many runtimes use it at a time, each with tokens of its own.')),
@@ -98,8 +98,8 @@ class Migration(migrations.Migration):
             name='DelegationRule',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('scope', models.CharField(help_text='Within which rights, as in a token.', max_length=2000)),
-                ('max_depth', models.PositiveSmallIntegerField(default=1, help_text='How many hands from whoever began; 1 is the first.')),
+                ('scope', models.CharField(help_text='Maximum scope, in token syntax.', max_length=2000)),
+                ('max_depth', models.PositiveSmallIntegerField(default=1, help_text='Maximum number of exchanges from the original subject; 1 is the first.')),
                 ('reason', models.TextField()),
                 ('made_by', models.CharField(max_length=200)),
                 ('made_at', models.DateTimeField(auto_now_add=True)),
@@ -198,7 +198,7 @@ class Migration(migrations.Migration):
             name='PersonDelegation',
             fields=[
                 ('id', models.UUIDField(default=common.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('scope', models.CharField(help_text='Within which rights, as in a token.', max_length=2000)),
+                ('scope', models.CharField(help_text='Maximum scope, in token syntax.', max_length=2000)),
                 ('code_hmac', models.CharField(max_length=64, unique=True)),
                 ('reason', models.TextField()),
                 ('made_at', models.DateTimeField(auto_now_add=True)),

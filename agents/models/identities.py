@@ -103,7 +103,8 @@ class AgentIdentity(models.Model):
     client_id = models.CharField(max_length=100, unique=True, editable=False)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.ACTIVE)
     epoch = models.PositiveIntegerField(
-        default=1, help_text="Tokens of an earlier epoch are dead; every stop raises it."
+        default=1,
+        help_text="Tokens of an earlier epoch are invalid; each suspension increments it.",
     )
     dpop_required = models.BooleanField(
         default=False,
@@ -299,9 +300,10 @@ class DelegationRule(models.Model):
 
     subject = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="delegates_to")
     actor = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="acts_for")
-    scope = models.CharField(max_length=2000, help_text="Within which rights, as in a token.")
+    scope = models.CharField(max_length=2000, help_text="Maximum scope, in token syntax.")
     max_depth = models.PositiveSmallIntegerField(
-        default=1, help_text="How many hands from whoever began; 1 is the first."
+        default=1,
+        help_text="Maximum number of exchanges from the original subject; 1 is the first.",
     )
     reason = models.TextField()
     made_by = models.CharField(max_length=200)

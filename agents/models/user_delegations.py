@@ -24,7 +24,7 @@ class PersonDelegation(models.Model):
     identity = models.ForeignKey(
         AgentIdentity, on_delete=models.PROTECT, related_name="person_delegations"
     )
-    scope = models.CharField(max_length=2000, help_text="Within which rights, as in a token.")
+    scope = models.CharField(max_length=2000, help_text="Maximum scope, in token syntax.")
     code_hmac = models.CharField(max_length=64, unique=True)
     reason = models.TextField()
     made_at = models.DateTimeField(auto_now_add=True)

@@ -44,12 +44,12 @@ class ExportAdmin(_DualControlAdmin):
     pages = (
         CommandPage(
             "ask",
-            "Ask for evidence",
+            "Request evidence export",
             forms.AskExportForm,
             "audit.ask_export",
             explains="Another person approves it. Then you take away an archive that verifies "
             "offline; what was not asked for is in it as hashes alone.",
-            done="It waits for a second person.",
+            done="Awaiting second approval.",
             on_list=True,
         ),
         CommandPage(
@@ -57,7 +57,7 @@ class ExportAdmin(_DualControlAdmin):
             "Approve",
             forms.ApproveExportForm,
             "audit.approve_export",
-            explains="Whoever asked can then take the evidence away, for a week.",
+            explains="The requester can download the evidence for seven days.",
             done="It is approved.",
             available=lambda one: one.is_asked,
         ),
@@ -119,12 +119,12 @@ class ErasureAdmin(_DualControlAdmin):
     pages = (
         CommandPage(
             "ask",
-            "Ask for an erasure",
+            "Request erasure",
             forms.AskErasureForm,
             "audit.ask_erasure",
             explains="Values go, with their salts: events and proofs stay, and say who erased. "
             "What others wrote of a person in words has to be named by its event.",
-            done="It waits for a second person.",
+            done="Awaiting second approval.",
             on_list=True,
         ),
         CommandPage(

@@ -39,8 +39,8 @@ class AuditorPassAdmin(GovernedAdmin):
             "Withdraw",
             forms.WithdrawPassForm,
             "audit.grant_pass",
-            explains="From their next click on the person sees nothing more, whatever rights "
-            "their own account has. You can restore those afterwards.",
+            explains="Takes effect on the auditor's next request, whatever rights their own "
+            "account has. You can restore those afterwards.",
             done="The pass is withdrawn. The person sees nothing until their rights are restored.",
             danger=True,
             available=lambda one: one.withdrawn_at is None,

@@ -47,7 +47,7 @@ def witnesses() -> list[WitnessConfig]:
     """As CHANCERY_LOG_WITNESSES names them: key and address, by comma. Raises NoteInvalid."""
     given = [part.split() for part in settings.LOG_WITNESSES.split(",") if part.strip()]
     if any(len(pair) != 2 for pair in given):
-        message = "CHANCERY_LOG_WITNESSES is key and address, several by comma."
+        message = "CHANCERY_LOG_WITNESSES is key and address, comma-separated."
         raise NoteInvalid(message)
     return [WitnessConfig(Verifier.from_text(key), url.rstrip("/")) for key, url in given]
 

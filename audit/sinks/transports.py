@@ -1,6 +1,6 @@
 """Delivering to a sink: all of a batch, or an error; what was delivered may come again.
 
-Sinks are named by CHANCERY_LOG_SINKS, several by comma, each as shape and address:
+Sinks are named by CHANCERY_LOG_SINKS, comma-separated, each as shape and address:
 `ocsf+file:///var/log/chancery.jsonl`, `cloudevents+https://siem.example/in`,
 `ocsf+syslog://collector:514` (TCP, RFC 6587) or `ocsf+syslog+udp://collector:514`.
 """

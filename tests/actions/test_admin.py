@@ -57,10 +57,10 @@ def test_an_unknown_call_is_settled_with_what_it_brought(
     [run] = unknown(governed, body=MAIL + 'output: {said: "${ steps.mail.output }"}\n')
     action = Action.objects.get()
     html = sonja.shows("actions_action_change", action.pk)
-    assert said("Say what it had done", html)
+    assert said("Record the outcome", html)
     fields = {"answer": "took_effect", "result": '{"id": 7}', **REASON}
     html = sonja.does("actions_action_resolve", action.pk, **fields)
-    assert said("Recorded. What waited for it goes on.", html)
+    assert said("Outcome recorded.", html)
     assert workflow_helpers.driven(run).output == {"said": {"id": 7}}
     who, details = recorded("tool.call.resolved")
     assert (who, details["answer"], details["tool"]) == ("sonja", "took_effect", "toolbox.mail")

@@ -37,7 +37,7 @@ def test_an_event_names_who_did_what_to_what() -> None:
             agent_events.AGENT_SUSPENDED, actor=TILDA, subject=THING, run_id=run_id, reason="Leak."
         )
     event = Event.objects.get()
-    assert (event.type, event.title) == ("agent.suspended", "An agent was suspended")
+    assert (event.type, event.title) == ("agent.suspended", "Agent suspended")
     assert (event.actor_kind, event.actor_id, event.actor_label) == (
         "agent",
         "tilda.prod",
@@ -94,7 +94,7 @@ def test_an_event_is_declared_once() -> None:
     with pytest.raises(UnknownEvent, match="declared twice"):
         declare("agent.suspended", "Something else")
     assert declared() == before
-    assert title_of("agent.suspended") == "An agent was suspended"
+    assert title_of("agent.suspended") == "Agent suspended"
     assert title_of("gone.since") == "gone.since"
 
 

@@ -130,7 +130,7 @@ def asked(wanda: Browser, share: float = 100) -> tuple[WorkflowVersion, Approval
     wanda.does("workflows_workflow_write", text=workflow_helpers.text_of(BODY), note="It pays.")
     version = WorkflowVersion.objects.latest("pk")
     html = wanda.does("workflows_workflowversion_ask", version.pk, share=share)
-    assert said("People were asked.", html)
+    assert said("Submitted for approval.", html)
     return version, ApprovalRequest.objects.pending().get()
 
 

@@ -225,7 +225,9 @@ def test_a_run_is_found_by_its_identifier_and_its_agent(governed: Governed, vera
 def test_telemetry_shows_tools_and_workflows_of_the_last_day(
     governed: Governed, vera: Browser, sam: User
 ) -> None:
-    assert said("No workflow yet.", vera.shows("workflows_workflow_telemetry"))
+    assert said(
+        "No workflow has run in the last 24 hours.", vera.shows("workflows_workflow_telemetry")
+    )
     workflow_helpers.done(governed, MAIL)
     unknown(governed)
     html = vera.shows("workflows_workflow_telemetry")

@@ -144,7 +144,7 @@ class WorkflowVersionAdmin(GovernedAdmin):
             explains="Somebody else must approve: a version is never published by its writer. "
             "Runs under way finish on their version.",
             submit="Ask",
-            done="People were asked.",
+            done="Submitted for approval.",
             available=lambda version: version.status == WorkflowVersion.Status.DRAFT,
         ),
         CommandPage(
