@@ -92,6 +92,24 @@ def test_a_stream_that_goes_on_beyond_the_size_of_its_file_is_refused(
     assert refused(archive, sealed, tmp_path)
 
 
+def test_a_stream_longer_than_the_directory_says_is_refused(
+    sealed: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The sizes behind the data are the true ones; those of the directory are of a shorter file."""
+    body, directory = b"", b""
+    for name, data in sealed.items():
+        whole = data + (b'{"leaf": "more"}\n' if name == "events.jsonl" else b"")
+        local, line = entry(name.encode(), whole, at=len(body))
+        packed = local[30 + len(name) :]
+        start = local[:6] + b"\10\0" + local[8:14] + bytes(12) + local[26:30] + name.encode()
+        sizes = struct.pack("<4s3I", b"PK\7\10", zlib.crc32(whole), len(packed), len(whole))
+        body += start + packed + sizes
+        told = struct.pack("<3I", zlib.crc32(data), len(packed), len(data))
+        directory += line[:8] + b"\10\0" + line[10:16] + told + line[28:]
+    archive = body + directory + end_record(len(sealed), len(directory), len(body))
+    assert refused(archive, sealed, tmp_path)
+
+
 def test_a_second_directory_that_only_some_readers_follow_is_refused(
     sealed: dict[str, bytes], tmp_path: Path
 ) -> None:
