@@ -19,7 +19,7 @@ class PoliciesConfig(AppConfig):
         know_targets(Halt.Kind.SYSTEM, lambda slug: System.objects.filter(slug=slug).exists())
         know_targets(Halt.Kind.TOOL, Tool.is_known)
         on_resolved(releases.PUBLISH, releases.finish_publication, decides=True)
-        on_obstacles(releases.outdated_requests)
+        on_obstacles(releases.PUBLICATION.outdated)
         on_resolved(
             elevations.ELEVATE,
             elevations.finish,

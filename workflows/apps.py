@@ -20,7 +20,7 @@ class WorkflowsConfig(AppConfig):
             step_handlers.STEP_APPROVAL, wakeups.step_decided, involved=recovery.involved_in_action
         )
         on_resolved(versions.PUBLISH, versions.finish_publication)
-        on_obstacles(versions.outdated_requests)
+        on_obstacles(versions.PUBLICATION.outdated)
         govern(models.Workflow)
         govern(models.WorkflowVersion, ignored=("text", "spec", "world"))
         govern(models.Rollout)

@@ -12,6 +12,7 @@ from accounts.models import Environment
 from agents.models import Agent
 from approvals.errors import AlreadyRequested
 from approvals.models import ApprovalRequest, Tier
+from approvals.publications import Publication
 from approvals.services import (
     NewApprovalRequest,
     open_request,
@@ -344,32 +345,23 @@ def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
 
 
 def _ensure_still_replaces(request: ApprovalRequest) -> None:
-    """Raise ReleaseOutOfDate if another release went live since the request.
-
-    What was approved is a difference, shown with the people who wrote it: against another live
-    release it is another one, and may take away what nobody read about.
-    """
-    outdated = _outdated(request, PolicyRelease.objects.live().select_for_update().first())
-    if outdated:
+    """Raise ReleaseOutOfDate if another release went live since the request."""
+    PolicyRelease.objects.live().select_for_update().first()
+    for outdated in PUBLICATION.outdated([request]).values():
         raise ReleaseOutOfDate(outdated)
 
 
-def _outdated(request: ApprovalRequest, live: PolicyRelease | None) -> str:
-    number = live.number if live is not None else None
-    if request.snapshot["replaces"] == number:
-        return ""
-    return (
-        f"Release {number} has gone live since this was requested, and the difference shown here "
-        "is to the one before it. Reject this request and draft a new release."
-    )
+def _live_numbers(requests: Sequence[ApprovalRequest]) -> dict[UUID, int | None]:
+    live = PolicyRelease.objects.live().values_list("number", flat=True).first()
+    return {request.pk: live for request in requests}
 
 
-def outdated_requests(requests: Sequence[ApprovalRequest]) -> dict[UUID, str]:
-    """Return which of these requests to publish compare with a release that is live no more."""
-    asked = [request for request in requests if request.kind == PUBLISH]
-    live = PolicyRelease.objects.live().first() if asked else None
-    found = {request.pk: _outdated(request, live) for request in asked}
-    return {request_id: sentence for request_id, sentence in found.items() if sentence}
+PUBLICATION = Publication(
+    PUBLISH,
+    _live_numbers,
+    "Release {} has gone live since this was requested, and the difference shown here is to the "
+    "one before it. Reject this request and draft a new release.",
+)
 
 
 def subject_of(release: PolicyRelease) -> tuple[str, int]:

@@ -650,7 +650,7 @@ def test_a_publication_that_compares_with_a_former_release_is_not_done(
     ann, ben, cat, dan = (Actor.from_user(office[name]) for name in ("ann", "ben", "cat", "dan"))
     releases.save_policy("mail", rule("Harmless."), actor=ann)
     waiting = releases.ask_to_publish(releases.draft_release(actor=ann).pk, actor=ann)
-    assert releases.outdated_requests([waiting]) == {}
+    assert releases.PUBLICATION.outdated([waiting]) == {}
     releases.save_policy("no-payments", NO_PAYMENTS, actor=ben)
     urgent = releases.ask_to_publish(releases.draft_release(actor=ben).pk, actor=ben)
     cast_vote(urgent.pk, actor=cat, answer=Vote.Answer.APPROVE, reason="Urgent.")

@@ -578,7 +578,7 @@ def test_a_publication_that_was_compared_with_a_former_version_is_not_done(
     governed: Governed, clara: User, olga: User
 ) -> None:
     _, waiting = asked(olga)
-    assert versions.outdated_requests([waiting]) == {}
+    assert versions.PUBLICATION.outdated([waiting]) == {}
     other = draft(MAIL)
     versions.publish(other.pk, actor=SYSTEM)
 
@@ -587,4 +587,4 @@ def test_a_publication_that_was_compared_with_a_former_version_is_not_done(
     assert live() == other
     waiting.refresh_from_db()
     assert (waiting.status, waiting.votes.count()) == ("pending", 0)
-    assert list(versions.outdated_requests([waiting])) == [waiting.pk]
+    assert list(versions.PUBLICATION.outdated([waiting])) == [waiting.pk]

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from approvals.errors import AlreadyRequested
 from approvals.models import ApprovalRequest, Tier
+from approvals.publications import Publication
 from approvals.services import NewApprovalRequest, open_request, spend, tier_terms
 from audit.generation import deciding_command
 from audit.services.recorder import Subject, record
@@ -200,35 +201,24 @@ def finish_publication(request: ApprovalRequest, actor: Actor) -> None:
 
 def _ensure_still_replaces(request: ApprovalRequest) -> None:
     """Raise VersionOutOfDate if new runs start on another version than when it was requested."""
-    of_it = Workflow.objects.filter(slug=request.snapshot["workflow"])
-    workflow = of_it.select_for_update(of=("self",)).select_related("live").get()
-    outdated = _outdated(request, workflow.live)
-    if outdated:
+    Workflow.objects.select_for_update().get(slug=request.snapshot["workflow"])
+    for outdated in PUBLICATION.outdated([request]).values():
         raise VersionOutOfDate(outdated)
 
 
-def _outdated(request: ApprovalRequest, live: WorkflowVersion | None) -> str:
-    number = live.number if live is not None else None
-    if request.snapshot["replaces"] == number:
-        return ""
-    return (
-        f"New runs start on version {number} since this was requested, and the text shown here was "
-        "compared with the one before it. Reject this request and draft a new version."
-    )
+def _live_numbers(requests: Sequence[ApprovalRequest]) -> dict[UUID, int | None]:
+    slugs = {request.snapshot["workflow"] for request in requests}
+    live = Workflow.objects.filter(slug__in=slugs).values_list("slug", "live__number")
+    numbers: dict[str, int | None] = dict(live)
+    return {request.pk: numbers[request.snapshot["workflow"]] for request in requests}
 
 
-def outdated_requests(requests: Sequence[ApprovalRequest]) -> dict[UUID, str]:
-    """Return which of these requests to publish compare with a version that was replaced."""
-    asked = [request for request in requests if request.kind == PUBLISH]
-    slugs = {request.snapshot["workflow"] for request in asked}
-    live = {
-        workflow.slug: workflow.live
-        for workflow in Workflow.objects.filter(slug__in=slugs).select_related("live")
-    }
-    found = {
-        request.pk: _outdated(request, live[request.snapshot["workflow"]]) for request in asked
-    }
-    return {request_id: sentence for request_id, sentence in found.items() if sentence}
+PUBLICATION = Publication(
+    PUBLISH,
+    _live_numbers,
+    "New runs start on version {} since this was requested, and the text shown here was compared "
+    "with the one before it. Reject this request and draft a new version.",
+)
 
 
 @deciding_command
